@@ -1,0 +1,12 @@
+//! Bytes to types and back, for every protocol that ehpc-store speaks.
+//!
+//! This crate does no I/O, reads no clock, is not asynchronous and has no `unsafe`. Every decoder
+//! checks a length against its limit and against the bytes that are really there before it allocates.
+
+pub mod codec;
+pub mod mount;
+pub mod nfs3;
+pub mod record;
+pub mod replication;
+pub mod rpc;
+pub mod xdr;

@@ -1,0 +1,11 @@
+//! The replication link: what one side may say to the other.
+//!
+//! `state` holds the words of the data model (object, entry, batch, manifest), `message` what travels,
+//! `wire` is the only place that knows the encoding (bincode) and its limits.
+
+pub mod digest;
+pub mod message;
+pub mod state;
+pub mod wire;
+
+pub use state::*;

@@ -1,0 +1,3 @@
+//! Logs, metrics, status types: what a person sees.
+
+pub mod metrics;

@@ -1,0 +1,1 @@
+//! Manifests: paging of extents into content-named blobs.

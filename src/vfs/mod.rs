@@ -1,0 +1,269 @@
+//! The seam between NFS and whatever holds the files.
+//!
+//! Calls block (they are made on worker threads, never on the async runtime) and carry the caller's
+//! identity. Errors are the file system's own words; `nfs` maps them one to one to nfsstat3.
+
+use crate::host::ObjectKey;
+use ehpc_proto::replication::{Kind, Timestamp};
+use smallvec::SmallVec;
+use std::future::Future;
+use std::pin::Pin;
+
+/// Who asks (AUTH_SYS after the export's squashing).
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups, at most 16 from the wire.
+    pub groups: SmallVec<[u32; 16]>,
+}
+
+/// What can go wrong; names as in RFC 1813 nfsstat3.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum VfsError {
+    #[error("not owner")]
+    Perm,
+    #[error("no such file or directory")]
+    NoEnt,
+    #[error("input or output error")]
+    Io,
+    #[error("no such device")]
+    Nxio,
+    #[error("permission denied")]
+    Access,
+    #[error("file exists")]
+    Exist,
+    #[error("cross-device operation")]
+    XDev,
+    #[error("not a directory")]
+    NotDir,
+    #[error("is a directory")]
+    IsDir,
+    #[error("invalid argument")]
+    Inval,
+    #[error("file too large")]
+    FBig,
+    #[error("no space left on device")]
+    NoSpc,
+    #[error("read-only file system")]
+    Rofs,
+    #[error("too many hard links")]
+    MLink,
+    #[error("file name too long")]
+    NameTooLong,
+    #[error("directory not empty")]
+    NotEmpty,
+    #[error("quota exceeded")]
+    DQuot,
+    #[error("stale file handle")]
+    Stale,
+    #[error("update synchronization mismatch (guard)")]
+    NotSync,
+    #[error("stale directory cookie")]
+    BadCookie,
+    #[error("operation not supported")]
+    NotSupp,
+    #[error("try again later")]
+    Jukebox,
+    #[error("server fault")]
+    ServerFault,
+}
+
+/// Attributes of an object (fattr3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Attributes {
+    pub kind: Kind,
+    pub mode: u16,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub size: u64,
+    pub used: u64,
+    pub rdev: (u32, u32),
+    pub fsid: u64,
+    pub fileid: u64,
+    pub atime: Timestamp,
+    pub mtime: Timestamp,
+    pub ctime: Timestamp,
+}
+
+/// wcc_data: size, mtime and ctime before (taken under the object's lock, or left out), attributes after.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Wcc {
+    pub before: Option<(u64, Timestamp, Timestamp)>,
+    pub after: Option<Attributes>,
+}
+
+/// A mutation's outcome: wcc data comes with success and failure alike.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Mutation<T> {
+    pub result: Result<T, VfsError>,
+    pub wcc: Wcc,
+}
+
+/// An object just found or made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Node {
+    pub key: ObjectKey,
+    pub attributes: Option<Attributes>,
+}
+
+/// New value of a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub enum SetTime {
+    #[default]
+    Keep,
+    ServerTime,
+    To(Timestamp),
+}
+
+/// sattr3.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct SetAttributes {
+    pub mode: Option<u16>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: SetTime,
+    pub mtime: SetTime,
+}
+
+/// createhow3.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum CreateHow {
+    Unchecked(SetAttributes),
+    Guarded(SetAttributes),
+    /// All 8 verifier bytes survive a restart (kept in atime and mtime, fsync'd).
+    Exclusive([u8; 8]),
+}
+
+/// stable_how.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub enum Stability {
+    Unstable,
+    DataSync,
+    FileSync,
+}
+
+/// What READ returns.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct ReadDone {
+    pub bytes: usize,
+    pub eof: bool,
+    pub attributes: Option<Attributes>,
+}
+
+/// What WRITE returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct WriteDone {
+    pub count: u32,
+    pub committed: Stability,
+}
+
+/// One directory entry. `node` only when READDIRPLUS asked for it.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct DirEntry<'a> {
+    pub fileid: u64,
+    pub name: &'a [u8],
+    /// Resume after this entry.
+    pub cookie: u64,
+    pub node: Option<Node>,
+}
+
+/// RENAME touches two directories.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct RenameDone {
+    pub result: Result<(), VfsError>,
+    pub from: Wcc,
+    pub to: Wcc,
+}
+
+/// FSSTAT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct FsStat {
+    pub total_bytes: u64,
+    pub free_bytes: u64,
+    pub available_bytes: u64,
+    pub total_files: u64,
+    pub free_files: u64,
+    pub available_files: u64,
+}
+
+/// What PATHCONF and FSINFO tell of the file system itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Limits {
+    pub link_max: u32,
+    pub name_max: u32,
+    pub max_file_size: u64,
+    pub time_granularity_ns: u32,
+}
+
+/// Resolves when everything done so far is durable where the export's durability wants it.
+pub type Settled = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A file system that NFS can serve. Names are bytes, 1 to 255, without '/' and NUL; "." and ".." are
+/// handled by the caller (`nfs`) for LOOKUP and refused for mutations before they get here.
+#[allow(missing_docs)]
+pub trait Vfs: Send + Sync + 'static {
+    fn root(&self) -> ObjectKey;
+    fn getattr(&self, caller: &Caller, object: &ObjectKey) -> Result<Attributes, VfsError>;
+    /// `guard`: refuse with NotSync unless ctime equals it.
+    fn setattr(&self, caller: &Caller, object: &ObjectKey, set: &SetAttributes, guard: Option<Timestamp>) -> Mutation<()>;
+    /// Also returns the directory's attributes.
+    fn lookup(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> (Result<Node, VfsError>, Option<Attributes>);
+    /// The directory above `dir`; the root's is the root.
+    fn parent(&self, caller: &Caller, dir: &ObjectKey) -> (Result<Node, VfsError>, Option<Attributes>);
+    /// ACCESS3 bits that are granted out of `wanted`.
+    fn access(&self, caller: &Caller, object: &ObjectKey, wanted: u32) -> Result<(u32, Option<Attributes>), VfsError>;
+    fn readlink(&self, caller: &Caller, object: &ObjectKey) -> (Result<Vec<u8>, VfsError>, Option<Attributes>);
+    /// Appends at most `count` bytes to `into`.
+    fn read(&self, caller: &Caller, object: &ObjectKey, offset: u64, count: u32, into: &mut Vec<u8>) -> Result<ReadDone, VfsError>;
+    fn write(&self, caller: &Caller, object: &ObjectKey, offset: u64, data: &[u8], stable: Stability) -> Mutation<WriteDone>;
+    fn create(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], how: CreateHow) -> Mutation<Node>;
+    fn mkdir(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], set: &SetAttributes) -> Mutation<Node>;
+    fn symlink(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], target: &[u8], set: &SetAttributes) -> Mutation<Node>;
+    /// Fifo, socket, character or block device.
+    fn mknod(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], kind: Kind, rdev: (u32, u32), set: &SetAttributes) -> Mutation<Node>;
+    /// Anything but a directory.
+    fn remove(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> Mutation<()>;
+    fn rmdir(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> Mutation<()>;
+    fn rename(&self, caller: &Caller, from: (&ObjectKey, &[u8]), to: (&ObjectKey, &[u8])) -> RenameDone;
+    /// Mutation's wcc is the directory's; second: the object's attributes after.
+    fn link(&self, caller: &Caller, object: &ObjectKey, dir: &ObjectKey, name: &[u8]) -> (Mutation<()>, Option<Attributes>);
+    /// Calls `each` for entries after `cookie` (0 = from the start, "." and ".." included with their own cookies)
+    /// until it returns false; true in the result = the end was reached. `plus`: with `node` (under the caller's ids).
+    fn readdir(
+        &self,
+        caller: &Caller,
+        dir: &ObjectKey,
+        cookie: u64,
+        plus: bool,
+        each: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<bool, VfsError>;
+    fn fsstat(&self, caller: &Caller, object: &ObjectKey) -> Result<FsStat, VfsError>;
+    fn limits(&self) -> Limits;
+    /// `count` 0 = to the end of the file.
+    fn commit(&self, caller: &Caller, object: &ObjectKey, offset: u64, count: u32) -> Mutation<()>;
+    /// The write verifier now: changes when unstable data may have been lost.
+    fn write_verifier(&self) -> [u8; 8];
+    /// Asked right after a stable mutation on its thread; `None` = durable already. Awaited off the worker threads.
+    fn settled(&self) -> Option<Settled> {
+        None
+    }
+}
