@@ -30,7 +30,9 @@ const DECODE_LIMIT: usize = 16 * MAX_FRAME;
 #[allow(missing_docs)]
 pub enum WireError {
     /// The length is over the limit; nothing was allocated for it.
-    #[error("a frame claims {length} bytes, more than the limit of {limit}: not a replication peer, or a damaged stream")]
+    #[error(
+        "a frame claims {length} bytes, more than the limit of {limit}: not a replication peer, or a damaged stream"
+    )]
     TooLong { length: u64, limit: usize },
     /// A frame without a kind.
     #[error("a frame of length 0: not a replication peer, or a damaged stream")]

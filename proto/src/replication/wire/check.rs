@@ -72,7 +72,9 @@ pub fn to_primary(message: &ToPrimary) -> Checked {
         ToPrimary::Refused { reason } => at_most("refusal", "bytes of reason", reason.len(), MAX_TEXT),
         ToPrimary::Lacking(flags) => at_most("lacking", "flags", flags.len(), MAX_LIST),
         ToPrimary::Answer { answer: given, .. } => answer(given),
-        ToPrimary::Welcome { .. } | ToPrimary::Ack { .. } | ToPrimary::Credit { .. } | ToPrimary::Pong(_) => Ok(()),
+        ToPrimary::Welcome { .. } | ToPrimary::Ack { .. } | ToPrimary::Credit { .. } | ToPrimary::Pong(_) => {
+            Ok(())
+        }
     }
 }
 
@@ -94,7 +96,10 @@ pub fn blob(blob: &Blob) -> Checked {
     };
     let raw = blob.raw_len as usize;
     if raw == 0 || raw > limit {
-        return invalid("blob", format!("{:?} {} of {raw} bytes, 1 to {limit} are allowed", blob.kind, blob.hash));
+        return invalid(
+            "blob",
+            format!("{:?} {} of {raw} bytes, 1 to {limit} are allowed", blob.kind, blob.hash),
+        );
     }
     let sound = match blob.codec {
         Codec::Raw => blob.bytes.len() == raw,
@@ -102,7 +107,10 @@ pub fn blob(blob: &Blob) -> Checked {
     };
     if !sound {
         let stored = blob.bytes.len();
-        return invalid("blob", format!("{}: {stored} bytes as {:?} for {raw} decoded", blob.hash, blob.codec));
+        return invalid(
+            "blob",
+            format!("{}: {stored} bytes as {:?} for {raw} decoded", blob.hash, blob.codec),
+        );
     }
     Ok(())
 }
@@ -181,7 +189,10 @@ pub fn batch(batch: &Batch) -> Checked {
         entry(state)?;
         if !names.insert((state.parent, &state.name)) {
             let shown = state.name.escape_ascii();
-            return invalid("batch", format!("entry \"{shown}\" of object {} is in it twice", state.parent.0));
+            return invalid(
+                "batch",
+                format!("entry \"{shown}\" of object {} is in it twice", state.parent.0),
+            );
         }
         if let Some(child) = state.child
             && destroyed.contains(&child)
@@ -199,7 +210,9 @@ fn entry(state: &EntryState) -> Checked {
     }
     match state.child {
         Some(ObjectId::ROOT) => invalid("entry", "it leads to the root".to_owned()),
-        Some(child) if child == state.parent => invalid("entry", format!("object {} contains itself", child.0)),
+        Some(child) if child == state.parent => {
+            invalid("entry", format!("object {} contains itself", child.0))
+        }
         _ => Ok(()),
     }
 }
@@ -225,7 +238,9 @@ pub fn object(state: &ObjectState) -> Checked {
     }
     match (state.kind, state.target.len()) {
         (Kind::Symlink, 1..=MAX_TARGET) if !state.target.contains(&0) => {}
-        (Kind::Symlink, length) => return wrong(format!("a symlink whose target has {length} bytes or a NUL")),
+        (Kind::Symlink, length) => {
+            return wrong(format!("a symlink whose target has {length} bytes or a NUL"));
+        }
         (_, 0) => {}
         (kind, _) => return wrong(format!("a {kind:?} with a target")),
     }

@@ -78,7 +78,14 @@ pub struct FrameAssembler {
 impl FrameAssembler {
     /// Refuses frames whose kind and payload are longer than `limit`.
     pub fn new(limit: usize) -> FrameAssembler {
-        FrameAssembler { limit, head: [0; HEADER], head_len: 0, expected: 0, payload: Vec::new(), payload_len: 0 }
+        FrameAssembler {
+            limit,
+            head: [0; HEADER],
+            head_len: 0,
+            expected: 0,
+            payload: Vec::new(),
+            payload_len: 0,
+        }
     }
 
     /// Changes the limit, from the next frame on.
