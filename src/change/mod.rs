@@ -1,5 +1,9 @@
 //! What may differ from the backup, and how that is noticed.
 
 pub mod dirty;
+mod lag;
+mod tickets;
+pub mod touch;
 
-pub use dirty::{Change, DirtySet, Entry, Taken, Touch};
+use crate::host::ObjectKey;
+pub use dirty::{Change, DirtySet, Entry, Source, Taken, Ticket, Touch};
