@@ -1,7 +1,9 @@
 //! What may differ from the backup, and how that is noticed.
 
+pub mod directories;
 pub mod dirty;
 mod lag;
+pub mod recording;
 mod tickets;
 pub mod touch;
 
