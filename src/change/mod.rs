@@ -1,8 +1,12 @@
 //! What may differ from the backup, and how that is noticed.
 
 pub mod dirty;
+mod lag;
 pub mod shadow;
 mod shadow_rows;
+mod tickets;
+pub mod touch;
 
-pub use dirty::{Change, DirtySet, Entry, Taken, Touch};
+use crate::host::ObjectKey;
+pub use dirty::{Change, DirtySet, Entry, Source, Taken, Ticket, Touch};
 pub use shadow::{Shadow, ShadowReader};
