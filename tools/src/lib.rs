@@ -1,0 +1,4 @@
+//! What tests and benchmarks of ehpc-store share: the real peers, and the product itself as a process.
+
+pub mod cpio;
+pub mod microvm;
