@@ -239,3 +239,26 @@ pub fn rsync_differences(from: &Path, to: &Path) -> Result<String> {
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+impl Cluster {
+    /// `status --json` of the backup.
+    pub fn backup_status(&self) -> Result<serde_json::Value> {
+        let arguments = [OsString::from("status"), "--json".into(), "--state".into(), self.backup_directory().into()];
+        let output = process::run(&arguments)?;
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("status of the backup: {}", String::from_utf8_lossy(&output.stderr))
+        })
+    }
+
+    /// Waits until catalog and mirror have applied everything that is durable.
+    pub fn settle_backup(&self, deadline: Duration) -> Result<()> {
+        process::wait_until("the backup applied everything", deadline, || {
+            self.backup_status().is_ok_and(|status| {
+                let backup = &status["backup"];
+                backup["durable"].is_u64() && backup["durable"] == backup["applied"]
+            })
+        })
+        .with_context(|| self.logs())?;
+        Ok(())
+    }
+}
