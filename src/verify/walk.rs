@@ -54,7 +54,7 @@ impl Verify<'_> {
                     stack.extend(seen.children.into_iter().map(|(name, key, child)| (key, child, at(&name))));
                 }
             }
-            if report.objects() % STEP == 0 {
+            if report.objects().is_multiple_of(STEP) {
                 (self.progress)(Progress {
                     objects: report.objects(),
                     objects_total: total,
