@@ -1,4 +1,5 @@
 //! Streaming of changes to the backup: session (pure), link over mutual TLS, pairing, sender, receiver, mirror.
 
 pub mod link;
+pub mod mirror;
 pub mod session;
