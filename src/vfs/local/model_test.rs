@@ -360,10 +360,9 @@ fn comparable(a: Attributes) -> (Kind, u16, u32, u32, u32, u64, (u32, u32)) {
 }
 
 fn run(open: impl Fn(&std::path::Path) -> Tree, options: LocalOptions, seed: Option<u64>, steps: usize) {
-    assert!(host::privileges().assumes_identities(), "this test acts under several ids: it runs as root");
     let seed = seed.unwrap_or_else(rand::random);
     println!("seed {seed}");
-    let dir = tempfile::tempdir().unwrap();
+    let dir = super::tests::directory_for_all();
     let mut twins = Twins::new(open(dir.path()), options, seed);
     for number in 0..steps {
         twins.step(number);
@@ -372,8 +371,6 @@ fn run(open: impl Fn(&std::path::Path) -> Tree, options: LocalOptions, seed: Opt
     let distinct: HashSet<_> = twins.known.iter().map(|(here, _)| here).collect();
     println!("{} objects met, {entries} entries at the end", distinct.len());
     assert!(distinct.len() > steps / 20, "the run did not do much: {} objects", distinct.len());
-    // The test thread is used for other tests too.
-    credentials::resume().unwrap();
 }
 
 const QUICK: LocalOptions = LocalOptions { sync: false, read_only: false };
