@@ -1,6 +1,7 @@
 //! kill -9 of nfs1, of backup, of both, at random moments of a running workload: nothing that a client was promised is lost.
 
 use crate::scratch;
+use ehpc_proto::nfs3::StableHow;
 use ehpc_tools::bench::tree::Random;
 use ehpc_tools::cluster::Cluster;
 use ehpc_tools::nfs_client::Client;
@@ -50,7 +51,8 @@ fn nfs_writer(port: u16, seed: u64, stop: Arc<AtomicBool>, promised: Promised) -
                 let bytes = content(content_seed, length);
                 let mut verifier = None;
                 for (index, piece) in bytes.chunks(65_536).enumerate() {
-                    let written = client.write(&file, index as u64 * 65_536, piece)?;
+                    let offset = index as u64 * 65_536;
+                    let written = client.write_stable(&file, offset, piece, StableHow::Unstable)?.verifier;
                     anyhow::ensure!(*verifier.get_or_insert(written) == written, "the server restarted");
                 }
                 anyhow::ensure!(verifier == Some(client.commit(&file)?), "the server restarted");
