@@ -4,4 +4,5 @@ pub mod link;
 mod overlay;
 mod read;
 mod read_content;
+pub mod mirror;
 pub mod session;
