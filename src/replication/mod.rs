@@ -4,5 +4,9 @@ pub mod connector;
 pub mod identity;
 pub mod link;
 pub mod pairing;
+pub mod receiver;
 pub mod session;
 pub mod transport;
+
+#[cfg(test)]
+mod link_tests;
