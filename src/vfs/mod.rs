@@ -224,83 +224,28 @@ pub trait Vfs: Send + Sync + 'static {
     fn root(&self) -> ObjectKey;
     fn getattr(&self, caller: &Caller, object: &ObjectKey) -> Result<Attributes, VfsError>;
     /// `guard`: refuse with NotSync unless ctime equals it.
-    fn setattr(
-        &self,
-        caller: &Caller,
-        object: &ObjectKey,
-        set: &SetAttributes,
-        guard: Option<Timestamp>,
-    ) -> Mutation<()>;
+    fn setattr(&self, caller: &Caller, object: &ObjectKey, set: &SetAttributes, guard: Option<Timestamp>) -> Mutation<()>;
     /// Also returns the directory's attributes.
-    fn lookup(
-        &self,
-        caller: &Caller,
-        dir: &ObjectKey,
-        name: &[u8],
-    ) -> (Result<Node, VfsError>, Option<Attributes>);
+    fn lookup(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> (Result<Node, VfsError>, Option<Attributes>);
     /// The directory above `dir`; the root's is the root.
     fn parent(&self, caller: &Caller, dir: &ObjectKey) -> (Result<Node, VfsError>, Option<Attributes>);
     /// ACCESS3 bits that are granted out of `wanted`.
-    fn access(
-        &self,
-        caller: &Caller,
-        object: &ObjectKey,
-        wanted: u32,
-    ) -> Result<(u32, Option<Attributes>), VfsError>;
-    fn readlink(
-        &self,
-        caller: &Caller,
-        object: &ObjectKey,
-    ) -> (Result<Vec<u8>, VfsError>, Option<Attributes>);
+    fn access(&self, caller: &Caller, object: &ObjectKey, wanted: u32) -> Result<(u32, Option<Attributes>), VfsError>;
+    fn readlink(&self, caller: &Caller, object: &ObjectKey) -> (Result<Vec<u8>, VfsError>, Option<Attributes>);
     /// Appends at most `count` bytes to `into`.
-    fn read(
-        &self,
-        caller: &Caller,
-        object: &ObjectKey,
-        offset: u64,
-        count: u32,
-        into: &mut Vec<u8>,
-    ) -> Result<ReadDone, VfsError>;
-    fn write(
-        &self,
-        caller: &Caller,
-        object: &ObjectKey,
-        offset: u64,
-        data: &[u8],
-        stable: Stability,
-    ) -> Mutation<WriteDone>;
+    fn read(&self, caller: &Caller, object: &ObjectKey, offset: u64, count: u32, into: &mut Vec<u8>) -> Result<ReadDone, VfsError>;
+    fn write(&self, caller: &Caller, object: &ObjectKey, offset: u64, data: &[u8], stable: Stability) -> Mutation<WriteDone>;
     fn create(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], how: CreateHow) -> Mutation<Node>;
     fn mkdir(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], set: &SetAttributes) -> Mutation<Node>;
-    fn symlink(
-        &self,
-        caller: &Caller,
-        dir: &ObjectKey,
-        name: &[u8],
-        target: &[u8],
-        set: &SetAttributes,
-    ) -> Mutation<Node>;
+    fn symlink(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], target: &[u8], set: &SetAttributes) -> Mutation<Node>;
     /// Fifo, socket, character or block device.
-    fn mknod(
-        &self,
-        caller: &Caller,
-        dir: &ObjectKey,
-        name: &[u8],
-        kind: Kind,
-        rdev: (u32, u32),
-        set: &SetAttributes,
-    ) -> Mutation<Node>;
+    fn mknod(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], kind: Kind, rdev: (u32, u32), set: &SetAttributes) -> Mutation<Node>;
     /// Anything but a directory.
     fn remove(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> Mutation<()>;
     fn rmdir(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> Mutation<()>;
     fn rename(&self, caller: &Caller, from: (&ObjectKey, &[u8]), to: (&ObjectKey, &[u8])) -> RenameDone;
     /// Mutation's wcc is the directory's; second: the object's attributes after.
-    fn link(
-        &self,
-        caller: &Caller,
-        object: &ObjectKey,
-        dir: &ObjectKey,
-        name: &[u8],
-    ) -> (Mutation<()>, Option<Attributes>);
+    fn link(&self, caller: &Caller, object: &ObjectKey, dir: &ObjectKey, name: &[u8]) -> (Mutation<()>, Option<Attributes>);
     /// Calls `each` for entries after `cookie` (0 = from the start, "." and ".." included with their own cookies)
     /// until it returns false; true in the result = the end was reached. `plus`: with `node` (under the caller's ids).
     fn readdir(
