@@ -1,8 +1,16 @@
 //! Streaming of changes to the backup: session (pure), link over mutual TLS, pairing, sender, receiver, mirror.
 
+pub mod connector;
+pub mod identity;
 pub mod link;
 mod overlay;
 mod read;
 mod read_content;
 pub mod mirror;
+pub mod pairing;
+pub mod receiver;
 pub mod session;
+pub mod transport;
+
+#[cfg(test)]
+mod link_tests;
