@@ -1,8 +1,24 @@
 //! System calls, and the only `unsafe` of the product.
 #![allow(unsafe_code)] // each block says why it is sound
 
+pub mod credentials;
+pub mod directory;
+pub mod file;
+pub mod handle;
+mod names;
 pub mod object;
+pub mod process;
+pub mod statx;
 pub mod tree;
+pub mod xattr;
 
-pub use object::ObjectKey;
-pub use tree::Tree;
+pub use file::{
+    copy_file_range, fsync_dir, link_max, pread_append, punch_hole, seek_data, seek_hole, sync_file_range,
+    syncfs,
+};
+pub use object::{KeyKind, ObjectKey};
+pub use process::{Privileges, boot_id, coarse_now, now, privileges, process_memory, set_umask_zero};
+pub use tree::{EntryHints, Found, Stat, Tree};
+
+#[cfg(test)]
+mod tests;

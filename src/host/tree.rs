@@ -1,13 +1,31 @@
 //! An export's directory tree, opened once: objects by key, names under a directory.
-//! (Bodies being written by the owner of `host`; signatures are the seam.)
+//!
+//! With CAP_DAC_READ_SEARCH and a file system that has handles, an object is opened by its handle.
+//! Otherwise it is found by name (`by_name`): a bounded memory of where objects were seen, then the
+//! [`EntryHints`], then one bounded walk of the tree; what is found counts only if its key is the one asked for.
 
-use super::ObjectKey;
+use super::file::{c_name, open_name, reopen};
+use super::names::{MAX_DEPTH, Places};
+use super::object::KeyKind;
+use super::{ObjectKey, directory, handle, statx, xattr};
 use ehpc_proto::replication::{Kind, Timestamp};
+use parking_lot::{Mutex, RwLock};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use smallvec::SmallVec;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Most entries that one search for a lost object looks at.
+const WALK_ENTRIES: usize = 2_000_000;
+/// Longest that one search for a lost object takes.
+const WALK_TIME: Duration = Duration::from_secs(10);
 
 /// What statx says of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,7 +47,7 @@ pub struct Stat {
     pub ctime: Timestamp,
     /// Birth time, where the file system has it.
     pub btime: Option<Timestamp>,
-    /// The directory is the root of another mount.
+    /// The object is the root of a mount (the export's own root may be one).
     pub mount_root: bool,
 }
 
@@ -49,42 +67,452 @@ pub trait EntryHints: Send + Sync {
 
 /// An export's tree. Cheap to share (`Arc<Tree>`); all calls block and act under the calling thread's ids.
 pub struct Tree {
-    _private: (),
+    path: PathBuf,
+    /// Readable where permitted: open_by_handle_at and syncfs want more than O_PATH.
+    root: OwnedFd,
+    root_key: ObjectKey,
+    device: u64,
+    filesystem_id: [u8; 8],
+    has_handles: bool,
+    by_handle: bool,
+    places: Mutex<Places>,
+    /// One search at a time; the others profit from what it finds.
+    search: Mutex<()>,
+    hints: RwLock<Option<Arc<dyn EntryHints>>>,
 }
 
-#[allow(unused_variables, clippy::todo, missing_docs)]
+fn stale() -> io::Error {
+    io::Error::from_raw_os_error(libc::ESTALE)
+}
+
 impl Tree {
     /// Opens `root`, which must be a directory. Never follows symlinks below it, never leaves its mount.
-    pub fn open(root: &Path) -> io::Result<Tree> { todo!() }
-    pub fn root_path(&self) -> &PathBuf { todo!() }
-    pub fn root_key(&self) -> &ObjectKey { todo!() }
+    pub fn open(root: &Path) -> io::Result<Tree> {
+        Tree::open_as(root, true, true)
+    }
+
+    /// As [`Tree::open`] does without CAP_DAC_READ_SEARCH: objects are found by name.
+    pub fn open_without_handles(root: &Path) -> io::Result<Tree> {
+        Tree::open_as(root, true, false)
+    }
+
+    /// As [`Tree::open`] does on a file system without handles (overlayfs): keys are inode and birth time.
+    pub fn open_with_inode_keys(root: &Path) -> io::Result<Tree> {
+        Tree::open_as(root, false, false)
+    }
+
+    fn open_as(path: &Path, use_handles: bool, by_handle: bool) -> io::Result<Tree> {
+        let path = path.canonicalize()?;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = match rustix::fs::open(&path, flags | OFlags::RDONLY, Mode::empty()) {
+            Err(Errno::ACCESS) => rustix::fs::open(&path, flags | OFlags::PATH, Mode::empty()),
+            other => other,
+        }?;
+        let stat = statx::of(root.as_fd())?;
+        let handle = if use_handles { handle::name_to_handle(root.as_fd(), c"").ok() } else { None };
+        let by_handle = by_handle
+            && handle
+                .as_ref()
+                .is_some_and(|key| handle::open_by_handle(root.as_fd(), key, libc::O_PATH).is_ok());
+        let fsid = rustix::fs::fstatvfs(&root)?.f_fsid;
+        Ok(Tree {
+            path,
+            root_key: handle.clone().unwrap_or_else(|| inode_key(&stat)),
+            device: stat.dev,
+            filesystem_id: if fsid != 0 { fsid } else { stat.dev }.to_be_bytes(),
+            has_handles: handle.is_some(),
+            by_handle,
+            root,
+            places: Mutex::default(),
+            search: Mutex::default(),
+            hints: RwLock::default(),
+        })
+    }
+
+    /// Where it was opened (absolute, without symlinks).
+    pub fn root_path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    /// Key of the root directory.
+    pub fn root_key(&self) -> &ObjectKey {
+        &self.root_key
+    }
+
+    /// Descriptor of the root directory.
+    pub fn root_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
     /// st_dev of the root.
-    pub fn device(&self) -> u64 { todo!() }
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+
     /// Identity of the file system that survives a reboot (statfs f_fsid, else device number) as bytes.
-    pub fn filesystem_id(&self) -> [u8; 8] { todo!() }
+    pub fn filesystem_id(&self) -> [u8; 8] {
+        self.filesystem_id
+    }
+
     /// True when objects open by handle (CAP_DAC_READ_SEARCH and a file system with handles).
-    pub fn opens_by_handle(&self) -> bool { todo!() }
+    pub fn opens_by_handle(&self) -> bool {
+        self.by_handle
+    }
+
+    /// How objects are identified here.
+    pub fn key_kind(&self) -> KeyKind {
+        if self.has_handles { KeyKind::Handle } else { KeyKind::Inode }
+    }
+
     /// Where to look when an object must be found by name.
-    pub fn set_hints(&self, hints: Arc<dyn EntryHints>) { todo!() }
-    /// O_PATH descriptor. ESTALE if the object is gone (also: exists but nlink 0 for non-directories is still openable by handle while someone holds it; such is reported by its Stat).
-    pub fn open_path(&self, key: &ObjectKey) -> io::Result<OwnedFd> { todo!() }
-    /// For reading content (file) or listing (directory): O_RDONLY|O_NOFOLLOW|O_NONBLOCK|O_CLOEXEC, O_NOATIME where permitted. ESTALE as above.
-    pub fn open_read(&self, key: &ObjectKey) -> io::Result<File> { todo!() }
+    pub fn set_hints(&self, hints: Arc<dyn EntryHints>) {
+        *self.hints.write() = Some(hints);
+    }
+
+    /// O_PATH descriptor. ESTALE if the object is gone (also: exists but nlink 0 for non-directories is
+    /// still openable by handle while someone holds it; such is reported by its Stat).
+    pub fn open_path(&self, key: &ObjectKey) -> io::Result<OwnedFd> {
+        if key == &self.root_key {
+            return Ok(rustix::fs::openat(
+                &self.root,
+                c".",
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .or_else(|_| rustix::io::fcntl_dupfd_cloexec(&self.root, 0))?);
+        }
+        if self.by_handle {
+            handle::open_by_handle(self.root.as_fd(), key, libc::O_PATH | libc::O_NOFOLLOW)
+        } else {
+            self.find_by_name(key)
+        }
+    }
+
+    /// For reading content (file) or listing (directory): O_RDONLY|O_NOFOLLOW|O_NONBLOCK|O_CLOEXEC, O_NOATIME
+    /// where permitted. ESTALE as above; EINVAL for what is neither.
+    pub fn open_read(&self, key: &ObjectKey) -> io::Result<File> {
+        let path = self.open_path(key)?;
+        let stat = statx::of(path.as_fd())?;
+        if !matches!(stat.kind, Kind::File | Kind::Directory) {
+            // Opening a device or fifo has effects of its own.
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        match reopen(path.as_fd(), flags | OFlags::NOATIME) {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                Ok(File::from(reopen(path.as_fd(), flags)?))
+            }
+            other => Ok(File::from(other?)),
+        }
+    }
+
     /// statx of a descriptor (O_PATH is fine).
-    pub fn stat(fd: BorrowedFd<'_>) -> io::Result<Stat> { todo!() }
+    pub fn stat(fd: BorrowedFd<'_>) -> io::Result<Stat> {
+        statx::of(fd)
+    }
+
     /// Key of a descriptor.
-    pub fn key_of(&self, fd: BorrowedFd<'_>) -> io::Result<ObjectKey> { todo!() }
-    /// The object that `name` in directory `dir` is now; `None` = no such name. Does not cross mounts: a mount point is found with `stat.mount_root`.
-    pub fn lookup(&self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Found>> { todo!() }
+    pub fn key_of(&self, fd: BorrowedFd<'_>) -> io::Result<ObjectKey> {
+        if self.has_handles { handle::name_to_handle(fd, c"") } else { Ok(inode_key(&statx::of(fd)?)) }
+    }
+
+    /// The object that `name` in directory `dir` is now; `None` = no such name. Does not cross mounts: a
+    /// mount point is found with `stat.mount_root`.
+    pub fn lookup(&self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Found>> {
+        Ok(self.lookup_open(dir, name)?.map(|(_, found)| found))
+    }
+
+    /// As [`Tree::lookup`], with the O_PATH descriptor.
+    pub fn lookup_open(&self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<(OwnedFd, Found)>> {
+        let name = c_name(name)?;
+        let fd = match open_name(dir, &name) {
+            Ok(fd) => fd,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut stat = statx::of(fd.as_fd())?;
+        if stat.mount_root || stat.dev != self.device {
+            stat.mount_root = true;
+            // Not ours: its key would say nothing within this file system.
+            return Ok(Some((fd, Found { key: inode_key(&stat), stat })));
+        }
+        let key = if self.has_handles { handle::name_to_handle(fd.as_fd(), c"")? } else { inode_key(&stat) };
+        if !self.by_handle {
+            let dir = self.key_of(dir)?;
+            self.places.lock().remember(key.clone(), dir, name.as_bytes());
+        }
+        Ok(Some((fd, Found { key, stat })))
+    }
+
     /// Names in a directory but "." and "..", in directory order, calling `each` (stop by returning false).
-    pub fn list(&self, dir: BorrowedFd<'_>, each: &mut dyn FnMut(&[u8], u64 /* inode */, Option<Kind>) -> bool) -> io::Result<()> { todo!() }
+    /// `dir` may be O_PATH; if it is not, its position is moved.
+    pub fn list(
+        &self,
+        dir: BorrowedFd<'_>,
+        each: &mut dyn FnMut(&[u8], u64 /* inode */, Option<Kind>) -> bool,
+    ) -> io::Result<()> {
+        let mut adapter = |entry: directory::Listed<'_>| {
+            let name = entry.name.to_bytes();
+            name == b"." || name == b".." || each(name, entry.ino, entry.kind)
+        };
+        match directory::read(dir, 0, &mut adapter) {
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
+                let readable = reopen(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
+                directory::read(readable.as_fd(), 0, &mut adapter)?;
+                Ok(())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
     /// Target of a symlink.
-    pub fn read_link(&self, fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> { todo!() }
-    /// Extended attributes of an object (through /proc/self/fd for O_PATH), sorted by name; empty where not supported.
-    /// Skips what belongs to the file system itself (`system.*` but the two posix_acl ones; `trusted.overlay.*`).
-    pub fn xattrs(&self, fd: BorrowedFd<'_>, kind: Kind) -> io::Result<Vec<ehpc_proto::replication::Xattr>> { todo!() }
+    pub fn read_link(&self, fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(fd, c"", Vec::with_capacity(256))?.into_bytes())
+    }
+
+    /// Extended attributes of an object (through /proc/self/fd for O_PATH), sorted by name; empty where not
+    /// supported. Skips what belongs to the file system itself (`system.*` but the two posix_acl ones;
+    /// `trusted.overlay.*`).
+    pub fn xattrs(&self, fd: BorrowedFd<'_>, _kind: Kind) -> io::Result<Vec<ehpc_proto::replication::Xattr>> {
+        xattr::list(fd)
+    }
+
     /// Path of the object within the export now, for messages ("a/b"); best effort.
-    pub fn path_of(&self, key: &ObjectKey) -> Option<Vec<u8>> { todo!() }
+    pub fn path_of(&self, key: &ObjectKey) -> Option<Vec<u8>> {
+        self.path_of_at_depth(key, 0)
+    }
+
+    fn path_of_at_depth(&self, key: &ObjectKey, depth: usize) -> Option<Vec<u8>> {
+        if key == &self.root_key {
+            return Some(Vec::new());
+        }
+        if depth > 64 {
+            return None;
+        }
+        if let Some(path) = self.path_from_kernel(key) {
+            return Some(path);
+        }
+        // A file opened by handle alone may have no name that the kernel knows.
+        let hints = self.hints.read().clone()?;
+        let (dir, name) = hints.entries_of(key).into_iter().next()?;
+        let mut path = self.path_of_at_depth(&dir, depth + 1)?;
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&name);
+        Some(path)
+    }
+
+    fn path_from_kernel(&self, key: &ObjectKey) -> Option<Vec<u8>> {
+        use std::os::unix::ffi::OsStrExt;
+        let fd = self.open_path(key).ok()?;
+        let now = rustix::fs::readlink(super::file::proc_path(fd.as_fd()).as_c_str(), Vec::new()).ok()?;
+        let below = now.to_bytes().strip_prefix(self.path.as_os_str().as_bytes())?;
+        let below = if self.path.as_os_str() == "/" { below } else { below.strip_prefix(b"/")? };
+        if below.is_empty() || below.ends_with(b" (deleted)") { None } else { Some(below.to_vec()) }
+    }
+
     /// syncfs of the export's file system.
-    pub fn sync(&self) -> io::Result<()> { todo!() }
+    pub fn sync(&self) -> io::Result<()> {
+        match rustix::fs::syncfs(&self.root) {
+            // The root is not readable for us and was opened O_PATH.
+            Err(Errno::BADF) => {
+                rustix::fs::sync();
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Mount points below the root (paths within the export): they are not part of it.
+    pub fn mount_points(&self) -> Vec<PathBuf> {
+        let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let mut found: Vec<PathBuf> = table
+            .split(|&byte| byte == b'\n')
+            .filter_map(|line| line.split(|&byte| byte == b' ').nth(4))
+            .map(|field| PathBuf::from(std::ffi::OsString::from_vec(unescape(field))))
+            .filter_map(|path| path.strip_prefix(&self.path).ok().map(Path::to_path_buf))
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    /// `key` now has the name `name` in `dir` (a tree that opens by handle need not know).
+    pub fn remember(&self, key: &ObjectKey, dir: &ObjectKey, name: &[u8]) {
+        if !self.by_handle {
+            self.places.lock().remember(key.clone(), dir.clone(), name);
+        }
+    }
+
+    /// `key` was deleted: it need not be searched for.
+    pub fn forget(&self, key: &ObjectKey) {
+        if !self.by_handle {
+            self.places.lock().note_missing(key);
+        }
+    }
+
+    // By name.
+
+    fn find_by_name(&self, key: &ObjectKey) -> io::Result<OwnedFd> {
+        if key.kind != self.key_kind() {
+            return Err(stale());
+        }
+        if let Some(fd) = self.follow_places(key) {
+            return Ok(fd);
+        }
+        if let Some(fd) = self.follow_hints(key, 0) {
+            return Ok(fd);
+        }
+        if self.places.lock().is_missing(key) {
+            return Err(stale());
+        }
+        let _one_at_a_time = self.search.lock();
+        if let Some(fd) = self.follow_places(key) {
+            return Ok(fd);
+        }
+        if self.places.lock().is_missing(key) {
+            return Err(stale());
+        }
+        match self.walk_for(key)? {
+            Some(fd) => Ok(fd),
+            None => {
+                self.places.lock().note_missing(key);
+                Err(stale())
+            }
+        }
+    }
+
+    fn follow_places(&self, key: &ObjectKey) -> Option<OwnedFd> {
+        let path = self.places.lock().path(key, &self.root_key)?;
+        let mut at: Option<OwnedFd> = None;
+        for place in &path {
+            let dir = at.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
+            at = Some(open_name(dir, &c_name(&place.name).ok()?).ok()?);
+        }
+        self.confirmed(at?, key)
+    }
+
+    /// `fd` if it is `key` and on this file system.
+    fn confirmed(&self, fd: OwnedFd, key: &ObjectKey) -> Option<OwnedFd> {
+        let stat = statx::of(fd.as_fd()).ok()?;
+        let same = stat.dev == self.device && self.key_of(fd.as_fd()).ok()? == *key;
+        same.then_some(fd)
+    }
+
+    fn follow_hints(&self, key: &ObjectKey, depth: usize) -> Option<OwnedFd> {
+        if depth > MAX_DEPTH / 8 {
+            return None; // each step holds a descriptor and a stack frame
+        }
+        let hints = self.hints.read().clone()?;
+        for (dir_key, name) in hints.entries_of(key) {
+            let dir = if dir_key == self.root_key {
+                self.open_path(&dir_key).ok()
+            } else {
+                self.follow_places(&dir_key).or_else(|| self.follow_hints(&dir_key, depth + 1))
+            };
+            let Some(dir) = dir else { continue };
+            let Ok(c_name) = c_name(&name) else { continue };
+            let Ok(fd) = open_name(dir.as_fd(), &c_name) else { continue };
+            if let Some(fd) = self.confirmed(fd, key) {
+                self.places.lock().remember(key.clone(), dir_key, &name);
+                return Some(fd);
+            }
+        }
+        None
+    }
+
+    /// One walk of the tree, breadth first, remembering what it sees. Bounded in entries and time.
+    fn walk_for(&self, key: &ObjectKey) -> io::Result<Option<OwnedFd>> {
+        let until = Instant::now() + WALK_TIME;
+        let mut left = WALK_ENTRIES;
+        let mut queue = std::collections::VecDeque::from([Vec::new()]);
+        while let Some(path) = queue.pop_front() {
+            let Some(dir) = self.descend(&path) else { continue };
+            let mut names: Vec<(Box<[u8]>, Option<Kind>)> = Vec::new();
+            // What may not be listed under our ids hides nothing that could be opened.
+            let _ = self.list(dir.as_fd(), &mut |name, _, kind| {
+                names.push((name.into(), kind));
+                left = left.saturating_sub(1);
+                left > 0
+            });
+            for (name, kind) in names {
+                let Ok(Some((fd, found))) = self.lookup_open(dir.as_fd(), &name) else { continue };
+                if found.stat.mount_root {
+                    continue;
+                }
+                if found.key == *key {
+                    // The memory is bounded: the names that lead here are made sure of.
+                    let _ = self.descend(&path);
+                    return Ok(Some(fd));
+                }
+                if kind.unwrap_or(found.stat.kind) == Kind::Directory {
+                    let mut below = path.clone();
+                    below.push(name);
+                    queue.push_back(below);
+                }
+            }
+            if left == 0 || Instant::now() > until {
+                return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The directory at `path`, each step remembered.
+    fn descend(&self, path: &[Box<[u8]>]) -> Option<OwnedFd> {
+        let mut at = self.open_path(&self.root_key).ok()?;
+        for name in path {
+            let (fd, found) = self.lookup_open(at.as_fd(), name).ok()??;
+            if found.stat.mount_root {
+                return None;
+            }
+            at = fd;
+        }
+        Some(at)
+    }
+
+    /// Key of `name` in `dir` without opening it (one system call where the file system has handles).
+    pub fn key_at(&self, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<ObjectKey> {
+        if self.has_handles {
+            handle::name_to_handle(dir, name)
+        } else {
+            Ok(inode_key(&statx::at(dir, name)?))
+        }
+    }
+}
+
+/// Inode and birth time, 8 + 8 + 4 bytes, big endian.
+fn inode_key(stat: &Stat) -> ObjectKey {
+    let born = stat.btime.unwrap_or_default();
+    let mut bytes = SmallVec::new();
+    bytes.extend_from_slice(&stat.ino.to_be_bytes());
+    bytes.extend_from_slice(&born.seconds.to_be_bytes());
+    bytes.extend_from_slice(&born.nanos.to_be_bytes());
+    ObjectKey { kind: KeyKind::Inode, handle_type: 0, bytes }
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = (byte == b'\\')
+            .then(|| after.get(..3))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match octal {
+            Some(value) => {
+                out.push(value);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    out
 }

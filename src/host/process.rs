@@ -1,0 +1,89 @@
+//! The process and the machine: boot, clocks, privileges, memory.
+
+use ehpc_proto::replication::Timestamp;
+use rustix::thread::CapabilitySet;
+use rustix::time::ClockId;
+use std::io;
+
+/// What this process may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Privileges {
+    /// Effective user.
+    pub euid: u32,
+    /// Effective capabilities (bit n = capability n).
+    pub capabilities: u64,
+}
+
+impl Privileges {
+    /// May open objects by handle (CAP_DAC_READ_SEARCH).
+    pub fn opens_by_handle(&self) -> bool {
+        self.has(CapabilitySet::DAC_READ_SEARCH)
+    }
+
+    /// May act under other ids: uid 0, which the kernel's setfsuid rules need, with CAP_SETUID and CAP_SETGID.
+    pub fn assumes_identities(&self) -> bool {
+        self.euid == 0 && self.has(CapabilitySet::SETUID) && self.has(CapabilitySet::SETGID)
+    }
+
+    /// May watch a whole file system with fanotify (CAP_SYS_ADMIN).
+    pub fn administers(&self) -> bool {
+        self.has(CapabilitySet::SYS_ADMIN)
+    }
+
+    /// May give files to other owners (CAP_CHOWN).
+    pub fn changes_owners(&self) -> bool {
+        self.has(CapabilitySet::CHOWN)
+    }
+
+    /// May make device nodes (CAP_MKNOD).
+    pub fn makes_devices(&self) -> bool {
+        self.has(CapabilitySet::MKNOD)
+    }
+
+    fn has(&self, capability: CapabilitySet) -> bool {
+        self.capabilities & capability.bits() != 0
+    }
+}
+
+/// Of the calling thread (threads that assumed a caller's ids have fewer).
+pub fn privileges() -> Privileges {
+    Privileges {
+        euid: rustix::process::geteuid().as_raw(),
+        capabilities: rustix::thread::capabilities(None).map_or(0, |sets| sets.effective.bits()),
+    }
+}
+
+/// The kernel's random identity of this boot.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Wall clock.
+pub fn now() -> Timestamp {
+    clock(ClockId::Realtime)
+}
+
+/// The clock that file timestamps are taken from (a tick behind [`now`] at most).
+pub fn coarse_now() -> Timestamp {
+    clock(ClockId::RealtimeCoarse)
+}
+
+fn clock(id: ClockId) -> Timestamp {
+    let time = rustix::time::clock_gettime(id);
+    Timestamp { seconds: time.tv_sec, nanos: u32::try_from(time.tv_nsec).unwrap_or(0) }
+}
+
+/// Resident memory of this process, bytes.
+pub fn process_memory() -> io::Result<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages = statm.split_ascii_whitespace().nth(1).and_then(|field| field.parse::<u64>().ok());
+    let pages = pages.ok_or_else(|| io::Error::other("/proc/self/statm has no second number"))?;
+    // SAFETY: a plain query.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Ok(pages.saturating_mul(u64::try_from(page).unwrap_or(4096)))
+}
+
+/// Modes are exactly what a client asked for: the process's umask is 0 from here on.
+pub fn set_umask_zero() {
+    rustix::process::umask(rustix::fs::Mode::empty());
+}
