@@ -1,1 +1,4 @@
-//! (being written)
+//! Streaming of changes to the backup: session (pure), link over mutual TLS, pairing, sender, receiver, mirror.
+
+pub mod link;
+pub mod session;

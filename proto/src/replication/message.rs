@@ -35,6 +35,7 @@ pub struct Blob {
     /// Encoding of `bytes`.
     pub codec: Codec,
     /// The encoded bytes.
+    #[serde(with = "super::wire::bytes")]
     pub bytes: Vec<u8>,
 }
 
@@ -60,7 +61,7 @@ pub enum ToBackup {
     /// Pieces that a later batch needs.
     Blobs(Vec<Blob>),
     /// An encoded [`super::state::Batch`] (`wire::encode_batch`): its hash is the chain of the next.
-    Batch(Vec<u8>),
+    Batch(#[serde(with = "super::wire::bytes")] Vec<u8>),
     /// A question; answered by [`ToPrimary::Answer`] with the same `id`, in any order.
     Ask {
         /// Chosen by the asker, unique within the connection.

@@ -5,6 +5,7 @@
 
 pub mod digest;
 pub mod message;
+pub mod pairing;
 pub mod state;
 pub mod wire;
 

@@ -1,1 +1,166 @@
-//! (being written)
+//! The encoding of the replication link: the only module that knows bincode, and its limits.
+//!
+//! A frame is `[length, u32 big endian][kind, u8][payload]`, where `length` counts kind and payload
+//! ([`frame`]). A payload is one bincode message (standard configuration: little endian, variable-length
+//! integers). Decoding allocates in proportion to what is really there, refuses trailing bytes, and checks
+//! what the types cannot say ([`check`]).
+
+pub mod check;
+pub mod frame;
+
+use super::message::{ToBackup, ToPrimary};
+use super::pairing::Pairing;
+use super::state::{Batch, Hash};
+use serde::{Deserialize, Serialize};
+
+pub use frame::{Frame, FrameAssembler, FrameKind};
+
+/// Largest frame after its length: kind and payload, bytes.
+pub const MAX_FRAME: usize = 8 * 1024 * 1024;
+/// Largest encoded batch: fits a frame with its message around it.
+pub const MAX_BATCH: usize = MAX_FRAME - 64;
+/// Largest frame of the pairing conversation, which an unknown host may send.
+pub const MAX_PAIRING_FRAME: usize = 1024;
+
+/// bincode counts the size of the type, not of its variable-length form, so the limit is a multiple of the frame's.
+const DECODE_LIMIT: usize = 16 * MAX_FRAME;
+
+/// What is wrong with bytes from the other side.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum WireError {
+    /// The length is over the limit; nothing was allocated for it.
+    #[error(
+        "a frame claims {length} bytes, more than the limit of {limit}: not a replication peer, or a damaged stream"
+    )]
+    TooLong { length: u64, limit: usize },
+    /// A frame without a kind.
+    #[error("a frame of length 0: not a replication peer, or a damaged stream")]
+    Empty,
+    /// A kind that this version does not know.
+    #[error("frame of unknown kind {kind:#04x}: not a replication peer, or a newer version")]
+    UnknownKind { kind: u8 },
+    /// The frame is of a kind that this end does not receive.
+    #[error("a {found:?} frame where a {expected:?} frame belongs")]
+    WrongKind { found: FrameKind, expected: FrameKind },
+    /// bincode could not read it.
+    #[error("{what} cannot be decoded: {reason}")]
+    Encoding { what: &'static str, reason: String },
+    /// Bytes are left after the message.
+    #[error("{extra} bytes follow the end of a {what}")]
+    Trailing { what: &'static str, extra: usize },
+    /// It decodes, but says something that is not allowed.
+    #[error("{what} is not valid: {reason}")]
+    Invalid { what: &'static str, reason: String },
+}
+
+/// The message as payload of a [`FrameKind::ToBackup`] frame.
+pub fn encode_to_backup(message: &ToBackup) -> Vec<u8> {
+    encode(message)
+}
+
+/// Decodes and checks the payload of a [`FrameKind::ToBackup`] frame. (A batch inside stays encoded: [`decode_batch`].)
+pub fn decode_to_backup(payload: &[u8]) -> Result<ToBackup, WireError> {
+    let message = decode(payload, "message to the backup")?;
+    check::to_backup(&message)?;
+    Ok(message)
+}
+
+/// The message as payload of a [`FrameKind::ToPrimary`] frame.
+pub fn encode_to_primary(message: &ToPrimary) -> Vec<u8> {
+    encode(message)
+}
+
+/// Decodes and checks the payload of a [`FrameKind::ToPrimary`] frame.
+pub fn decode_to_primary(payload: &[u8]) -> Result<ToPrimary, WireError> {
+    let message = decode(payload, "message to the primary")?;
+    check::to_primary(&message)?;
+    Ok(message)
+}
+
+/// The message as payload of a [`FrameKind::Pairing`] frame.
+pub fn encode_pairing(message: &Pairing) -> Vec<u8> {
+    encode(message)
+}
+
+/// Decodes the payload of a [`FrameKind::Pairing`] frame.
+pub fn decode_pairing(payload: &[u8]) -> Result<Pairing, WireError> {
+    let message = decode(payload, "pairing message")?;
+    check::pairing(&message)?;
+    Ok(message)
+}
+
+/// A batch as it travels, is stored and is chained. At most [`MAX_BATCH`] bytes may be sent.
+pub fn encode_batch(batch: &Batch) -> Vec<u8> {
+    encode(batch)
+}
+
+/// Decodes a batch and checks everything that can be checked without a catalog.
+pub fn decode_batch(encoded: &[u8]) -> Result<Batch, WireError> {
+    if encoded.len() > MAX_BATCH {
+        return Err(WireError::TooLong { length: encoded.len() as u64, limit: MAX_BATCH });
+    }
+    let batch = decode(encoded, "batch")?;
+    check::batch(&batch)?;
+    Ok(batch)
+}
+
+/// `Position::chain` of an encoded batch; it is `Batch::previous` of the next.
+pub fn chain(encoded: &[u8]) -> Hash {
+    Hash::of(encoded)
+}
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<DECODE_LIMIT>()
+}
+
+/// Encoding to memory fails only for sequences of unknown length, which these types do not have; were it to
+/// fail, the empty payload is refused by the other side.
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap_or_default()
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &'static str) -> Result<T, WireError> {
+    // Borrowing: byte strings are taken from the slice, so their length is checked before anything is allocated.
+    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, config())
+        .map_err(|e| WireError::Encoding { what, reason: e.to_string() })?;
+    match bytes.len() - used {
+        0 => Ok(value),
+        extra => Err(WireError::Trailing { what, extra }),
+    }
+}
+
+/// `#[serde(with = "wire::bytes")]` for long byte strings: the same encoding as a sequence of u8, but copied at
+/// once instead of byte by byte.
+pub mod bytes {
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+    use std::fmt;
+
+    /// See the module.
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    /// See the module.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        deserializer.deserialize_bytes(Bytes)
+    }
+
+    struct Bytes;
+
+    impl Visitor<'_> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a byte string")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

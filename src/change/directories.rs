@@ -1,0 +1,143 @@
+//! The set of the export's directories: what a watcher asks before it cares.
+//!
+//! A directory is in the set from before it is first listed: whoever adds one inserts it here, *then*
+//! lists it, so that every later change in it is noticed and every earlier one is seen by the listing.
+
+use crate::host::ObjectKey;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+const SHARDS: usize = 16;
+
+/// Told when the set changes. Called without any lock of the set, by the thread that changed it.
+pub trait DirectoryObserver: Send + Sync {
+    /// `key` has just become a member; it is listed only after this returns.
+    fn inserted(&self, key: &ObjectKey);
+    /// `key` is no member any more.
+    fn removed(&self, key: &ObjectKey);
+}
+
+/// Keys of the export's directories. Shared by watcher, scan and sender.
+#[derive(Default)]
+pub struct DirectorySet {
+    shards: [RwLock<HashSet<ObjectKey>>; SHARDS],
+    hashing: RandomState,
+    observer: RwLock<Option<Arc<dyn DirectoryObserver>>>,
+    /// Insertions and removals reach the observer in the order in which they happened.
+    telling: Mutex<()>,
+}
+
+impl DirectorySet {
+    /// An empty set.
+    pub fn new() -> Arc<DirectorySet> {
+        Arc::default()
+    }
+
+    fn shard(&self, key: &ObjectKey) -> &RwLock<HashSet<ObjectKey>> {
+        let hash = usize::try_from(self.hashing.hash_one(key) >> 60).unwrap_or(0);
+        &self.shards[hash % SHARDS]
+    }
+
+    /// Adds a directory; returns whether it was new. Call it before the directory is listed.
+    pub fn insert(&self, key: &ObjectKey) -> bool {
+        let observer = self.observer.read();
+        // Still under the lock when nobody listens: an observer that comes now finds the key in the set.
+        let Some(observer) = observer.clone() else {
+            return self.shard(key).write().insert(key.clone());
+        };
+        let _telling = self.telling.lock();
+        let new = self.shard(key).write().insert(key.clone());
+        if new {
+            observer.inserted(key);
+        }
+        new
+    }
+
+    /// Removes a directory that is gone; returns whether it was there.
+    pub fn remove(&self, key: &ObjectKey) -> bool {
+        let observer = self.observer.read();
+        let Some(observer) = observer.clone() else {
+            return self.shard(key).write().remove(key);
+        };
+        let _telling = self.telling.lock();
+        let known = self.shard(key).write().remove(key);
+        if known {
+            observer.removed(key);
+        }
+        known
+    }
+
+    /// Is this a directory of the export?
+    pub fn contains(&self, key: &ObjectKey) -> bool {
+        self.shard(key).read().contains(key)
+    }
+
+    /// Directories known.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// True when none is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Installs the observer and tells it of every directory that is known already.
+    pub(super) fn observe(&self, observer: Arc<dyn DirectoryObserver>) {
+        let _telling = self.telling.lock();
+        *self.observer.write() = Some(Arc::clone(&observer));
+        for shard in &self.shards {
+            let known: Vec<ObjectKey> = shard.read().iter().cloned().collect();
+            known.iter().for_each(|key| observer.inserted(key));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::object::KeyKind;
+    use smallvec::SmallVec;
+
+    fn key(n: u64) -> ObjectKey {
+        ObjectKey { kind: KeyKind::Handle, handle_type: 1, bytes: SmallVec::from_slice(&n.to_be_bytes()) }
+    }
+
+    #[derive(Default)]
+    struct Log(Mutex<Vec<(bool, ObjectKey)>>);
+
+    impl DirectoryObserver for Log {
+        fn inserted(&self, key: &ObjectKey) {
+            self.0.lock().push((true, key.clone()));
+        }
+        fn removed(&self, key: &ObjectKey) {
+            self.0.lock().push((false, key.clone()));
+        }
+    }
+
+    #[test]
+    fn members_come_and_go() {
+        let set = DirectorySet::new();
+        assert!(set.is_empty());
+        assert!((0..1000).all(|n| set.insert(&key(n))));
+        assert!(!set.insert(&key(5)));
+        assert!(set.contains(&key(999)) && !set.contains(&key(1000)));
+        assert!(set.remove(&key(5)) && !set.remove(&key(5)));
+        assert_eq!(set.len(), 999);
+    }
+
+    #[test]
+    fn the_observer_hears_of_all_members_once() {
+        let set = DirectorySet::new();
+        set.insert(&key(1));
+        let log = Arc::new(Log::default());
+        set.observe(log.clone());
+        set.insert(&key(1));
+        set.insert(&key(2));
+        set.remove(&key(1));
+        set.remove(&key(3));
+        assert_eq!(*log.0.lock(), [(true, key(1)), (true, key(2)), (false, key(1))]);
+    }
+}
