@@ -2,3 +2,4 @@
 
 pub mod chunker;
 pub mod manifest;
+pub mod pack;
