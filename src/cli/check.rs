@@ -1,6 +1,6 @@
 //! `ehpc-store check`: everything wrong with the settings and this machine, at once; starts nothing.
 
-use super::locate::{DEFAULT_DATA, Where, roles_of, this_host};
+use super::locate::{DEFAULT_DATA, roles_of, this_host};
 use super::{Verdict, say, state_directory};
 use crate::settings::environment::{self, Roles};
 use crate::settings::{Cluster, Problems};

@@ -26,11 +26,6 @@ impl Client {
         client.connect().ok().map(|_| client)
     }
 
-    /// Where the node keeps its state.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     fn connect(&self) -> Result<UnixStream> {
         let socket = socket_path(&self.directory)?;
         Ok(UnixStream::connect(&socket.path)?)

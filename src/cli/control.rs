@@ -132,6 +132,9 @@ async fn answer(stream: UnixStream, node: &dyn Control) -> Result<()> {
             biased;
             Some(step) = steps.recv() => send(&mut writer, &Reply::Progress(step)).await?,
             done = &mut outcome => {
+                while let Ok(step) = steps.try_recv() {
+                    send(&mut writer, &Reply::Progress(step)).await?;
+                }
                 let reply = match done {
                     Ok(value) => Reply::Result(value),
                     Err(refusal) => Reply::Error(refusal.to_string()),

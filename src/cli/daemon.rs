@@ -70,7 +70,7 @@ async fn live(launch: Launch) -> Result<Verdict> {
     let mut signals = Signals::new()?;
     let mut locks = Vec::new();
     for path in launch.state_directories() {
-        locks.push(StateDirectory::open(path)?);
+        locks.push(StateDirectory::open(&path)?);
     }
     let cluster = launch.cluster.clone();
     let mut dashboards = Vec::new();

@@ -12,6 +12,8 @@ mod daemon;
 mod locate;
 mod nfs1;
 mod pair;
+mod role_backup;
+mod role_nfs1;
 mod state_directory;
 mod status;
 mod up;
