@@ -1,4 +1,7 @@
 //! Streaming of changes to the backup: session (pure), link over mutual TLS, pairing, sender, receiver, mirror.
 
+pub mod identity;
 pub mod link;
+pub mod pairing;
 pub mod session;
+pub mod transport;
