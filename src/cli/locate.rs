@@ -139,7 +139,7 @@ pub(crate) fn this_host(cluster: &Cluster, file: &Path, asked: Option<&str>) -> 
 }
 
 /// The machine's name.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
