@@ -192,3 +192,79 @@ fn wrong_options_of_daemons_are_told() {
         assert!(text(&output.stderr).contains(expected), "{expected} in {}", text(&output.stderr));
     }
 }
+
+#[test]
+fn a_node_starts_answers_and_ends() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let data = scratch.path().join("data");
+    let node = up(&data);
+    let data = data.to_str().expect("text");
+    assert!(node.address("nfs").starts_with("127.0.0.1:") && node.address("replication").starts_with("127.0.0.1:"));
+    let advice: Vec<String> = (0..5).map(|_| node.lines.recv_timeout(Duration::from_secs(5)).expect("advice")).collect();
+    assert!(advice.iter().any(|line| line.contains("mount -t nfs -o vers=3,tcp,nolock,port=")), "{advice:?}");
+    assert!(advice.iter().any(|line| line.contains(&format!("ehpc-store status --data {data}"))), "{advice:?}");
+
+    wait_healthy(data);
+    let dashboard = node.address("dashboard");
+    assert!(get(&dashboard, "/healthz").starts_with("HTTP/1.1 200 "), "{}", get(&dashboard, "/healthz"));
+    assert!(get(&dashboard, "/metrics").contains("\nehpc_healthy 1\n"));
+    assert!(get(&dashboard, "/?lang=zh").contains("正常"));
+    let screen = run(&["status", "--data", data]);
+    assert_eq!(status(&screen), 0);
+    assert!(text(&screen.stdout).starts_with("node          nfs1 + backup healthy, up "), "{}", text(&screen.stdout));
+    let json = run(&["status", "--json", "--data", data]);
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
+    assert_eq!(value["process"]["pid"], node.child.id());
+    let by_state = run(&["status", "--json", "--state", &format!("{data}/backup")]);
+    assert_eq!(status(&by_state), 0);
+
+    // A second one on the same directory is told who is there.
+    let second = run(&["up", "--any-ports", "--data", data]);
+    assert_eq!(status(&second), 2);
+    let told = text(&second.stderr);
+    assert!(told.contains(&format!("is in use by pid {}", node.child.id())), "{told}");
+    // What a node cannot do, it says.
+    let foreign = run(&["ctl", "fence", "--state", &format!("{data}/nowhere")]);
+    assert_eq!(status(&foreign), 2);
+
+    assert_eq!(node.terminate(), 0);
+    assert_eq!(status(&run(&["status", "--data", data])), 2);
+    let again = up(Path::new(data));
+    assert_eq!(again.terminate(), 0);
+}
+
+fn wait_healthy(data: &str) {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let output = run(&["status", "--data", data]);
+        if status(&output) == 0 {
+            return;
+        }
+        assert!(Instant::now() < until, "not healthy: {}{}", text(&output.stdout), text(&output.stderr));
+    }
+}
+
+#[test]
+fn logs_can_be_json() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let mut child = Command::new(EXECUTABLE)
+        .args(["up", "--any-ports", "--log-format", "json", "--log-level", "info", "--data"])
+        .arg(scratch.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
+    assert!(first.starts_with("ready "), "{first}");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(0));
+    let log = text(&output.stderr);
+    assert!(!log.is_empty());
+    for line in log.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(value["level"].is_string() && value["message"].is_string(), "{line}");
+    }
+}
