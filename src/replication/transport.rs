@@ -83,6 +83,8 @@ pub enum Trust {
     Pinned(Fingerprint),
     /// Any: while pairing, which proves by other means who is there.
     Unpinned,
+    /// None: before pairing.
+    Nobody,
 }
 
 /// For the accepting end.
@@ -150,7 +152,7 @@ impl PinVerifier {
         match &self.trust {
             Trust::Unpinned => Ok(()),
             Trust::Pinned(expected) if *expected == Fingerprint::of(certificate) => Ok(()),
-            Trust::Pinned(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
+            Trust::Pinned(_) | Trust::Nobody => Err(CertificateError::ApplicationVerificationFailure.into()),
         }
     }
 
@@ -171,8 +173,9 @@ impl fmt::Debug for PinVerifier {
     }
 }
 
-const ONLY_13: rustls::Error =
-    rustls::Error::PeerIncompatible(rustls::PeerIncompatible::Tls13RequiredForQuic);
+fn only_13() -> rustls::Error {
+    rustls::Error::General("TLS 1.3 is required".to_owned())
+}
 
 impl ServerCertVerifier for PinVerifier {
     fn verify_server_cert(
@@ -365,9 +368,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok(Some(frame?.payload))
     }
 
-    /// Bytes so far.
-    pub fn received(&self) -> u64 {
-        self.received
+    /// Bytes since the last call.
+    pub fn take_received(&mut self) -> u64 {
+        std::mem::take(&mut self.received)
     }
 }
 
@@ -383,6 +386,8 @@ pub(super) async fn off_runtime<T: Send + 'static>(
 pub struct FrameWriter<W> {
     io: W,
     buffer: Vec<u8>,
+    /// A write is under way, or was given up: the stream may end within a frame and must not go on.
+    torn: bool,
 }
 
 /// Small frames are gathered up to this, so that each does not become a TLS record and a packet of its own.
@@ -391,10 +396,11 @@ const GATHER: usize = 16 * 1024;
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Writes to `io`.
     pub fn new(io: W) -> FrameWriter<W> {
-        FrameWriter { io, buffer: Vec::with_capacity(GATHER) }
+        FrameWriter { io, buffer: Vec::with_capacity(GATHER), torn: false }
     }
 
-    /// Writes a frame; it is on its way after [`FrameWriter::flush`] at the latest.
+    /// Writes a frame; it is on its way after [`FrameWriter::flush`] at the latest. When it is cancelled or fails,
+    /// nothing more is written.
     pub async fn write(&mut self, frame: &Sealed) -> Result<(), TransportError> {
         if self.buffer.len() + frame.len() > GATHER {
             self.drain().await?;
@@ -405,7 +411,10 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             return Ok(());
         }
         self.drain().await?;
-        self.io.write_all(&frame.payload).await.map_err(TransportError::from_tls)
+        self.torn = true;
+        self.io.write_all(&frame.payload).await.map_err(TransportError::from_tls)?;
+        self.torn = false;
+        Ok(())
     }
 
     /// Sends what is gathered.
@@ -421,8 +430,13 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     }
 
     async fn drain(&mut self) -> Result<(), TransportError> {
+        if self.torn {
+            return Err(TransportError::Cut);
+        }
         if !self.buffer.is_empty() {
+            self.torn = true;
             self.io.write_all(&self.buffer).await.map_err(TransportError::from_tls)?;
+            self.torn = false;
             self.buffer.clear();
         }
         Ok(())
