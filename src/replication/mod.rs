@@ -3,6 +3,7 @@
 pub mod connector;
 pub mod identity;
 pub mod link;
+pub mod mirror;
 pub mod pairing;
 pub mod session;
 pub mod transport;
