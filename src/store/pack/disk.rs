@@ -49,6 +49,9 @@ impl RealDisk {
     pub(crate) fn open(directory: &Path) -> Result<RealDisk, PackError> {
         let failed = |action| move |source| PackError::Directory { action, source };
         std::fs::create_dir_all(directory).map_err(failed("create it"))?;
+        if let Some(parent) = directory.parent() {
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync its parent"))?;
+        }
         let path = directory.join("lock");
         let lock = OpenOptions::new()
             .create(true)

@@ -272,25 +272,27 @@ impl PackLog {
 
     /// The decoded payload of a record, checked against its name.
     pub(crate) fn read(&self, at: &Located, hash: &Hash) -> Result<Vec<u8>, PackError> {
-        let id = at.pack();
-        let mut stored = vec![0; at.stored_len as usize];
-        let read = self
-            .file(at.place.pack)?
-            .read_at(&mut stored, at.payload())
-            .map_err(|source| PackError::Io { pack: id, action: "read it", source })?;
-        let damaged = |reason| PackError::Damaged { pack: id, offset: at.place.offset, reason };
-        if read != stored.len() {
-            return Err(damaged("the pack ends within the record"));
-        }
-        if at.codec == Codec::Raw && at.raw_len == at.stored_len {
-            return if Hash::of(&stored) == *hash {
-                Ok(stored)
-            } else {
-                Err(damaged("its content does not match its name"))
-            };
-        }
-        decode_blob(at.codec, at.raw_len, hash, &stored).map_err(damaged)
+        read_payload(&*self.file(at.place.pack)?, at, hash)
     }
+}
+
+/// [`PackLog::read`] without a log.
+pub(crate) fn read_located(disk: &dyn Disk, at: &Located, hash: &Hash) -> Result<Vec<u8>, PackError> {
+    let failed = |source| PackError::Io { pack: at.pack(), action: "open it", source };
+    read_payload(&*disk.open(&at.pack().to_string()).map_err(failed)?, at, hash)
+}
+
+fn read_payload(file: &dyn PackFile, at: &Located, hash: &Hash) -> Result<Vec<u8>, PackError> {
+    let id = at.pack();
+    let mut stored = vec![0; at.stored_len as usize];
+    let read = file
+        .read_at(&mut stored, at.payload())
+        .map_err(|source| PackError::Io { pack: id, action: "read it", source })?;
+    let damaged = |reason| PackError::Damaged { pack: id, offset: at.place.offset, reason };
+    if read != stored.len() {
+        return Err(damaged("the pack ends within the record"));
+    }
+    decode_blob(at.codec, at.raw_len, hash, stored).map_err(damaged)
 }
 
 fn number_of(tail: &Tail) -> u32 {

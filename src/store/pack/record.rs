@@ -134,31 +134,34 @@ impl Head {
 
 /// Decodes `stored` and checks it against its name. Never allocates more than `raw_len`.
 pub(crate) fn decode_blob(
-    codec: Codec, raw_len: u32, hash: &Hash, stored: &[u8],
+    codec: Codec, raw_len: u32, hash: &Hash, stored: Vec<u8>,
 ) -> Result<Vec<u8>, &'static str> {
     let raw = match codec {
-        Codec::Raw => stored.to_vec(),
-        Codec::Zstd => unpack(stored, raw_len as usize)?,
+        Codec::Raw => stored,
+        Codec::Zstd => unpack(&stored, raw_len as usize)?,
     };
-    if raw.len() != raw_len as usize {
-        return Err("its length is not what was said of it");
-    }
-    if Hash::of(&raw) != *hash {
-        return Err("its content does not match its name");
-    }
+    check_raw(raw_len, hash, &raw)?;
     Ok(raw)
 }
 
-/// Checks that `stored` decodes to `hash` without keeping the result.
+/// Checks that `stored` decodes to what `hash` names, without keeping the result.
 pub(crate) fn check_blob(
     codec: Codec, raw_len: u32, hash: &Hash, stored: &[u8],
 ) -> Result<(), &'static str> {
     match codec {
-        Codec::Raw if stored.len() != raw_len as usize => Err("its length is not what was said of it"),
-        Codec::Raw if Hash::of(stored) != *hash => Err("its content does not match its name"),
-        Codec::Raw => Ok(()),
-        Codec::Zstd => decode_blob(codec, raw_len, hash, stored).map(drop),
+        Codec::Raw => check_raw(raw_len, hash, stored),
+        Codec::Zstd => check_raw(raw_len, hash, &unpack(stored, raw_len as usize)?),
     }
+}
+
+fn check_raw(raw_len: u32, hash: &Hash, raw: &[u8]) -> Result<(), &'static str> {
+    if raw.len() != raw_len as usize {
+        return Err("its length is not what was said of it");
+    }
+    if Hash::of(raw) != *hash {
+        return Err("its content does not match its name");
+    }
+    Ok(())
 }
 
 fn unpack(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, &'static str> {

@@ -101,9 +101,9 @@ fn remove_empty_tail(
     series: Series, disk: &dyn Disk, packs: &mut Vec<(u32, u64)>, from: Place,
 ) -> Result<(), PackError> {
     let mut removed = false;
-    while let Some((number, _)) = packs.last().copied().filter(|(number, len)| {
-        *len <= FILE_HEAD as u64 && (*number > from.pack
-    }) {
+    while let Some((number, _)) =
+        packs.last().copied().filter(|(number, len)| *len <= FILE_HEAD as u64 && *number > from.pack)
+    {
         let name = PackId { series, number }.to_string();
         disk.remove(&name).map_err(|source| PackError::Directory { action: "remove an empty pack", source })?;
         packs.pop();
