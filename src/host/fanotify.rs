@@ -244,6 +244,20 @@ fn place(info: &[u8]) -> Result<Option<Place<'_>>, Malformed> {
     Ok(dir.map(|dir| Place { dir, name }))
 }
 
+/// For tests of watchers: stores `bytes` at the start of a file through a shared mapping.
+#[cfg(test)]
+pub(crate) fn store_through_mmap(file: &std::fs::File, bytes: &[u8]) -> io::Result<()> {
+    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping; it is as long as what is copied, and unmapped before this returns.
+    unsafe {
+        let map = mmap(std::ptr::null_mut(), bytes.len(), protection, MapFlags::SHARED, file, 0)?;
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), map.cast::<u8>(), bytes.len());
+        munmap(map, bytes.len())?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 #[allow(clippy::host_endian_bytes)]
 mod tests {
