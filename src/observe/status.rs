@@ -65,7 +65,7 @@ pub struct NfsClient {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct CaptureStatus {
-    /// "fanotify" or "notify".
+    /// "fanotify", "notify" or "none".
     pub watcher: String,
     /// Why this one.
     pub reason: String,
@@ -77,15 +77,12 @@ pub struct CaptureStatus {
     pub scan: Option<ScanStatus>,
 }
 
-/// The last reconcile scan, or the one that is running.
+/// The reconcile scan that is running, or the last one.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ScanStatus {
-    /// "start", "schedule", "overflow", "asked".
-    pub reason: String,
     pub running: bool,
     pub finished_ms: Option<u64>,
-    pub duration_ms: u64,
     pub objects: u64,
     pub differing: u64,
 }
@@ -260,10 +257,8 @@ impl NodeStatus {
             out.line(
                 "scan",
                 format!(
-                    "{when} ({}), {} objects in {}, {} differed",
-                    scan.reason,
+                    "{when}, {} objects compared, {} changes found",
                     words::count(scan.objects),
-                    words::duration(Duration::from_millis(scan.duration_ms)),
                     words::count(scan.differing)
                 ),
             );

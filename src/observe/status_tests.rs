@@ -33,10 +33,8 @@ pub(crate) fn full() -> NodeStatus {
             overflows: 0,
             mount_points: vec!["a/mnt\n".into()],
             scan: Some(ScanStatus {
-                reason: "start".into(),
                 running: false,
                 finished_ms: Some(1_795_428_000_000),
-                duration_ms: 14,
                 objects: 4321,
                 differing: 7,
             }),
@@ -94,7 +92,7 @@ export        /share = /d/share (durability local)
 nfs           1 client, 17.2 operations/s, 12,345 operations (3 with an error status), 1.0 GiB read, 1.5 KiB written
               10.182.15.51:700 (web1): 1,234 operations
 watcher       fanotify (permitted), 1,000 directories, 99 events, 0 overflows
-scan          10.0 s ago (start), 4,321 objects in 14 ms, 7 differed
+scan          10.0 s ago, 4,321 objects compared, 7 changes found
 not shared    a/mnt? is another file system mounted below the export
 changes       idle; 5 not yet on the backup, lag 12 ms
 acknowledged  batch 77 at 2026-11-23 10:00:00 UTC (10.0 s ago)
