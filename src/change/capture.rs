@@ -332,6 +332,7 @@ impl Runner {
         match &outcome {
             ScanOutcome::Finished(report) => {
                 self.dirty.scanned(began);
+                self.watermark.scanned(self.dirty.current());
                 if self.suspicious.take().is_some() {
                     self.settle_at = Some(self.dirty.current());
                 }

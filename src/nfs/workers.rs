@@ -82,10 +82,11 @@ mod tests {
         let waiting = workers.submit(move || {
             let _ = sixth_done.send(());
         });
-        let mut waiting = std::pin::pin!(waiting);
+        let mut waiting = Box::pin(waiting);
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
         drop(open);
-        assert!(waiting.await);
+        assert!((&mut waiting).await);
+        drop(waiting);
         sixth.recv_timeout(Duration::from_secs(10)).unwrap();
         tokio::task::spawn_blocking(move || workers.stop()).await.unwrap();
         assert_eq!(done.load(Ordering::SeqCst), 5);

@@ -3,4 +3,5 @@
 pub mod cluster;
 pub mod cpio;
 pub mod microvm;
+pub mod nfs_client;
 pub mod process;

@@ -21,11 +21,13 @@ impl Context<'_> {
             Ok(object) => object,
             Err(failure) => return answer::<(), _>(Err(failure), out),
         };
-        let count = args.count.min(MAX_IO as u32);
+        // The kernel refuses a range that ends past its largest offset.
+        let room = (i64::MAX as u64).saturating_sub(args.offset);
+        let count = args.count.min(MAX_IO as u32).min(u32::try_from(room).unwrap_or(u32::MAX));
         let start = out.len();
         out.buffer().reserve(READ_HEAD + count as usize + 4);
         out.bytes(&[0; READ_HEAD]);
-        let done = if args.offset > i64::MAX as u64 {
+        let done = if room == 0 {
             self.past_every_end(&object)
         } else {
             self.vfs.read(self.caller, &object, args.offset, count, out.buffer())
