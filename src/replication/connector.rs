@@ -136,6 +136,11 @@ impl TlsConnector {
         TlsConnector { runtime, desk: Arc::new(desk), backoff: Backoff::default(), random, last: None }
     }
 
+    /// Cancel it to end waits and the connection.
+    pub fn shutdown_token(&self) -> CancellationToken {
+        self.desk.options.shutdown.clone()
+    }
+
     /// For `status`.
     pub fn monitor(&self) -> LinkMonitor {
         LinkMonitor { desk: self.desk.clone() }
