@@ -3,7 +3,10 @@
 pub mod connector;
 pub mod identity;
 pub mod link;
+mod link_tests;
+pub mod mirror;
 mod overlay;
+pub mod pairing;
 mod read;
 mod read_content;
 pub mod mirror;
@@ -13,4 +16,3 @@ pub mod session;
 pub mod transport;
 
 #[cfg(test)]
-mod link_tests;
