@@ -3,7 +3,9 @@
 pub mod connector;
 pub mod identity;
 pub mod link;
+pub mod mirror;
 pub mod pairing;
+pub mod queries;
 pub mod receiver;
 pub mod session;
 pub mod transport;
