@@ -8,6 +8,7 @@ mod overlay;
 pub mod pairing;
 mod read;
 mod read_content;
+pub mod queries;
 pub mod receiver;
 pub mod session;
 pub mod transport;
