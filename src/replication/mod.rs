@@ -1,4 +1,18 @@
 //! Streaming of changes to the backup: session (pure), link over mutual TLS, pairing, sender, receiver, mirror.
 
+pub mod applier;
+pub mod connector;
+pub mod identity;
 pub mod link;
+pub mod mirror;
+mod overlay;
+pub mod pairing;
+mod read;
+mod read_content;
+pub mod queries;
+pub mod receiver;
 pub mod session;
+pub mod transport;
+
+#[cfg(test)]
+mod link_tests;
