@@ -45,7 +45,7 @@ fn some_bytes(rng: &mut StdRng) -> Vec<u8> {
 /// Several lives of one log: appends and syncs, full disks, failed syncs, power cuts at any call.
 #[test]
 fn what_was_synced_survives_and_nothing_torn_is_taken() {
-    for seed in 0..1500 {
+    for seed in 0..1000 {
         let mut rng = StdRng::seed_from_u64(seed);
         let disk = SimulatedDisk::new(seed);
         let mut durable = Found::new();
