@@ -3,7 +3,6 @@
 pub mod connector;
 pub mod identity;
 pub mod link;
-mod link_tests;
 pub mod mirror;
 mod overlay;
 pub mod pairing;
@@ -14,3 +13,4 @@ pub mod session;
 pub mod transport;
 
 #[cfg(test)]
+mod link_tests;
