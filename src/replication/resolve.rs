@@ -111,6 +111,43 @@ impl Resolver {
         }
     }
 
+    /// The root, known under another key or not at all.
+    pub(crate) fn add_root(&mut self, known: Option<Arc<Row>>, link: &mut dyn Link) -> Result<(), Fault> {
+        let key = self.tree.root_key().clone();
+        self.directories.insert(&key);
+        let fd = match self.tree.open_path(&key) {
+            Ok(fd) => fd,
+            Err(error) => return self.no_root(&key, &error),
+        };
+        let touch = Touch::ATTRIBUTES;
+        let subject = Subject { fd: fd.as_fd(), id: ObjectId::ROOT, key: &key, old: known.as_deref(), touch: &touch };
+        match self.read(&subject, None, 0, link) {
+            Ok(reading) => {
+                if let Some(old) = &known {
+                    self.view.forget_key(&old.key);
+                }
+                self.ship(key.clone(), reading);
+                let filesystem_id = self.tree.filesystem_id();
+                self.view.shadow().set_export(&key, &filesystem_id)?;
+                self.queue.list(0, key, false);
+                Ok(())
+            }
+            Err(ReadError::Sink(error)) => Err(error.into()),
+            Err(error) => self.no_root(&key, &io::Error::other(error.to_string())),
+        }
+    }
+
+    fn no_root(&self, key: &ObjectKey, error: &io::Error) -> Result<(), Fault> {
+        self.not_readable(key, None, Vec::new(), error.to_string());
+        let reason = format!("the export's root cannot be read: {error}");
+        Err(Fault::Link(LinkDown::Refused { reason }))
+    }
+
+    /// Should the batch be closed?
+    pub(crate) fn wants_closing(&self) -> bool {
+        self.is_full()
+    }
+
     fn is_full(&self) -> bool {
         self.draft.is_full(&self.view) || self.opened.is_some_and(|opened| opened.elapsed() >= OPEN_FOR)
     }
@@ -316,9 +353,11 @@ impl Resolver {
         link: &mut dyn Link,
     ) -> Result<Option<ObjectId>, Fault> {
         let is_dir = found.stat.kind == Kind::Directory;
+        // From here on the watcher cares for it; what happened before, the reading sees.
         if is_dir {
-            // From here on the watcher cares for what happens in it; what happened before, the listing sees.
             self.directories.insert(&found.key);
+        } else {
+            self.directories.insert_object(&found.key);
         }
         let id = self.view.new_id();
         let subject =

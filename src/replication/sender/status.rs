@@ -143,6 +143,16 @@ impl SenderStatus {
         inner.unreadable.remove(key)?.1
     }
 
+    /// The names by which the unreadable are tried again.
+    pub(crate) fn retry(&self) -> Vec<Entry> {
+        self.inner.lock().unreadable.values().filter_map(|(_, entry)| entry.clone()).collect()
+    }
+
+    /// Is anything unreadable?
+    pub(crate) fn has_unreadable(&self) -> bool {
+        !self.inner.lock().unreadable.is_empty()
+    }
+
     /// A scan begins, which finds everything that cannot be read anew.
     pub(crate) fn forget_unlisted(&self) {
         self.inner.lock().unlisted = 0;
