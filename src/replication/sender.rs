@@ -271,29 +271,60 @@ impl Sender {
     }
 
     fn session(&mut self, runtime: &tokio::runtime::Runtime) -> Result<End, Fault> {
+        let mut link = match self.connect()? {
+            Ok(link) => link,
+            Err(down) => return Ok(End::Link(down)),
+        };
+        self.status.set_state(SenderState::Running);
+        loop {
+            match self.turn(&mut *link) {
+                Ok(Ok(deferred)) => {
+                    if self.resolver.queue.is_idle() && self.dirty.pending() == 0 {
+                        self.wait(runtime, deferred);
+                    }
+                }
+                Ok(Err(end)) => return Ok(end),
+                Err(Fault::Link(down)) => {
+                    self.link_broke(&mut *link)?;
+                    return Ok(End::Link(down));
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// One attempt at a connection on which both sides stand at one position.
+    fn connect(&mut self) -> Result<Result<Box<dyn Link>, LinkDown>, Fault> {
         let position = self.resolver.view.shadow().meta().position;
         let position = if self.rebuild { None } else { position };
         let stream = position.map_or_else(new_stream, |position| position.stream);
         let hello = Hello { export: self.export.clone(), stream, position };
         let (welcome, mut link) = match self.connector.connect(hello) {
             Ok(connected) => connected,
-            Err(down) => return Ok(End::Link(down)),
+            Err(down) => return Ok(Err(down)),
         };
         let wake = Arc::clone(&self.wake);
         link.on_event(Arc::new(move || wake.notify_one()));
         self.resolver.outlet.reset();
-        let result = self.greet(welcome, stream, &mut *link).and_then(|()| self.serve(runtime, &mut *link));
-        match result {
+        match self.greet(welcome, stream, &mut *link) {
+            Ok(()) => Ok(Ok(link)),
             Err(Fault::Link(down)) => {
-                // Acknowledgements that came before it broke still count.
-                self.resolver.acks.poll(&mut *link, &mut self.resolver.view)?;
-                let open = self.resolver.view.open_number();
-                let reached = self.resolver.acks.cut_below(open);
-                self.resolver.abandon(open, reached)?;
-                Ok(End::Link(down))
+                self.link_broke(&mut *link)?;
+                Ok(Err(down))
             }
-            other => other,
+            Err(fault) => Err(fault),
         }
+    }
+
+    /// The batch under construction is lost with the link; those in flight may not be.
+    fn link_broke(&mut self, link: &mut dyn Link) -> Result<(), Fault> {
+        // Acknowledgements that came before it broke still count.
+        self.resolver.acks.poll(link, &mut self.resolver.view)?;
+        let open = self.resolver.view.open_number();
+        let reached = self.resolver.acks.cut_below(open);
+        self.resolver.abandon(open, reached)?;
+        self.resolver.outlet.reset();
+        Ok(())
     }
 
     /// Brings both sides to one position.
@@ -359,29 +390,23 @@ impl Sender {
 
     // At work.
 
-    fn serve(&mut self, runtime: &tokio::runtime::Runtime, link: &mut dyn Link) -> Result<End, Fault> {
-        self.status.set_state(SenderState::Running);
-        loop {
-            self.resolver.acks.poll(link, &mut self.resolver.view)?;
-            link.check()?;
-            self.resolver.view.shadow().commit_if_due()?;
-            if let Err(end) = self.handle_requests() {
-                return Ok(end);
-            }
-            let next_deferred = self.resolver.queue.wake_deferred(Instant::now());
-            self.take();
-            self.drop_orphans(link)?;
-            self.resolver.work(link)?;
-            self.ship(link)?;
-            let queue = &self.resolver.queue;
-            let listings = queue.listings_len() as u64;
-            if queue.is_idle() && self.dirty.pending() == 0 {
-                self.status.update(|report| report.directories_to_list = 0);
-                self.wait(runtime, next_deferred);
-            } else {
-                self.status.update(|report| report.directories_to_list = listings);
-            }
+    /// One round: acknowledgements, requests, and at most one batch. When deferred work is due next.
+    fn turn(&mut self, link: &mut dyn Link) -> Result<Result<Option<Instant>, End>, Fault> {
+        self.resolver.acks.poll(link, &mut self.resolver.view)?;
+        link.check()?;
+        self.resolver.view.shadow().commit_if_due()?;
+        if let Err(end) = self.handle_requests() {
+            self.link_broke(link)?;
+            return Ok(Err(end));
         }
+        let deferred = self.resolver.queue.wake_deferred(Instant::now());
+        self.take();
+        self.drop_orphans(link)?;
+        self.resolver.work(link)?;
+        self.ship(link)?;
+        let listings = self.resolver.queue.listings_len() as u64;
+        self.status.update(|report| report.directories_to_list = listings);
+        Ok(Ok(deferred))
     }
 
     /// Takes from the dirty set what fits into a batch.
@@ -503,7 +528,7 @@ impl Sender {
                 })
             }
             ShadowNote::Scanned { current } => {
-                self.status.forget_unlisted();
+                self.status.scanned();
                 self.resolver.queue.scanned(current);
                 self.orphans = Some((current, ObjectId(0)));
                 Ok(())
@@ -523,11 +548,8 @@ fn new_stream() -> StreamId {
     StreamId(rand::random())
 }
 
-/// Was this key made unusable by `Shadow::kill_keys`?
-pub(crate) fn is_dead(key: &ObjectKey) -> bool {
-    key.handle_type == -1
-}
-
+#[cfg(test)]
+mod fake_backup;
 #[cfg(test)]
 #[path = "sender_tests.rs"]
 mod tests;
