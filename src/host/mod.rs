@@ -3,6 +3,7 @@
 
 pub mod credentials;
 pub mod directory;
+pub mod fanotify;
 pub mod file;
 pub mod handle;
 mod names;

@@ -1,4 +1,16 @@
 //! Streaming of changes to the backup: session (pure), link over mutual TLS, pairing, sender, receiver, mirror.
 
+pub mod connector;
+pub mod identity;
 pub mod link;
+pub mod mirror;
+mod overlay;
+pub mod pairing;
+mod read;
+mod read_content;
+pub mod receiver;
 pub mod session;
+pub mod transport;
+
+#[cfg(test)]
+mod link_tests;

@@ -213,7 +213,8 @@ impl LocalVfs {
             // Links and devices cannot be opened for fsync.
             return Ok(self.tree.sync()?);
         }
-        let kept = self.descriptors.get(key, Use::Write).or_else(|| self.descriptors.get(key, Use::Read));
+        let kept =
+            [Use::Write, Use::Read, Use::Flush].into_iter().find_map(|how| self.descriptors.get(key, how));
         if let Some(fd) = kept {
             return self.flush(fd.as_fd(), false);
         }
@@ -221,7 +222,7 @@ impl LocalVfs {
         match file::reopen(object.fd.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(fd) => {
                 let fd = Arc::new(fd);
-                self.descriptors.keep(key, Use::Read, &fd);
+                self.descriptors.keep(key, Use::Flush, &fd);
                 self.flush(fd.as_fd(), false)
             }
             // Not ours to read: the whole file system, then.

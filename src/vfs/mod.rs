@@ -8,7 +8,7 @@ pub mod local;
 pub mod memory;
 
 pub use local::{LocalOptions, LocalVfs};
-//MEM
+pub use memory::MemoryVfs;
 
 use crate::host::ObjectKey;
 use ehpc_proto::replication::{Kind, Timestamp};

@@ -83,26 +83,23 @@ impl LocalVfs {
         }
         change_owner(fd, set.uid, set.gid)?;
         if let Some(mode) = set.mode {
+            if before.kind == Kind::Symlink {
+                return Err(VfsError::NotSupp); // not what every kernel says
+            }
             file::chmod(fd, mode)?;
         }
-        self.change_times(fd, before.kind, set.atime, set.mtime)
+        self.change_times(fd, set.atime, set.mtime)
     }
 
     /// Under the caller's ids; a single "now" by a writer who is not the owner is what RFC 1813 and knfsd allow
     /// and utimensat does not, so the kernel is asked whether he may write, and it is done for him.
-    fn change_times(
-        &self,
-        fd: BorrowedFd<'_>,
-        kind: Kind,
-        atime: SetTime,
-        mtime: SetTime,
-    ) -> Result<(), VfsError> {
+    fn change_times(&self, fd: BorrowedFd<'_>, atime: SetTime, mtime: SetTime) -> Result<(), VfsError> {
         let single_now = matches!(
             (atime, mtime),
             (SetTime::Keep, SetTime::ServerTime) | (SetTime::ServerTime, SetTime::Keep)
         );
         match change_times(fd, atime, mtime) {
-            Err(rustix::io::Errno::PERM) if single_now && kind != Kind::Symlink => {
+            Err(rustix::io::Errno::PERM) if single_now => {
                 if !file::permits(fd, 2)? {
                     return Err(VfsError::Access);
                 }

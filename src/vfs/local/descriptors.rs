@@ -20,15 +20,17 @@ const MAX_OBJECTS: usize = 512;
 pub(super) enum Use {
     /// O_PATH.
     Path,
-    /// Content or entries, reading; also fsync.
+    /// Content, reading.
     Read,
     /// Content, writing.
     Write,
+    /// fsync alone, opened under the process's own ids.
+    Flush,
 }
 
 struct Kept {
     /// Indexed by `Use`.
-    open: [Option<Arc<OwnedFd>>; 3],
+    open: [Option<Arc<OwnedFd>>; 4],
     used: Instant,
 }
 
@@ -73,7 +75,7 @@ impl Descriptors {
         }
         let kept = shard
             .entry(key.clone())
-            .or_insert_with(|| Kept { open: [None, None, None], used: Instant::now() });
+            .or_insert_with(|| Kept { open: [const { None }; 4], used: Instant::now() });
         let replaced = kept.open.get_mut(how as usize).and_then(|place| place.replace(fd.clone()));
         drop(shard);
         drop((out, replaced));
