@@ -2,6 +2,7 @@
 
 pub mod connector;
 pub mod identity;
+mod build;
 pub mod link;
 pub mod mirror;
 mod overlay;
@@ -9,6 +10,8 @@ pub mod pairing;
 mod read;
 mod read_content;
 pub mod receiver;
+mod resolve;
+pub mod sender;
 pub mod session;
 pub mod transport;
 

@@ -366,5 +366,8 @@ impl<'a> Held<'a> {
 }
 
 #[cfg(test)]
+pub(super) use tests::manifest_of_file;
+
+#[cfg(test)]
 #[path = "read_content_tests.rs"]
 mod tests;
