@@ -1,8 +1,8 @@
 //! Streaming of changes to the backup: session (pure), link over mutual TLS, pairing, sender, receiver, mirror.
 
+mod build;
 pub mod connector;
 pub mod identity;
-mod build;
 pub mod link;
 pub mod mirror;
 mod overlay;
