@@ -9,6 +9,7 @@ mod overlay;
 pub mod pairing;
 mod read;
 mod read_content;
+pub mod queries;
 pub mod receiver;
 mod resolve;
 pub mod sender;
