@@ -1,15 +1,15 @@
 //! Streaming of changes to the backup: session (pure), link over mutual TLS, pairing, sender, receiver, mirror.
 
+mod build;
 pub mod connector;
 pub mod identity;
-mod build;
 pub mod link;
 pub mod mirror;
 mod overlay;
 pub mod pairing;
+pub mod queries;
 mod read;
 mod read_content;
-pub mod queries;
 pub mod receiver;
 mod resolve;
 pub mod sender;
