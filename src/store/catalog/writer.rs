@@ -166,6 +166,13 @@ impl CatalogWriter {
         Ok(())
     }
 
+    /// The blob is not where it was noted to be.
+    pub(crate) fn forget_blob(&mut self, hash: &Hash) -> Result<(), CatalogError> {
+        self.begin()?;
+        self.connection.prepare_cached("DELETE FROM blobs WHERE hash = ?1")?.execute([&hash.0[..]])?;
+        Ok(())
+    }
+
     /// Notes (or forgets) the inode that a live object has in the mirror.
     pub fn set_mirror_inode(&mut self, id: ObjectId, inode: Option<u64>) -> Result<(), CatalogError> {
         self.begin()?;
