@@ -297,7 +297,7 @@ impl Sender {
     fn connect(&mut self) -> Result<Result<Box<dyn Link>, LinkDown>, Fault> {
         let position = self.resolver.view.shadow().meta().position;
         let position = if self.rebuild { None } else { position };
-        let stream = position.map_or_else(new_stream, |position| position.stream);
+        let stream = position.or(self.last).map_or_else(new_stream, |position| position.stream);
         let hello = Hello { export: self.export.clone(), stream, position };
         let (welcome, mut link) = match self.connector.connect(hello) {
             Ok(connected) => connected,
@@ -329,9 +329,14 @@ impl Sender {
 
     /// Brings both sides to one position.
     fn greet(&mut self, welcome: Welcome, stream: StreamId, link: &mut dyn Link) -> Result<(), Fault> {
+        let acks = &self.resolver.acks;
+        // Batches may have arrived of which the acknowledgement did not.
+        let ours = |there| acks.in_flight.iter().any(|batch| batch.position == there);
+        let first_is_ours = acks.in_flight.front().is_some_and(|batch| batch.position.number == 1);
         match welcome.position {
+            None if first_is_ours && !self.rebuild => self.resume(Position::start(stream), link)?,
             None => self.start_stream(Position::start(stream))?,
-            Some(there) if welcome.shadow_known && !self.rebuild => self.resume(there, link)?,
+            Some(there) if (welcome.shadow_known || ours(there)) && !self.rebuild => self.resume(there, link)?,
             Some(there) => self.rebuild_shadow(there, link)?,
         }
         self.rebuild = false;

@@ -184,7 +184,7 @@ impl Backup {
         let model = self.model();
         match query {
             Query::Live { after, limit } => {
-                let live = model.objects.range(ObjectId(after.0 + 1)..).take(limit.min(3) as usize);
+                let live = model.objects.range(ObjectId(after.0 + 1)..).take(limit.min(40) as usize);
                 let objects: Vec<ObjectState> = live.map(|(_, state)| state.clone()).collect();
                 let ids: HashSet<ObjectId> = objects.iter().map(|state| state.id).collect();
                 let entries = model.entries.iter().filter(|(_, child)| ids.contains(child));
@@ -199,7 +199,7 @@ impl Backup {
                     entries.extend(batch.entries.iter().map(|entry| ((entry.parent, entry.name.clone()), ())));
                 }
                 let ids: std::collections::BTreeSet<ObjectId> =
-                    objects.keys().copied().chain(entries.keys().map(|(parent, _)| *parent)).filter(|id| *id > after).take(5).collect();
+                    objects.keys().copied().chain(entries.keys().map(|(parent, _)| *parent)).filter(|id| *id > after).take(40).collect();
                 Answer::Touched {
                     objects: objects.into_iter().filter(|(id, _)| ids.contains(id)).collect(),
                     entries: entries.into_keys().filter(|(parent, _)| ids.contains(parent)).collect(),
