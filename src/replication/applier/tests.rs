@@ -68,6 +68,7 @@ impl Backup {
     fn assert_mirror(&mut self, applier: &Applier) {
         assert_eq!(applier.wait_applied(self.position.number, LONG), self.position.number, "{:?}", applier.status());
         drop(applier.shared.settled().unwrap());
+        applier.shared.commit_now();
         let reader = self.store.reader().unwrap();
         for (id, known) in &mut self.live.objects {
             let live = reader.rows().live_object(*id).unwrap().unwrap();

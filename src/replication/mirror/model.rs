@@ -561,3 +561,22 @@ fn compare_content(
         assert!(bytes == chunks.bytes(&state.content), "{path}: content of {:?}", state.id);
     }
 }
+
+/// A plain state.
+pub(crate) fn state_of(id: ObjectId, kind: Kind) -> ObjectState {
+    ObjectState {
+        id,
+        key: id.0.to_be_bytes().to_vec(),
+        kind,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        mtime: Timestamp { seconds: 1_000_000_000, nanos: 5 },
+        rdev: (0, 0),
+        target: Vec::new(),
+        xattrs: Vec::new(),
+        content: Manifest::EMPTY,
+        fuzzy: false,
+    }
+}
