@@ -128,9 +128,7 @@ impl CatalogWriter {
         match entry.child {
             Some(child) => self
                 .connection
-                .prepare_cached(
-                    "UPDATE entries SET child = ?3, since = ?4 WHERE parent = ?1 AND name = ?2",
-                )?
+                .prepare_cached("UPDATE entries SET child = ?3, since = ?4 WHERE parent = ?1 AND name = ?2")?
                 .execute((parent, name, sql(child.0), batch))?,
             None => self
                 .connection
