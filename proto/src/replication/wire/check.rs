@@ -131,6 +131,7 @@ fn query(query: &Query) -> Checked {
             }
             at_most("question", "buckets", *count as usize, MAX_BUCKETS as usize)
         }
+        Query::Repair { objects } => at_most("question", "objects", objects.len(), MAX_LIST),
         Query::Touched { .. } | Query::ReadData { .. } => Ok(()),
     }
 }
@@ -142,7 +143,9 @@ fn answer(answer: &Answer) -> Checked {
             entries.iter().try_for_each(|e| name("answer", &e.name))
         }
         Answer::Touched { objects, entries } => {
-            objects.iter().try_for_each(|(_, bytes)| key("answer", bytes))?;
+            // An object that never had a state has no key.
+            let keys = objects.iter().filter(|(_, bytes)| !bytes.is_empty());
+            keys.map(|(_, bytes)| bytes).try_for_each(|bytes| key("answer", bytes))?;
             entries.iter().try_for_each(|(_, bytes)| name("answer", bytes))
         }
         Answer::Blobs(blobs) => at_most("answer", "blobs", blobs.len(), MAX_LIST),
@@ -155,6 +158,7 @@ fn answer(answer: &Answer) -> Checked {
             })
         }
         Answer::ReadData { .. } => Ok(()),
+        Answer::Repaired { resend } => at_most("answer", "objects", resend.len(), MAX_LIST),
         Answer::Failed { reason } => at_most("answer", "bytes of reason", reason.len(), MAX_TEXT),
     }
 }
