@@ -124,6 +124,20 @@ impl Resolver {
         self.tree.open_path(key)
     }
 
+    /// The watcher reports changes of this object from now on.
+    fn watch(&self, key: &ObjectKey, is_dir: bool) {
+        if is_dir {
+            self.directories.insert(key);
+        } else {
+            self.directories.insert_object(key);
+        }
+    }
+
+    /// An object that was learnt of from the backup.
+    pub(crate) fn know(&self, row: &Row) {
+        self.watch(&row.key, row.kind == Kind::Directory);
+    }
+
     /// The root, known under another key or not at all.
     pub(crate) fn add_root(&mut self, known: Option<Arc<Row>>, link: &mut dyn Link) -> Result<(), Fault> {
         let key = self.tree.root_key().clone();
@@ -367,11 +381,7 @@ impl Resolver {
     ) -> Result<Option<ObjectId>, Fault> {
         let is_dir = found.stat.kind == Kind::Directory;
         // From here on the watcher cares for it; what happened before, the reading sees.
-        if is_dir {
-            self.directories.insert(&found.key);
-        } else {
-            self.directories.insert_object(&found.key);
-        }
+        self.watch(&found.key, is_dir);
         let id = self.view.new_id();
         let subject =
             Subject { fd: fd.as_fd(), id, key: &found.key, old: None, touch: &Touch::CONTENT };
