@@ -337,6 +337,7 @@ impl Runner {
             ScanOutcome::Finished(report) => {
                 self.dirty.scanned(began);
                 self.new_export = false;
+                self.watermark.scanned(self.dirty.current());
                 if self.suspicious.take().is_some() {
                     self.settle_at = Some(self.dirty.current());
                 }

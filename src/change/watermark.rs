@@ -33,6 +33,11 @@ pub enum ShadowNote {
         /// The recorded file system was another: no other key means anything any more.
         keys_are_dead: bool,
     },
+    /// A full scan finished.
+    Scanned {
+        /// Everything that it found is among the changes numbered up to this.
+        current: u64,
+    },
 }
 
 /// Takes notes to the shadow's writer; called from several threads.
@@ -67,6 +72,11 @@ impl Watermark {
         boot_id: Vec<u8>,
     ) -> Watermark {
         Watermark { tree, dirty, notes, boot_id, noted_at: 0, written: false }
+    }
+
+    /// A full scan finished; what it found is numbered up to `current`.
+    pub(super) fn scanned(&self, current: u64) {
+        (self.notes)(ShadowNote::Scanned { current });
     }
 
     /// Syncs and moves the watermark, if anything changed since the last.

@@ -1,3 +1,11 @@
 //! Logs, metrics, status types: what a person sees.
 
+pub mod control;
+pub mod log;
 pub mod metrics;
+pub mod prometheus;
+pub mod status;
+pub mod words;
+
+pub use control::{Control, Progress, Refusal};
+pub use status::NodeStatus;

@@ -1,1 +1,17 @@
-//! (being written)
+//! What the operator wrote: units, `cluster.toml`, and every problem with it at once.
+//!
+//! `document` reads TOML with positions, `cluster` gives it meaning, `environment` looks at the machine
+//! (directories, ports) before anything starts. Nothing here starts or changes anything.
+
+pub mod cluster;
+mod document;
+pub mod environment;
+pub mod ports;
+pub mod problem;
+#[cfg(test)]
+mod tests;
+pub mod units;
+
+pub use cluster::{Backup, Cluster, Durability, Export, Host, Log, LogFormat, LogLevel, Nfs1, WatcherChoice};
+pub use problem::{Problem, Problems, Site};
+pub use units::{Bytes, HostPort, Seconds};

@@ -154,6 +154,12 @@ pub enum Query {
         /// Batch number.
         to: u64,
     },
+    /// The backup writes these objects of its mirror anew from its packs (attributes, content, listings), and forgets
+    /// those of their chunks that its packs do not hold intact, so that the primary can send them again.
+    Repair {
+        /// At most 4,096.
+        objects: Vec<ObjectId>,
+    },
     /// The backup re-reads its mirror and its live chunks, and reports what is wrong.
     ReadData {
         /// The catalog must have applied this batch before it starts.
@@ -220,6 +226,8 @@ pub enum Answer {
     Versions(Vec<Vec<Version>>),
     /// Parts, the last with `more = false`.
     ReadData { progress: ReadProgress, damage: Vec<Damage>, unchecked: Vec<Damage> },
+    /// Objects of a [`Query::Repair`] that need chunks from the primary.
+    Repaired { resend: Vec<ObjectId> },
     /// The query cannot be answered, and why.
     Failed { reason: String },
 }

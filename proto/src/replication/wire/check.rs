@@ -131,6 +131,7 @@ fn query(query: &Query) -> Checked {
             }
             at_most("question", "buckets", *count as usize, MAX_BUCKETS as usize)
         }
+        Query::Repair { objects } => at_most("question", "objects", objects.len(), MAX_LIST),
         Query::Touched { .. } | Query::ReadData { .. } => Ok(()),
     }
 }
@@ -155,6 +156,7 @@ fn answer(answer: &Answer) -> Checked {
             })
         }
         Answer::ReadData { .. } => Ok(()),
+        Answer::Repaired { resend } => at_most("answer", "objects", resend.len(), MAX_LIST),
         Answer::Failed { reason } => at_most("answer", "bytes of reason", reason.len(), MAX_TEXT),
     }
 }

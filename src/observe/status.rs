@@ -1,0 +1,368 @@
+//! What a node says of itself: one value for the screen, `--json`, the dashboard and health.
+//! Times are milliseconds since 1970, UTC.
+
+use super::words;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// A node: the sections of the roles it runs.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct NodeStatus {
+    pub process: ProcessStatus,
+    pub nfs: Option<NfsStatus>,
+    pub capture: Option<CaptureStatus>,
+    pub sender: Option<SenderStatus>,
+    pub link: Option<LinkStatus>,
+    pub backup: Option<BackupStatus>,
+    pub verify: Option<VerifyStatus>,
+    /// What a person must decide or repair before work goes on.
+    pub attention: Vec<String>,
+}
+
+/// The process.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ProcessStatus {
+    pub pid: u32,
+    pub version: String,
+    /// "nfs1", "backup".
+    pub roles: Vec<String>,
+    pub uptime_ms: u64,
+    pub rss_bytes: u64,
+    pub now_ms: u64,
+    /// Listening addresses by purpose, as bound.
+    pub listening: Vec<(String, String)>,
+}
+
+/// The NFS server.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct NfsStatus {
+    pub export: String,
+    pub path: String,
+    pub durability: String,
+    pub clients: Vec<NfsClient>,
+    pub operations: u64,
+    pub operations_per_second: f64,
+    pub errors: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+}
+
+/// One connected client.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct NfsClient {
+    pub address: String,
+    /// Its name in cluster.toml.
+    pub host: Option<String>,
+    pub operations: u64,
+}
+
+/// How changes by local processes are noticed.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct CaptureStatus {
+    /// "fanotify" or "notify".
+    pub watcher: String,
+    /// Why this one.
+    pub reason: String,
+    pub watched_directories: Option<u64>,
+    pub events: u64,
+    pub overflows: u64,
+    /// Other file systems mounted below the export: not shared, not replicated.
+    pub mount_points: Vec<String>,
+    pub scan: Option<ScanStatus>,
+}
+
+/// The last reconcile scan, or the one that is running.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ScanStatus {
+    /// "start", "schedule", "overflow", "asked".
+    pub reason: String,
+    pub running: bool,
+    pub finished_ms: Option<u64>,
+    pub duration_ms: u64,
+    pub objects: u64,
+    pub differing: u64,
+}
+
+/// The sender of changes.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct SenderStatus {
+    /// "idle", "sending", "waiting for the link", "first sync", "rebuilding the index".
+    pub state: String,
+    pub dirty: u64,
+    /// Age of the oldest change that the backup does not have; 0 = it has all.
+    pub lag_ms: u64,
+    pub acknowledged_batch: Option<u64>,
+    pub acknowledged_ms: Option<u64>,
+    pub batches_sent: u64,
+    pub bytes_sent: u64,
+    pub objects_known: u64,
+    /// Could not be read, with the reason; first ones only.
+    pub unreadable: Vec<String>,
+    pub unreadable_total: u64,
+    pub fuzzy_total: u64,
+}
+
+/// The link to the other side.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct LinkStatus {
+    pub up: bool,
+    /// "connected", "connecting", "not paired", "refused".
+    pub state: String,
+    pub peer: String,
+    pub since_ms: Option<u64>,
+    pub last_error: Option<String>,
+}
+
+/// The backup's store, catalog and mirror.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct BackupStatus {
+    pub directory: String,
+    pub stream: Option<String>,
+    pub durable_batch: u64,
+    pub applied_batch: u64,
+    pub packs_bytes: u64,
+    pub free_bytes: u64,
+    pub objects: u64,
+    /// "DIR/mirror", or `None` with `mirror = false`.
+    pub mirror: Option<String>,
+    /// What the mirror cannot hold (not root), and other remarks.
+    pub notes: Vec<String>,
+    pub error: Option<String>,
+}
+
+/// The last verification.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct VerifyStatus {
+    pub running: bool,
+    pub finished_ms: Option<u64>,
+    pub equal: Option<bool>,
+    pub summary: String,
+}
+
+impl NodeStatus {
+    /// Why the node is not healthy; empty = healthy.
+    pub fn unhealthy(&self) -> Vec<String> {
+        let mut reasons = self.attention.clone();
+        if let Some(link) = &self.link
+            && !link.up
+        {
+            let why = link.last_error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+            reasons.push(format!("the replication link is down ({}){why}", link.state));
+        }
+        reasons.extend(self.backup.as_ref().and_then(|backup| backup.error.clone()));
+        if let Some(verify) = &self.verify
+            && verify.equal == Some(false)
+        {
+            reasons.push(format!("the last verification found differences: {}", verify.summary));
+        }
+        reasons
+    }
+
+    /// One screen.
+    pub fn render(&self) -> String {
+        let mut out = Screen(String::new());
+        self.render_process(&mut out);
+        self.render_nfs(&mut out);
+        self.render_capture(&mut out);
+        self.render_sender(&mut out);
+        self.render_link(&mut out);
+        self.render_backup(&mut out);
+        if let Some(verify) = &self.verify {
+            let when = match (verify.running, verify.finished_ms) {
+                (true, _) => "running now".to_owned(),
+                (false, Some(ms)) => words::ago(ms, self.process.now_ms),
+                (false, None) => "never".to_owned(),
+            };
+            let summary = if verify.summary.is_empty() { String::new() } else { format!(": {}", verify.summary) };
+            out.line("verify", format!("{when}{summary}"));
+        }
+        for text in &self.attention {
+            out.line("ATTENTION", text.clone());
+        }
+        out.0
+    }
+
+    fn render_process(&self, out: &mut Screen) {
+        let process = &self.process;
+        let up = words::duration(Duration::from_millis(process.uptime_ms));
+        let health = if self.unhealthy().is_empty() { "healthy" } else { "NOT HEALTHY" };
+        out.line(
+            "node",
+            format!(
+                "{} {health}, up {up}, pid {}, {} of memory, version {}",
+                process.roles.join(" + "),
+                process.pid,
+                words::bytes(process.rss_bytes),
+                process.version
+            ),
+        );
+        let listening: Vec<String> = process.listening.iter().map(|(what, at)| format!("{what} {at}")).collect();
+        if !listening.is_empty() {
+            out.line("listening", listening.join(", "));
+        }
+    }
+
+    fn render_nfs(&self, out: &mut Screen) {
+        let Some(nfs) = &self.nfs else { return };
+        out.line("export", format!("{} = {} (durability {})", nfs.export, nfs.path, nfs.durability));
+        out.line(
+            "nfs",
+            format!(
+                "{} client{}, {:.1} operations/s, {} operations ({} with an error status), {} read, {} written",
+                nfs.clients.len(),
+                if nfs.clients.len() == 1 { "" } else { "s" },
+                nfs.operations_per_second,
+                words::count(nfs.operations),
+                words::count(nfs.errors),
+                words::bytes(nfs.read_bytes),
+                words::bytes(nfs.written_bytes)
+            ),
+        );
+        for client in &nfs.clients {
+            let name = client.host.as_ref().map_or(String::new(), |host| format!(" ({host})"));
+            out.line("", format!("{}{name}: {} operations", client.address, words::count(client.operations)));
+        }
+    }
+
+    fn render_capture(&self, out: &mut Screen) {
+        let Some(capture) = &self.capture else { return };
+        let watched =
+            capture.watched_directories.map_or(String::new(), |n| format!(", {} directories", words::count(n)));
+        out.line(
+            "watcher",
+            format!(
+                "{} ({}){watched}, {} events, {} overflows",
+                capture.watcher,
+                capture.reason,
+                words::count(capture.events),
+                capture.overflows
+            ),
+        );
+        if let Some(scan) = &capture.scan {
+            let when = match (scan.running, scan.finished_ms) {
+                (true, _) => "running".to_owned(),
+                (false, Some(ms)) => words::ago(ms, self.process.now_ms),
+                (false, None) => "never".to_owned(),
+            };
+            out.line(
+                "scan",
+                format!(
+                    "{when} ({}), {} objects in {}, {} differed",
+                    scan.reason,
+                    words::count(scan.objects),
+                    words::duration(Duration::from_millis(scan.duration_ms)),
+                    words::count(scan.differing)
+                ),
+            );
+        }
+        for mount in &capture.mount_points {
+            out.line("not shared", format!("{mount} is another file system mounted below the export"));
+        }
+    }
+
+    fn render_sender(&self, out: &mut Screen) {
+        let Some(sender) = &self.sender else { return };
+        let lag = match sender.lag_ms {
+            0 => "none".to_owned(),
+            ms => words::duration(Duration::from_millis(ms)),
+        };
+        out.line(
+            "changes",
+            format!("{}; {} not yet on the backup, lag {lag}", sender.state, words::count(sender.dirty)),
+        );
+        let acknowledged = match (sender.acknowledged_batch, sender.acknowledged_ms) {
+            (Some(batch), Some(ms)) => {
+                let age = words::ago(ms, self.process.now_ms);
+                format!("batch {} at {} ({age})", words::count(batch), words::utc(ms))
+            }
+            (Some(batch), None) => format!("batch {}, before this start", words::count(batch)),
+            _ => "nothing yet".to_owned(),
+        };
+        out.line("acknowledged", acknowledged);
+        out.line(
+            "sent",
+            format!(
+                "{} in {} batches; {} objects on the backup",
+                words::bytes(sender.bytes_sent),
+                words::count(sender.batches_sent),
+                words::count(sender.objects_known)
+            ),
+        );
+        if sender.fuzzy_total > 0 {
+            let n = words::count(sender.fuzzy_total);
+            out.line("fuzzy", format!("{n} files were shipped while they changed without pause"));
+        }
+        for text in &sender.unreadable {
+            out.line("unreadable", text.clone());
+        }
+        if sender.unreadable_total > sender.unreadable.len() as u64 {
+            out.line("", format!("{} objects could not be read", words::count(sender.unreadable_total)));
+        }
+    }
+
+    fn render_link(&self, out: &mut Screen) {
+        let Some(link) = &self.link else { return };
+        let since = link.since_ms.map_or(String::new(), |ms| format!(" since {}", words::utc(ms)));
+        out.line("link", format!("{} {}{since}", link.peer, link.state));
+        if let Some(error) = &link.last_error {
+            out.line("", format!("last error: {error}"));
+        }
+    }
+
+    fn render_backup(&self, out: &mut Screen) {
+        let Some(backup) = &self.backup else { return };
+        out.line(
+            "backup",
+            format!(
+                "{}: batch {} durable, {} applied; {} objects; packs {}, {} free",
+                backup.directory,
+                words::count(backup.durable_batch),
+                words::count(backup.applied_batch),
+                words::count(backup.objects),
+                words::bytes(backup.packs_bytes),
+                words::bytes(backup.free_bytes)
+            ),
+        );
+        out.line("mirror", backup.mirror.clone().unwrap_or_else(|| "off (mirror = false)".to_owned()));
+        for note in &backup.notes {
+            out.line("", note.clone());
+        }
+        if let Some(error) = &backup.error {
+            out.line("ERROR", error.clone());
+        }
+    }
+}
+
+/// Two columns.
+struct Screen(String);
+
+impl Screen {
+    fn line(&mut self, label: &str, text: String) {
+        let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{label:<14}{text}");
+    }
+}
+
+/// Memory that this process holds now, from /proc; 0 where it cannot be read.
+pub fn resident_bytes() -> u64 {
+    let Ok(text) = std::fs::read_to_string("/proc/self/status") else { return 0 };
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")).and_then(|n| n.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,0 +1,165 @@
+//! The screen word for word, and what counts as healthy.
+
+use super::*;
+
+/// A node with every section filled.
+pub(crate) fn full() -> NodeStatus {
+    NodeStatus {
+        process: ProcessStatus {
+            pid: 42,
+            version: "0.1.0".into(),
+            roles: vec!["nfs1".into(), "backup".into()],
+            uptime_ms: 200_000,
+            rss_bytes: 50 << 20,
+            now_ms: 1_795_428_010_000,
+            listening: vec![("nfs".into(), "127.0.0.1:12049".into()), ("dashboard".into(), "127.0.0.1:8900".into())],
+        },
+        nfs: Some(NfsStatus {
+            export: "/share".into(),
+            path: "/d/share".into(),
+            durability: "local".into(),
+            clients: vec![NfsClient { address: "10.182.15.51:700".into(), host: Some("web1".into()), operations: 1234 }],
+            operations: 12_345,
+            operations_per_second: 17.25,
+            errors: 3,
+            read_bytes: 1 << 30,
+            written_bytes: 1536,
+        }),
+        capture: Some(CaptureStatus {
+            watcher: "fanotify".into(),
+            reason: "permitted".into(),
+            watched_directories: Some(1000),
+            events: 99,
+            overflows: 0,
+            mount_points: vec!["a/mnt\n".into()],
+            scan: Some(ScanStatus {
+                reason: "start".into(),
+                running: false,
+                finished_ms: Some(1_795_428_000_000),
+                duration_ms: 14,
+                objects: 4321,
+                differing: 7,
+            }),
+        }),
+        sender: Some(SenderStatus {
+            state: "idle".into(),
+            dirty: 5,
+            lag_ms: 12,
+            acknowledged_batch: Some(77),
+            acknowledged_ms: Some(1_795_428_000_000),
+            batches_sent: 78,
+            bytes_sent: 4096,
+            objects_known: 4321,
+            unreadable: vec!["a/secret: permission denied".into()],
+            unreadable_total: 2,
+            fuzzy_total: 1,
+        }),
+        link: Some(LinkStatus {
+            up: true,
+            state: "connected".into(),
+            peer: "127.0.0.1:12090".into(),
+            since_ms: Some(1_795_428_000_000),
+            last_error: None,
+        }),
+        backup: Some(BackupStatus {
+            directory: "/d/backup".into(),
+            stream: None,
+            durable_batch: 77,
+            applied_batch: 76,
+            packs_bytes: 1 << 20,
+            free_bytes: 1 << 40,
+            objects: 4321,
+            mirror: Some("/d/backup/mirror".into()),
+            notes: vec!["not root: owners are kept in the packs only".into()],
+            error: None,
+        }),
+        verify: Some(VerifyStatus {
+            running: false,
+            finished_ms: Some(1_795_427_000_000),
+            equal: Some(true),
+            summary: "equal, 4,321 objects".into(),
+        }),
+        attention: Vec::new(),
+    }
+}
+
+#[test]
+fn one_screen() {
+    assert_eq!(
+        full().render(),
+        "\
+node          nfs1 + backup healthy, up 3 min 20 s, pid 42, 50.0 MiB of memory, version 0.1.0
+listening     nfs 127.0.0.1:12049, dashboard 127.0.0.1:8900
+export        /share = /d/share (durability local)
+nfs           1 client, 17.2 operations/s, 12,345 operations (3 with an error status), 1.0 GiB read, 1.5 KiB written
+              10.182.15.51:700 (web1): 1,234 operations
+watcher       fanotify (permitted), 1,000 directories, 99 events, 0 overflows
+scan          10.0 s ago (start), 4,321 objects in 14 ms, 7 differed
+not shared    a/mnt? is another file system mounted below the export
+changes       idle; 5 not yet on the backup, lag 12 ms
+acknowledged  batch 77 at 2026-11-23 10:00:00 UTC (10.0 s ago)
+sent          4.0 KiB in 78 batches; 4,321 objects on the backup
+fuzzy         1 files were shipped while they changed without pause
+unreadable    a/secret: permission denied
+              2 objects could not be read
+link          127.0.0.1:12090 connected since 2026-11-23 10:00:00 UTC
+backup        /d/backup: batch 77 durable, 76 applied; 4,321 objects; packs 1.0 MiB, 1.0 TiB free
+mirror        /d/backup/mirror
+              not root: owners are kept in the packs only
+verify        16 min 50 s ago: equal, 4,321 objects
+"
+    );
+}
+
+#[test]
+fn an_empty_node_renders() {
+    assert_eq!(
+        NodeStatus::default().render(),
+        "node           healthy, up 0 ms, pid 0, 0 B of memory, version \n"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_unhealthy_and_on_the_screen() {
+    assert_eq!(full().unhealthy(), Vec::<String>::new());
+    let mut node = full();
+    node.link = Some(LinkStatus {
+        state: "connecting".into(),
+        peer: "b:1".into(),
+        last_error: Some("connection refused".into()),
+        ..LinkStatus::default()
+    });
+    node.attention.push("the scan would remove 5,000 of 6,000 objects".into());
+    if let Some(backup) = &mut node.backup {
+        backup.error = Some("no space left".into());
+    }
+    if let Some(verify) = &mut node.verify {
+        verify.equal = Some(false);
+        verify.summary = "2 differences".into();
+    }
+    assert_eq!(
+        node.unhealthy(),
+        [
+            "the scan would remove 5,000 of 6,000 objects",
+            "the replication link is down (connecting): connection refused",
+            "no space left",
+            "the last verification found differences: 2 differences"
+        ]
+    );
+    let screen = node.render();
+    for text in ["NOT HEALTHY", "ATTENTION     the scan would", "last error: connection refused", "ERROR         no space"] {
+        assert!(screen.contains(text), "{text} in\n{screen}");
+    }
+}
+
+#[test]
+fn json_goes_both_ways() {
+    let node = full();
+    let text = serde_json::to_string(&node).expect("serializes");
+    assert_eq!(serde_json::from_str::<NodeStatus>(&text).expect("parses"), node);
+}
+
+#[test]
+fn this_process_has_memory() {
+    assert!(resident_bytes() > 1 << 20);
+}
