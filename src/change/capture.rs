@@ -336,8 +336,8 @@ impl Runner {
         match &outcome {
             ScanOutcome::Finished(report) => {
                 self.dirty.scanned(began);
-                self.new_export = false;
                 self.watermark.scanned(self.dirty.current());
+                self.new_export = false;
                 if self.suspicious.take().is_some() {
                     self.settle_at = Some(self.dirty.current());
                 }

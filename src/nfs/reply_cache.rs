@@ -4,8 +4,8 @@
 //! client that lost its connection may come back from another port: the replies of a connection that
 //! did not end in order are found from any port of that address.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Identity of a call, without the client's port.

@@ -419,7 +419,3 @@ fn depth(gone: &HashMap<ObjectId, Option<ObjectId>>, id: ObjectId) -> usize {
     }
     depth
 }
-
-#[cfg(test)]
-#[path = "plan_tests.rs"]
-mod tests;

@@ -1,7 +1,7 @@
 //! What the mirror must know from outside: the live rows of the catalog and the content of the packs.
 //! Pure: traits and words only.
 
-use ehpc_proto::replication::{Extent, Hash, ObjectId, ObjectState};
+use ehpc_proto::replication::{Hash, ObjectId, ObjectState};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -69,15 +69,6 @@ pub trait LiveView {
     ) -> Result<Vec<(Vec<u8>, ObjectId)>, SourceError>;
 }
 
-/// One page of a paged manifest.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PageRef {
-    /// Name of the page.
-    pub hash: Hash,
-    /// Bytes of the file that it covers.
-    pub bytes: u64,
-}
-
 /// Where the bytes of a chunk that is stored uncompressed lie.
 pub struct RawPlace {
     /// The pack.
@@ -88,12 +79,8 @@ pub struct RawPlace {
 
 /// The content that batches refer to, read from the packs.
 pub trait ContentSource {
-    /// The bytes of a chunk, checked against its name.
-    fn chunk(&self, hash: &Hash) -> Result<Vec<u8>, SourceError>;
-    /// Where a chunk lies if the kernel may copy it as it is; `None` = read it with [`ContentSource::chunk`].
+    /// The bytes of a chunk, manifest page or root, checked against its name.
+    fn blob(&self, hash: &Hash) -> Result<Vec<u8>, SourceError>;
+    /// Where a chunk lies if the kernel may copy it as it is; `None` = read it with [`ContentSource::blob`].
     fn raw(&self, hash: &Hash) -> Result<Option<RawPlace>, SourceError>;
-    /// The pages of a paged manifest.
-    fn pages(&self, root: &Hash) -> Result<Vec<PageRef>, SourceError>;
-    /// The extents of one page.
-    fn extents(&self, page: &Hash) -> Result<Vec<Extent>, SourceError>;
 }

@@ -1,0 +1,202 @@
+//! Seeded: random batches on a real directory, compared with the model after each; stopped between any two system
+//! calls and redone. A failure names its seed; `MIRROR_SEED=n` runs that one alone.
+
+use super::Mirror;
+use super::disk::{Step, Verdict};
+use super::model::{Model, Primary, compare};
+use ehpc_proto::replication::{Batch, ObjectId};
+use rand::Rng;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    match std::env::var("MIRROR_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed..seed + 1,
+        None => 0..count,
+    }
+}
+
+fn trace(text: impl Fn() -> String) {
+    if std::env::var_os("MIRROR_TRACE").is_some() {
+        eprintln!("{}", text());
+    }
+}
+
+/// Runs every seed on a few threads; a panic is reported with its seed.
+fn each_seed(count: u64, run: impl Fn(u64, &Path) + Sync) {
+    let next = AtomicU64::new(seeds(count).start);
+    let end = seeds(count).end;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                // Memory where there is: the order of calls is under test, not the disk.
+                let shm = Path::new("/dev/shm");
+                let base = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        break;
+                    }
+                    let dir = tempfile::tempdir_in(&base).unwrap();
+                    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed, dir.path())));
+                    assert!(result.is_ok(), "seed {seed} (MIRROR_SEED={seed})");
+                }
+            });
+        }
+    });
+}
+
+fn plain(seed: u64, dir: &Path) {
+    let mut primary = Primary::new(seed);
+    let mut mirror = Mirror::open(dir).unwrap();
+    let mut live = Model::default();
+    for _ in 0..primary.rng.random_range(2..12) {
+        let mutations = primary.rng.random_range(1..30);
+        let batch = primary.batch(mutations);
+        let outcome = mirror.apply(&batch, &live, &primary.chunks).unwrap();
+        assert!(outcome.rebuild.is_empty());
+        live.apply(&batch);
+        live.record(&outcome);
+        compare(&mirror, &live, &primary.chunks, true);
+    }
+}
+
+#[test]
+fn random_batches_give_the_tree_of_the_model() {
+    each_seed(1500, plain);
+}
+
+/// Where the process dies, and what the power cut takes.
+fn gate(mirror: &mut Mirror, at: u64, lossy: bool, salt: u64) -> Arc<AtomicU64> {
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = count.clone();
+    mirror.disk.gate = Some(Box::new(move |step| {
+        let n = counted.fetch_add(1, Ordering::Relaxed);
+        if n >= at {
+            Verdict::Die
+        } else if lossy && step != Step::Names && (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt) % 3 == 0 {
+            Verdict::Lose
+        } else {
+            Verdict::Go
+        }
+    }));
+    count
+}
+
+/// Redoes `batches` in windows of random size until it is done, dying on the way now and then.
+fn recover(dir: &Path, primary: &mut Primary, mut live: Model, batches: &[Batch], mut may_rebuild: bool) -> (Mirror, Model) {
+    let committed = live.clone();
+    let mut deaths = primary.rng.random_range(0..3);
+    'again: loop {
+        let mut mirror = Mirror::open(dir).unwrap();
+        if deaths > 0 {
+            deaths -= 1;
+            let (at, salt) = (primary.rng.random_range(0..60), primary.rng.random());
+            gate(&mut mirror, at, true, salt);
+        }
+        live.clone_from(&committed);
+        let mut rest = batches;
+        while !rest.is_empty() {
+            let window = primary.rng.random_range(1..=rest.len());
+            let (now, later) = rest.split_at(window);
+            trace(|| format!("redo {now:#?}"));
+            // A window that ends before what is on disk may take a directory of a later batch for trash.
+            may_rebuild |= window < batches.len();
+            match mirror.redo(now, &live, &primary.chunks) {
+                Ok(outcome) => {
+                    trace(|| format!("redone: {outcome:?}"));
+                    assert!(may_rebuild || outcome.rebuild.is_empty(), "rebuild: why?");
+                    now.iter().for_each(|batch| live.apply(batch));
+                    live.record(&outcome);
+                    fill(&mut mirror, outcome.rebuild, &mut live, primary);
+                }
+                Err(error) if error.to_string().contains("stopped here") => continue 'again,
+                Err(error) => panic!("{error}"),
+            }
+            rest = later;
+        }
+        if mirror.disk.gate.is_some() {
+            continue; // what was lost is not on the disk: the power went before the commit
+        }
+        mirror.sweep(&live).unwrap();
+        return (mirror, live);
+    }
+}
+
+fn fill(mirror: &mut Mirror, mut open: Vec<ObjectId>, live: &mut Model, primary: &Primary) {
+    // Not under the gate: a death here is a death before the commit like any other.
+    let gate = mirror.disk.gate.take();
+    while let Some(directory) = open.pop() {
+        let mut after: Option<Vec<u8>> = None;
+        while let Some((last, outcome)) =
+            mirror.rebuild(directory, after.as_deref(), live, &primary.chunks).unwrap()
+        {
+            live.record(&outcome);
+            trace(|| format!("redone {directory:?}: {outcome:?}"));
+            open.extend(outcome.rebuild);
+            after = Some(last);
+        }
+    }
+    mirror.disk.gate = gate;
+}
+
+/// `lost_commit`: the catalog forgets its last commit, so that the mirror is two epochs ahead.
+fn crashing(seed: u64, dir: &Path, lossy: bool, lost_commit: bool) {
+    let mut primary = Primary::new(seed);
+    let mut mirror = Mirror::open(dir).unwrap();
+    let mut committed = Model::default();
+    let mut before: Option<(Model, Vec<Batch>)> = None;
+    for _ in 0..primary.rng.random_range(2..6) {
+        let batches: Vec<Batch> = (0..primary.rng.random_range(1..4))
+            .map(|_| {
+                let mutations = primary.rng.random_range(1..15);
+                primary.batch(mutations)
+            })
+            .collect();
+        let (at, salt) = (primary.rng.random_range(0..80), primary.rng.random());
+        gate(&mut mirror, at, lossy, salt);
+        let mut live = committed.clone();
+        for batch in &batches {
+            trace(|| format!("apply {batch:#?}"));
+            match mirror.apply(batch, &live, &primary.chunks) {
+                Ok(outcome) => {
+                    live.apply(batch);
+                    live.record(&outcome);
+                }
+                Err(error) => {
+                    let stopped = error.to_string().contains("stopped here");
+                    assert!(stopped || lost_commit && error.is_disorder(), "{error}");
+                    break;
+                }
+            }
+        }
+        drop(mirror);
+        let (from, all) = match before.take() {
+            Some((older, mut all)) if lost_commit => {
+                all.extend(batches.iter().cloned());
+                (older, all)
+            }
+            _ => (committed.clone(), batches.clone()),
+        };
+        let start = committed;
+        (mirror, committed) = recover(dir, &mut primary, from, &all, lost_commit);
+        compare(&mirror, &committed, &primary.chunks, !lost_commit);
+        before = Some((start, batches));
+    }
+}
+
+#[test]
+fn a_kill_between_any_two_calls_is_made_good() {
+    each_seed(1500, |seed, dir| crashing(seed, dir, false, false));
+}
+
+#[test]
+fn a_power_cut_that_loses_content_and_attributes_is_made_good() {
+    each_seed(1500, |seed, dir| crashing(seed, dir, true, false));
+}
+
+#[test]
+fn a_commit_that_the_catalog_lost_is_made_good() {
+    each_seed(800, |seed, dir| crashing(seed, dir, false, true));
+}
