@@ -231,6 +231,11 @@ impl Shadow {
         Ok(())
     }
 
+    /// Does a row refer to this page?
+    pub fn holds_page(&self, hash: &Hash) -> Result<bool, ShadowError> {
+        Queries(&self.conn).holds_page(hash)
+    }
+
     /// One more row refers to this page.
     pub fn retain_page(&mut self, hash: &Hash) -> Result<(), ShadowError> {
         self.begin()?;

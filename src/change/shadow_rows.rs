@@ -278,6 +278,12 @@ impl Queries<'_> {
         sql(what, statement.query_row([hash.0.as_slice()], |row| row.get(0)).optional())
     }
 
+    pub(super) fn holds_page(&self, hash: &Hash) -> Found<bool> {
+        let what = "look up a manifest page";
+        let mut statement = sql(what, self.0.prepare_cached("SELECT refs > 0 FROM pages WHERE hash = ?"))?;
+        Ok(sql(what, statement.query_row([hash.0.as_slice()], |row| row.get(0)).optional())?.unwrap_or(false))
+    }
+
     pub(super) fn meta(&self) -> Found<Meta> {
         let what = "read the shadow's position";
         let mut meta = Meta::default();

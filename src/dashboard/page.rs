@@ -138,7 +138,6 @@ fn replication_rows(page: &mut Page, node: &NodeStatus) {
             let when = sender.acknowledged_ms.map_or(String::new(), |ms| format!(", {}", words::utc(ms)));
             page.row("last acknowledged batch", "最后确认的批次", format!("{}{when}", words::count(batch)));
         }
-        page.row("sent", "已发送", words::bytes(sender.bytes_sent));
         page.row("unreadable objects", "无法读取的对象", words::count(sender.unreadable_total));
     }
     if let Some(link) = &node.link {
@@ -147,6 +146,7 @@ fn replication_rows(page: &mut Page, node: &NodeStatus) {
             (false, language) => format!("{} ({})", language.pick("down", "已断开"), link.state),
         };
         page.row("link", "连接", format!("{} {state}", link.peer));
+        page.row("sent", "已发送", words::bytes(link.bytes_sent));
         if let Some(ms) = link.since_ms {
             page.row("since", "自", format!("{} ({})", words::utc(ms), words::duration(since(ms, now))));
         }
@@ -164,8 +164,8 @@ fn backup_rows(page: &mut Page, node: &NodeStatus) {
     let Some(backup) = &node.backup else { return };
     page.title("Backup", "备份节点");
     page.row("directory", "目录", &backup.directory);
-    page.row("durable batch", "已落盘批次", words::count(backup.durable_batch));
-    page.row("applied batch", "已应用批次", words::count(backup.applied_batch));
+    page.row("durable batch", "已落盘批次", words::count(backup.durable));
+    page.row("applied batch", "已应用批次", words::count(backup.applied));
     page.row("objects", "对象数", words::count(backup.objects));
     page.row("packs", "数据包大小", words::bytes(backup.packs_bytes));
     page.row("free", "剩余空间", words::bytes(backup.free_bytes));

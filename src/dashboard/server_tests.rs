@@ -12,13 +12,11 @@ use std::time::Duration;
 struct Fake(AtomicBool);
 
 impl Control for Fake {
-    fn status(&self) -> NodeStatus {
+    fn describe(&self, status: &mut NodeStatus) {
         let up = self.0.load(Ordering::Relaxed);
-        NodeStatus {
-            process: ProcessStatus { version: "9.9.9".into(), roles: vec!["nfs1".into()], ..ProcessStatus::default() },
-            link: Some(LinkStatus { up, state: "connecting".into(), ..LinkStatus::default() }),
-            ..NodeStatus::default()
-        }
+        status.process =
+            ProcessStatus { version: "9.9.9".into(), roles: vec!["nfs1".into()], ..ProcessStatus::default() };
+        status.link = Some(LinkStatus { up, state: "connecting".into(), ..LinkStatus::default() });
     }
     fn actions(&self) -> Vec<Action> {
         Vec::new()

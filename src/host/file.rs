@@ -132,8 +132,11 @@ pub fn link_max(fd: BorrowedFd<'_>) -> u32 {
     u32::try_from(limit).ok().filter(|&limit| limit > 0).unwrap_or(32_000)
 }
 
-/// `name` as the system calls want it; EINVAL when it holds a NUL.
+/// `name` as the system calls want it. EINVAL for what is not the name of an entry: it must not become a path.
 pub(crate) fn c_name(name: &[u8]) -> io::Result<CString> {
+    if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
     CString::new(name).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
@@ -141,4 +144,30 @@ pub(crate) fn c_name(name: &[u8]) -> io::Result<CString> {
 pub(super) fn open_name(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(dir, name, flags, rustix::fs::Mode::empty())?)
+}
+
+/// Largest file of the file system, as far as it is known (ext4: 16 TiB less one block with 4 KiB blocks).
+pub fn max_size(fd: BorrowedFd<'_>) -> u64 {
+    const EXT4: i64 = 0xef53;
+    match rustix::fs::fstatfs(fd) {
+        // Block numbers of a file are 32 bits.
+        Ok(stat) if stat.f_type == EXT4 => {
+            let block = u64::try_from(stat.f_bsize).unwrap_or(4096);
+            u64::from(u32::MAX).saturating_mul(block)
+        }
+        _ => i64::MAX as u64,
+    }
+}
+
+/// A second name for the object of a descriptor (also O_PATH; a symlink itself, not its target).
+pub fn link(object: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    let source = proc_path(object);
+    // The magic link is followed to the object, and no further.
+    Ok(rustix::fs::linkat(
+        rustix::fs::CWD,
+        source.as_c_str(),
+        dir,
+        name,
+        rustix::fs::AtFlags::SYMLINK_FOLLOW,
+    )?)
 }

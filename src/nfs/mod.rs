@@ -1,1 +1,87 @@
-//! (being written)
+//! NFSv3 and MOUNT3 over TCP on one port, for one export.
+//!
+//! `server` accepts, `connection` moves records, `dispatch` turns a record into a reply or a job,
+//! `workers` run jobs, `procedures` and `mount` do what is asked through the [`Vfs`] seam.
+
+mod access;
+mod budget;
+mod complaints;
+mod connection;
+mod convert;
+mod dispatch;
+mod handle;
+mod job;
+mod mount;
+mod names;
+mod procedures;
+mod reply_cache;
+mod server;
+mod stats;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+pub use handle::{HandleKey, HandleKeyError};
+pub use server::{ServeError, Server, serve};
+pub use stats::{ClientStats, Stats};
+
+use crate::vfs::Vfs;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is served.
+#[derive(Clone)]
+pub struct Export {
+    /// Part of every file handle; handles of another number are stale here.
+    pub id: u32,
+    /// The name that clients mount, for example `/share`.
+    pub name: String,
+    /// The files.
+    pub vfs: Arc<dyn Vfs>,
+    /// Refuse whatever would change something.
+    pub read_only: bool,
+}
+
+/// How it is served. Every number is a bound on what clients can make the server hold.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Makes file handles unforgeable; must survive a restart.
+    pub handle_key: HandleKey,
+    /// Threads that call the file system.
+    pub workers: usize,
+    /// Requests that may wait for a thread.
+    pub queue: usize,
+    /// Connections open at once; one more is closed at once.
+    pub connections: usize,
+    /// Requests of one connection that may be unanswered.
+    pub in_flight: usize,
+    /// Bytes of requests and replies held for all connections.
+    pub memory: usize,
+    /// Bytes of requests and replies held for one connection.
+    pub connection_memory: usize,
+    /// Bytes of replies kept for calls that are sent again.
+    pub reply_cache: usize,
+    /// A record must arrive, and a reply must be taken, within this time.
+    pub stall: Duration,
+    /// Requests get this long to finish on shutdown.
+    pub drain: Duration,
+}
+
+impl Options {
+    /// The defaults, with this key.
+    pub fn new(handle_key: HandleKey) -> Options {
+        Options {
+            handle_key,
+            workers: 16,
+            queue: 1024,
+            connections: 1024,
+            in_flight: 128,
+            memory: 64 << 20,
+            connection_memory: 8 << 20,
+            reply_cache: 8 << 20,
+            stall: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+        }
+    }
+}

@@ -36,10 +36,17 @@ pub struct Action {
     pub help: &'static str,
 }
 
-/// A running node.
+/// A running node, or one role of it.
 pub trait Control: Send + Sync + 'static {
-    /// Everything it knows of itself now. Quick: no disk, no network.
-    fn status(&self) -> NodeStatus;
+    /// Fills in the sections that it knows. Quick: no waiting for disk or network.
+    fn describe(&self, status: &mut NodeStatus);
+
+    /// Everything it knows of itself now.
+    fn status(&self) -> NodeStatus {
+        let mut status = NodeStatus::default();
+        self.describe(&mut status);
+        status
+    }
 
     /// Why it is not healthy; empty = healthy.
     fn unhealthy(&self) -> Vec<String> {

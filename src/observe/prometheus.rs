@@ -40,9 +40,9 @@ gauges! {
     "ehpc_link_up", "1 when the replication link is up, else 0.",
         |node| Some(flag(node.link.as_ref()?.up));
     "ehpc_backup_durable_batch", "Number of the last batch on the backup's disk.",
-        |node| Some(node.backup.as_ref()?.durable_batch as f64);
+        |node| Some(node.backup.as_ref()?.durable as f64);
     "ehpc_backup_applied_batch", "Number of the last batch in the catalog and on the mirror.",
-        |node| Some(node.backup.as_ref()?.applied_batch as f64);
+        |node| Some(node.backup.as_ref()?.applied as f64);
     "ehpc_backup_packs_bytes", "Bytes of all packs.",
         |node| Some(node.backup.as_ref()?.packs_bytes as f64);
     "ehpc_backup_free_bytes", "Bytes free on the backup's file system.",

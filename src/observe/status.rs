@@ -65,7 +65,7 @@ pub struct NfsClient {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct CaptureStatus {
-    /// "fanotify" or "notify".
+    /// "fanotify", "notify" or "none".
     pub watcher: String,
     /// Why this one.
     pub reason: String,
@@ -77,15 +77,12 @@ pub struct CaptureStatus {
     pub scan: Option<ScanStatus>,
 }
 
-/// The last reconcile scan, or the one that is running.
+/// The reconcile scan that is running, or the last one.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ScanStatus {
-    /// "start", "schedule", "overflow", "asked".
-    pub reason: String,
     pub running: bool,
     pub finished_ms: Option<u64>,
-    pub duration_ms: u64,
     pub objects: u64,
     pub differing: u64,
 }
@@ -94,7 +91,7 @@ pub struct ScanStatus {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct SenderStatus {
-    /// "idle", "sending", "waiting for the link", "first sync", "rebuilding the index".
+    /// "idle", "sending", "waiting for the link", and so on.
     pub state: String,
     pub dirty: u64,
     /// Age of the oldest change that the backup does not have; 0 = it has all.
@@ -102,8 +99,8 @@ pub struct SenderStatus {
     pub acknowledged_batch: Option<u64>,
     pub acknowledged_ms: Option<u64>,
     pub batches_sent: u64,
-    pub bytes_sent: u64,
-    pub objects_known: u64,
+    /// Object states, since the start.
+    pub objects_sent: u64,
     /// Could not be read, with the reason; first ones only.
     pub unreadable: Vec<String>,
     pub unreadable_total: u64,
@@ -119,6 +116,7 @@ pub struct LinkStatus {
     pub state: String,
     pub peer: String,
     pub since_ms: Option<u64>,
+    pub bytes_sent: u64,
     pub last_error: Option<String>,
 }
 
@@ -128,8 +126,10 @@ pub struct LinkStatus {
 pub struct BackupStatus {
     pub directory: String,
     pub stream: Option<String>,
-    pub durable_batch: u64,
-    pub applied_batch: u64,
+    /// Newest batch on the disk.
+    pub durable: u64,
+    /// Newest batch in the catalog and on the mirror.
+    pub applied: u64,
     pub packs_bytes: u64,
     pub free_bytes: u64,
     pub objects: u64,
@@ -258,10 +258,8 @@ impl NodeStatus {
             out.line(
                 "scan",
                 format!(
-                    "{when} ({}), {} objects in {}, {} differed",
-                    scan.reason,
+                    "{when}, {} objects compared, {} changes found",
                     words::count(scan.objects),
-                    words::duration(Duration::from_millis(scan.duration_ms)),
                     words::count(scan.differing)
                 ),
             );
@@ -293,10 +291,9 @@ impl NodeStatus {
         out.line(
             "sent",
             format!(
-                "{} in {} batches; {} objects on the backup",
-                words::bytes(sender.bytes_sent),
-                words::count(sender.batches_sent),
-                words::count(sender.objects_known)
+                "{} objects in {} batches since the start",
+                words::count(sender.objects_sent),
+                words::count(sender.batches_sent)
             ),
         );
         if sender.fuzzy_total > 0 {
@@ -314,7 +311,8 @@ impl NodeStatus {
     fn render_link(&self, out: &mut Screen) {
         let Some(link) = &self.link else { return };
         let since = link.since_ms.map_or(String::new(), |ms| format!(" since {}", words::utc(ms)));
-        out.line("link", format!("{} {}{since}", link.peer, link.state));
+        let sent = words::bytes(link.bytes_sent);
+        out.line("link", format!("{} {}{since}, {sent} sent", link.peer, link.state));
         if let Some(error) = &link.last_error {
             out.line("", format!("last error: {error}"));
         }
@@ -327,8 +325,8 @@ impl NodeStatus {
             format!(
                 "{}: batch {} durable, {} applied; {} objects; packs {}, {} free",
                 backup.directory,
-                words::count(backup.durable_batch),
-                words::count(backup.applied_batch),
+                words::count(backup.durable),
+                words::count(backup.applied),
                 words::count(backup.objects),
                 words::bytes(backup.packs_bytes),
                 words::bytes(backup.free_bytes)

@@ -33,10 +33,8 @@ pub(crate) fn full() -> NodeStatus {
             overflows: 0,
             mount_points: vec!["a/mnt\n".into()],
             scan: Some(ScanStatus {
-                reason: "start".into(),
                 running: false,
                 finished_ms: Some(1_795_428_000_000),
-                duration_ms: 14,
                 objects: 4321,
                 differing: 7,
             }),
@@ -48,8 +46,7 @@ pub(crate) fn full() -> NodeStatus {
             acknowledged_batch: Some(77),
             acknowledged_ms: Some(1_795_428_000_000),
             batches_sent: 78,
-            bytes_sent: 4096,
-            objects_known: 4321,
+            objects_sent: 4321,
             unreadable: vec!["a/secret: permission denied".into()],
             unreadable_total: 2,
             fuzzy_total: 1,
@@ -59,13 +56,14 @@ pub(crate) fn full() -> NodeStatus {
             state: "connected".into(),
             peer: "127.0.0.1:12090".into(),
             since_ms: Some(1_795_428_000_000),
+            bytes_sent: 4096,
             last_error: None,
         }),
         backup: Some(BackupStatus {
             directory: "/d/backup".into(),
             stream: None,
-            durable_batch: 77,
-            applied_batch: 76,
+            durable: 77,
+            applied: 76,
             packs_bytes: 1 << 20,
             free_bytes: 1 << 40,
             objects: 4321,
@@ -94,15 +92,15 @@ export        /share = /d/share (durability local)
 nfs           1 client, 17.2 operations/s, 12,345 operations (3 with an error status), 1.0 GiB read, 1.5 KiB written
               10.182.15.51:700 (web1): 1,234 operations
 watcher       fanotify (permitted), 1,000 directories, 99 events, 0 overflows
-scan          10.0 s ago (start), 4,321 objects in 14 ms, 7 differed
+scan          10.0 s ago, 4,321 objects compared, 7 changes found
 not shared    a/mnt? is another file system mounted below the export
 changes       idle; 5 not yet on the backup, lag 12 ms
 acknowledged  batch 77 at 2026-11-23 10:00:00 UTC (10.0 s ago)
-sent          4.0 KiB in 78 batches; 4,321 objects on the backup
+sent          4,321 objects in 78 batches since the start
 fuzzy         1 files were shipped while they changed without pause
 unreadable    a/secret: permission denied
               2 objects could not be read
-link          127.0.0.1:12090 connected since 2026-11-23 10:00:00 UTC
+link          127.0.0.1:12090 connected since 2026-11-23 10:00:00 UTC, 4.0 KiB sent
 backup        /d/backup: batch 77 durable, 76 applied; 4,321 objects; packs 1.0 MiB, 1.0 TiB free
 mirror        /d/backup/mirror
               not root: owners are kept in the packs only

@@ -179,6 +179,18 @@ impl Cluster {
         }
     }
 
+    /// Lets the kernel choose every port.
+    pub fn any_ports(&mut self) {
+        if let Some(nfs1) = &mut self.nfs1 {
+            nfs1.listen.set_port(0);
+            nfs1.dashboard.iter_mut().for_each(|address| address.set_port(0));
+        }
+        if let Some(backup) = &mut self.backup {
+            backup.listen.set_port(0);
+            backup.dashboard.iter_mut().for_each(|address| address.set_port(0));
+        }
+    }
+
     /// Reads and validates a file as a whole; nothing on the machine is looked at but the file.
     pub fn load(file: &Path) -> Result<Cluster, Problems> {
         let text = std::fs::read_to_string(file).map_err(|error| {
@@ -223,6 +235,11 @@ impl Cluster {
     pub fn host_named(&self, address: IpAddr) -> Option<&str> {
         let address = address.to_canonical();
         self.hosts.iter().find(|host| host.address == address).map(|host| host.name.as_str())
+    }
+
+    /// For settings that come from options: two listeners on one port, directories inside each other.
+    pub fn consistent(&self) -> Result<(), Problems> {
+        Problems(self.conflicts()).into_result()
     }
 
     /// What contradicts itself: two listeners on one port of one host, directories inside each other.

@@ -3,6 +3,13 @@
 //! Calls block (they are made on worker threads, never on the async runtime) and carry the caller's
 //! identity. Errors are the file system's own words; `nfs` maps them one to one to nfsstat3.
 
+mod fault;
+pub mod local;
+pub mod memory;
+
+pub use local::{LocalOptions, LocalVfs};
+pub use memory::MemoryVfs;
+
 use crate::host::ObjectKey;
 use ehpc_proto::replication::{Kind, Timestamp};
 use smallvec::SmallVec;
@@ -224,28 +231,83 @@ pub trait Vfs: Send + Sync + 'static {
     fn root(&self) -> ObjectKey;
     fn getattr(&self, caller: &Caller, object: &ObjectKey) -> Result<Attributes, VfsError>;
     /// `guard`: refuse with NotSync unless ctime equals it.
-    fn setattr(&self, caller: &Caller, object: &ObjectKey, set: &SetAttributes, guard: Option<Timestamp>) -> Mutation<()>;
+    fn setattr(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        set: &SetAttributes,
+        guard: Option<Timestamp>,
+    ) -> Mutation<()>;
     /// Also returns the directory's attributes.
-    fn lookup(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> (Result<Node, VfsError>, Option<Attributes>);
+    fn lookup(
+        &self,
+        caller: &Caller,
+        dir: &ObjectKey,
+        name: &[u8],
+    ) -> (Result<Node, VfsError>, Option<Attributes>);
     /// The directory above `dir`; the root's is the root.
     fn parent(&self, caller: &Caller, dir: &ObjectKey) -> (Result<Node, VfsError>, Option<Attributes>);
     /// ACCESS3 bits that are granted out of `wanted`.
-    fn access(&self, caller: &Caller, object: &ObjectKey, wanted: u32) -> Result<(u32, Option<Attributes>), VfsError>;
-    fn readlink(&self, caller: &Caller, object: &ObjectKey) -> (Result<Vec<u8>, VfsError>, Option<Attributes>);
+    fn access(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        wanted: u32,
+    ) -> Result<(u32, Option<Attributes>), VfsError>;
+    fn readlink(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+    ) -> (Result<Vec<u8>, VfsError>, Option<Attributes>);
     /// Appends at most `count` bytes to `into`.
-    fn read(&self, caller: &Caller, object: &ObjectKey, offset: u64, count: u32, into: &mut Vec<u8>) -> Result<ReadDone, VfsError>;
-    fn write(&self, caller: &Caller, object: &ObjectKey, offset: u64, data: &[u8], stable: Stability) -> Mutation<WriteDone>;
+    fn read(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        offset: u64,
+        count: u32,
+        into: &mut Vec<u8>,
+    ) -> Result<ReadDone, VfsError>;
+    fn write(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        offset: u64,
+        data: &[u8],
+        stable: Stability,
+    ) -> Mutation<WriteDone>;
     fn create(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], how: CreateHow) -> Mutation<Node>;
     fn mkdir(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], set: &SetAttributes) -> Mutation<Node>;
-    fn symlink(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], target: &[u8], set: &SetAttributes) -> Mutation<Node>;
+    fn symlink(
+        &self,
+        caller: &Caller,
+        dir: &ObjectKey,
+        name: &[u8],
+        target: &[u8],
+        set: &SetAttributes,
+    ) -> Mutation<Node>;
     /// Fifo, socket, character or block device.
-    fn mknod(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], kind: Kind, rdev: (u32, u32), set: &SetAttributes) -> Mutation<Node>;
+    fn mknod(
+        &self,
+        caller: &Caller,
+        dir: &ObjectKey,
+        name: &[u8],
+        kind: Kind,
+        rdev: (u32, u32),
+        set: &SetAttributes,
+    ) -> Mutation<Node>;
     /// Anything but a directory.
     fn remove(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> Mutation<()>;
     fn rmdir(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> Mutation<()>;
     fn rename(&self, caller: &Caller, from: (&ObjectKey, &[u8]), to: (&ObjectKey, &[u8])) -> RenameDone;
     /// Mutation's wcc is the directory's; second: the object's attributes after.
-    fn link(&self, caller: &Caller, object: &ObjectKey, dir: &ObjectKey, name: &[u8]) -> (Mutation<()>, Option<Attributes>);
+    fn link(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        dir: &ObjectKey,
+        name: &[u8],
+    ) -> (Mutation<()>, Option<Attributes>);
     /// Calls `each` for entries after `cookie` (0 = from the start, "." and ".." included with their own cookies)
     /// until it returns false; true in the result = the end was reached. `plus`: with `node` (under the caller's ids).
     fn readdir(
@@ -266,4 +328,54 @@ pub trait Vfs: Send + Sync + 'static {
     fn settled(&self) -> Option<Settled> {
         None
     }
+}
+
+/// ACCESS3 bits.
+pub mod access {
+    /// Read data, or list a directory.
+    pub const READ: u32 = 0x01;
+    /// Look up a name in a directory.
+    pub const LOOKUP: u32 = 0x02;
+    /// Rewrite data, or change the entries of a directory.
+    pub const MODIFY: u32 = 0x04;
+    /// Write new data, or add entries to a directory.
+    pub const EXTEND: u32 = 0x08;
+    /// Delete an entry of a directory: the directory's bit, never that of the object to be deleted.
+    pub const DELETE: u32 = 0x10;
+    /// Execute a file.
+    pub const EXECUTE: u32 = 0x20;
+
+    /// The bits of a directory or another object that the kernel's r (4), w (2) and x (1) stand for.
+    pub(crate) fn granted(directory: bool, rwx: u32) -> u32 {
+        let (r, w, x) = (rwx & 4 != 0, rwx & 2 != 0, rwx & 1 != 0);
+        let mut bits = if r { READ } else { 0 };
+        if directory {
+            bits |= if x { LOOKUP } else { 0 };
+            bits |= if w && x { MODIFY | EXTEND | DELETE } else { 0 };
+        } else {
+            bits |= if w { MODIFY | EXTEND } else { 0 };
+            bits |= if x { EXECUTE } else { 0 };
+        }
+        bits
+    }
+}
+
+/// The verifier of an exclusive CREATE as access and modification time: 31 bits of each half as seconds,
+/// which every file system keeps, and the top bit in the nanoseconds (1 or 2: 0 says that they are not kept).
+pub(crate) fn verifier_times(verifier: [u8; 8]) -> (Timestamp, Timestamp) {
+    let half = |bytes: [u8; 4]| {
+        let value = u32::from_be_bytes(bytes);
+        Timestamp { seconds: i64::from(value & 0x7fff_ffff), nanos: 1 + (value >> 31) }
+    };
+    let [a, b, c, d, e, f, g, h] = verifier;
+    (half([a, b, c, d]), half([e, f, g, h]))
+}
+
+/// Was the object with these times made by an exclusive CREATE with this verifier?
+pub(crate) fn made_with(verifier: [u8; 8], atime: Timestamp, mtime: Timestamp) -> bool {
+    let same = |want: Timestamp, is: Timestamp| {
+        want.seconds == is.seconds && (want.nanos == is.nanos || is.nanos == 0)
+    };
+    let (want_atime, want_mtime) = verifier_times(verifier);
+    same(want_atime, atime) && same(want_mtime, mtime)
 }

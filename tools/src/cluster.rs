@@ -22,6 +22,7 @@ pub struct Cluster {
     /// The running backup.
     pub backup: Option<Daemon>,
     backup_port: u16,
+    nfs_port: u16,
 }
 
 impl Cluster {
@@ -36,6 +37,7 @@ impl Cluster {
             nfs1: None,
             backup: None,
             backup_port: 0,
+            nfs_port: 0,
         })
     }
 
@@ -128,14 +130,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts nfs1.
+    /// Starts nfs1 (on the port it had before, if any).
     pub fn start_nfs1(&mut self) -> Result<()> {
         let mut arguments: Vec<OsString> = vec!["nfs1".into(), "--export".into(), self.share().into()];
         arguments.extend(["--export-name".into(), "/share".into(), "--state".into(), self.state().into()]);
-        arguments.extend(["--listen".into(), "127.0.0.1:0".into(), "--dashboard".into(), "127.0.0.1:0".into()]);
+        arguments.extend(["--listen".into(), format!("127.0.0.1:{}", self.nfs_port).into()]);
+        arguments.extend(["--dashboard".into(), "127.0.0.1:0".into()]);
         arguments.extend(["--backup".into(), format!("127.0.0.1:{}", self.backup_port).into()]);
         arguments.extend(self.nfs1_arguments.iter().map(OsString::from));
-        self.nfs1 = Some(self.daemon(arguments, "nfs1.log")?);
+        let daemon = self.daemon(arguments, "nfs1.log")?;
+        self.nfs_port = daemon.port("nfs")?;
+        self.nfs1 = Some(daemon);
         Ok(())
     }
 

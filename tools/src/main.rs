@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use ehpc_tools::microvm;
+use ehpc_tools::{bench, microvm};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,6 +26,60 @@ enum Command {
         #[arg(long, default_value = "/share")]
         export: String,
     },
+    /// Measure against the peers (run through tools/bench, which builds what is measured).
+    Bench(BenchArguments),
+}
+
+#[derive(clap::Args)]
+struct BenchArguments {
+    /// What to measure; everything when left out.
+    #[arg(value_enum)]
+    what: Vec<Bench>,
+    /// Rounds of the first-sync comparisons.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Small files of the first sync.
+    #[arg(long, default_value_t = 200_000)]
+    files: u64,
+    /// GiB of the big file.
+    #[arg(long, default_value_t = 8)]
+    gib: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Bench {
+    /// Many small files against rsync.
+    FirstSync,
+    /// One big file against rsync.
+    Big,
+    /// From close to the live replica.
+    Lag,
+    /// A directory with 100,000 files renamed.
+    Rename,
+    /// CPU of a minute's rest.
+    Idle,
+}
+
+fn run_benches(arguments: &BenchArguments) -> Result<()> {
+    let scratch = match std::env::var_os("EHPC_BENCH_DIR") {
+        Some(directory) => PathBuf::from(directory),
+        None => PathBuf::from("target/bench"),
+    };
+    std::fs::create_dir_all(&scratch)?;
+    let scratch = scratch.canonicalize()?;
+    let all = [Bench::FirstSync, Bench::Big, Bench::Lag, Bench::Rename, Bench::Idle];
+    let chosen = if arguments.what.is_empty() { &all[..] } else { &arguments.what };
+    for what in chosen {
+        match what {
+            Bench::FirstSync => bench::first_sync::small(&scratch, arguments.files, arguments.rounds)?,
+            Bench::Big => bench::first_sync::big(&scratch, arguments.gib, arguments.rounds)?,
+            Bench::Lag => bench::lag::run(&scratch, 5000)?,
+            Bench::Rename => bench::rename::run(&scratch, 100_000)?,
+            Bench::Idle => bench::idle::run(&scratch)?,
+        }
+    }
+    std::fs::remove_dir_all(&scratch)?;
+    Ok(())
 }
 
 fn main() -> Result<ExitCode> {
@@ -38,6 +92,10 @@ fn main() -> Result<ExitCode> {
             let outcome = microvm::run(&microvm::Spec::new(text))?;
             print!("{}", outcome.output);
             Ok(ExitCode::from(outcome.status.clamp(0, 255) as u8))
+        }
+        Command::Bench(arguments) => {
+            run_benches(&arguments)?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

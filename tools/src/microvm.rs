@@ -27,6 +27,8 @@ pub struct Spec {
     pub memory_mib: u32,
     /// Raw ext4 images, /dev/vda, /dev/vdb, ...
     pub disks: Vec<PathBuf>,
+    /// Disks behind an NBD server (`nbd:unix:SOCKET`), numbered after `disks`.
+    pub disk_uris: Vec<String>,
     /// Give up (and say what the guest printed) after this.
     pub deadline: Duration,
 }
@@ -39,6 +41,7 @@ impl Spec {
             files: Vec::new(),
             memory_mib: 1024,
             disks: Vec::new(),
+            disk_uris: Vec::new(),
             deadline: Duration::from_secs(300),
         }
     }
@@ -123,10 +126,11 @@ impl Guest {
             .args(["-serial", &format!("file:{}", directory.join("console").display())])
             .args(["-chardev", &format!("pipe,id=out,path={}", output.display()), "-serial", "chardev:out"])
             .args(["-serial", &format!("file:{}", directory.join("status").display())]);
-        for (index, disk) in spec.disks.iter().enumerate() {
+        let files = spec.disks.iter().map(|disk| disk.display().to_string());
+        for (index, disk) in files.chain(spec.disk_uris.iter().cloned()).enumerate() {
             command.args([
                 "-drive",
-                &format!("file={},if=none,id=d{index},format=raw,cache=writeback", disk.display()),
+                &format!("file={disk},if=none,id=d{index},format=raw,cache=writeback"),
                 "-device",
                 &format!("virtio-blk-pci,drive=d{index}"),
             ]);

@@ -93,6 +93,9 @@ pub struct ListingWriter {
 }
 
 impl ListingWriter {
+    /// Bytes of a resok structure without entries: with less, not even the end of a directory can be told.
+    pub const EMPTY: usize = HEAD + TAIL;
+
     /// `max` bounds the bytes of the resok structure, `dir_max` those of names, file ids and cookies.
     pub fn new(max: usize, dir_max: usize) -> ListingWriter {
         ListingWriter {

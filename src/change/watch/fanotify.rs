@@ -1,0 +1,187 @@
+//! The watcher of a whole file system: no watch per directory, nothing to set up, nothing to race with.
+//!
+//! The kernel reports everything on the file system. An event counts when its directory is in the
+//! [`super::DirectorySet`], or its object may be (a write through a hard link outside of the export, an
+//! object opened by handle). Anything else costs one look-up and nothing more: a watcher that logged or
+//! opened something here would feed itself. Events of our own process are dropped: `Recording` has noted
+//! them already, and better. Only markers of a fence are looked for among them.
+
+use super::{Change, ObjectKey, Path, Sink, Touch, Tree, WatchError, Written};
+use crate::host::KeyKind;
+use crate::host::fanotify::{Event, Fanotify, Place, events, mask};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+const BUFFER_BYTES: usize = 256 * 1024;
+
+pub(super) struct FanotifyWatch {
+    stop: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FanotifyWatch {
+    pub(super) fn start(
+        tree: &Arc<Tree>,
+        sink: &Arc<Sink>,
+        fence: &Path,
+    ) -> Result<FanotifyWatch, WatchError> {
+        FanotifyWatch::start_but_for(own_pid(), tree, sink, fence)
+    }
+
+    /// Drops the events of process `own_pid`.
+    pub(super) fn start_but_for(
+        own_pid: i32,
+        tree: &Arc<Tree>,
+        sink: &Arc<Sink>,
+        fence: &Path,
+    ) -> Result<FanotifyWatch, WatchError> {
+        if tree.key_kind() != KeyKind::Handle {
+            return Err(WatchError::NoHandles);
+        }
+        let group = Fanotify::open().map_err(WatchError::FanotifyOpen)?;
+        let path = tree.root_path();
+        group
+            .mark_filesystem(path)
+            .map_err(|source| WatchError::FanotifyMark { path: path.clone(), source })?;
+        group.mark_directory(fence).map_err(|source| WatchError::Fence { path: fence.to_owned(), source })?;
+        let stop =
+            Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| WatchError::Thread(errno.into()))?);
+        let reader = Reader { group, sink: Arc::clone(sink), own_pid, written: Written::default() };
+        let stop_of_thread = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("fanotify".to_owned())
+            .spawn(move || reader.run(&stop_of_thread))
+            .map_err(WatchError::Thread)?;
+        Ok(FanotifyWatch { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for FanotifyWatch {
+    fn drop(&mut self) {
+        let woken = rustix::io::write(&*self.stop, &1u64.to_be_bytes());
+        if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
+            // It only fails if the thread panicked, which is reported where it happens.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+struct Reader {
+    group: Fanotify,
+    sink: Arc<Sink>,
+    own_pid: i32,
+    written: Written,
+}
+
+impl Reader {
+    fn run(mut self, stop: &OwnedFd) {
+        let mut buffer = vec![0u8; BUFFER_BYTES];
+        loop {
+            let mut ready = [
+                PollFd::from_borrowed_fd(self.group.as_fd(), PollFlags::IN),
+                PollFd::new(stop, PollFlags::IN),
+            ];
+            match poll(&mut ready, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => {
+                    tracing::error!(%errno, "the fanotify watcher stops; scans find changes from here on");
+                    self.sink.overflow();
+                    return;
+                }
+            }
+            if !ready[1].revents().is_empty() {
+                return;
+            }
+            match self.group.read(&mut buffer) {
+                Ok(len) => self.take(&buffer[..len]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                // An event was lost in the kernel (no memory, no handle): what it was, a scan finds.
+                Err(_) => self.sink.overflow(),
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let mut count = 0;
+        for event in events(bytes) {
+            count += 1;
+            match event {
+                Ok(event) => self.event(event),
+                Err(_) => self.sink.overflow(),
+            }
+        }
+        self.sink.count(count);
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        if event.mask & mask::OVERFLOW != 0 {
+            self.sink.overflow();
+            return;
+        }
+        if let (Some(place), true) = (&event.place, event.mask & mask::CREATE != 0) {
+            self.sink.markers.delivered(place.name);
+        }
+        if event.pid == self.own_pid {
+            return;
+        }
+        let Event { mask: bits, place, object, old, new, .. } = event;
+        if bits & mask::RENAME != 0 {
+            self.renamed(old, new);
+        }
+        // Of an event on a directory itself the name is ".".
+        let (inside, object) = match &place {
+            Some(place) => {
+                let inside = self.sink.directories.contains(&place.dir);
+                let itself = place.name == b"." || place.name.is_empty();
+                (inside, object.or_else(|| itself.then(|| place.dir.clone())))
+            }
+            None => (false, object),
+        };
+        if let Some(place) = place.filter(|place| inside && place.name != b".")
+            && bits & (mask::CREATE | mask::DELETE | mask::MOVED_FROM | mask::MOVED_TO) != 0
+        {
+            self.sink.note(Change::entry(&place.dir, place.name));
+        }
+        if let Some(object) = object
+            && bits & (mask::MODIFY | mask::ATTRIB | mask::CLOSE_WRITE | mask::DELETE_SELF) != 0
+            && (inside || self.sink.directories.may_know(&object))
+        {
+            self.touched(bits, object);
+        }
+    }
+
+    fn renamed(&self, old: Option<Place<'_>>, new: Option<Place<'_>>) {
+        let inside = |place: &Place<'_>| self.sink.directories.contains(&place.dir);
+        match (old.filter(inside), new.filter(inside)) {
+            (Some(old), Some(new)) => {
+                self.sink.note(Change::pair((&old.dir, old.name), (&new.dir, new.name)));
+            }
+            (Some(one), None) | (None, Some(one)) => self.sink.note(Change::entry(&one.dir, one.name)),
+            (None, None) => {}
+        }
+    }
+
+    fn touched(&mut self, bits: u64, object: ObjectKey) {
+        if bits & mask::DELETE_SELF != 0 {
+            // The handle is dead for good.
+            self.sink.directories.remove(&object);
+        }
+        let mut touch = Touch::ATTRIBUTES;
+        if bits & mask::ONDIR == 0 {
+            if bits & mask::MODIFY != 0 {
+                touch.merge(self.written.modified(&object));
+            }
+            if bits & mask::CLOSE_WRITE != 0 {
+                touch.merge(self.written.closed(&object));
+            }
+        }
+        self.sink.object(object, touch);
+    }
+}

@@ -1,0 +1,95 @@
+//! `ehpc-store check`: everything wrong with the settings and this machine, at once; starts nothing.
+
+use super::locate::{DEFAULT_DATA, roles_of, this_host};
+use super::{Verdict, say, state_directory};
+use crate::settings::environment::{self, Roles};
+use crate::settings::{Cluster, Problems};
+use anyhow::Result;
+use clap::Args;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+/// Check the settings, directories and ports; start nothing
+///
+/// The whole file is checked; directories and ports are looked at for the roles of this host. Ports that this
+/// host's own running node holds are fine. Exit status: 0 no problem, 1 problems, 2 could not look.
+#[derive(Args)]
+pub(super) struct Check {
+    /// Data directory of `up` [default: ./ehpc-data]
+    #[arg(long, value_name = "DIR", conflicts_with = "cluster")]
+    data: Option<PathBuf>,
+    /// Address that `up` opens every port on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR", conflicts_with = "cluster")]
+    listen: Option<IpAddr>,
+    /// Cluster file, such as config/cluster.toml
+    #[arg(long, value_name = "FILE")]
+    cluster: Option<PathBuf>,
+    /// Which host of the cluster file this machine is [default: the machine's host name]
+    #[arg(long, value_name = "NAME", requires = "cluster")]
+    host: Option<String>,
+}
+
+impl Check {
+    pub(super) fn run(self) -> Result<Verdict> {
+        let (checked, remark) = match &self.cluster {
+            Some(file) => {
+                // A file that cannot be read at all is no finding about it.
+                fs::metadata(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
+                check_file(file, self.host.as_deref())?
+            }
+            None => (self.check_local(), "the defaults of `up` can run here".to_owned()),
+        };
+        match checked {
+            Ok(()) => {
+                say(&format!("no problem: {remark}"))?;
+                Ok(Verdict::Good)
+            }
+            Err(problems) => {
+                say(&problems.to_string())?;
+                Ok(Verdict::Bad)
+            }
+        }
+    }
+
+    fn check_local(&self) -> Result<(), Problems> {
+        let data = self.data.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
+        let mut cluster = Cluster::local(&data, self.listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        if let Some(nfs1) = &mut cluster.nfs1
+            && !nfs1.export.path.exists()
+        {
+            // `up` creates it; whether it can, is what the check of the state directory beside it says.
+            nfs1.export.path = PathBuf::from("/");
+        }
+        check_here(&cluster, Roles { nfs1: true, backup: true })
+    }
+}
+
+/// The result, and what was looked at. An unknown `--host` is an error.
+fn check_file(file: &Path, host: Option<&str>) -> Result<(Result<(), Problems>, String)> {
+    let cluster = match Cluster::load(file) {
+        Ok(cluster) => cluster,
+        Err(problems) => return Ok((Err(problems), String::new())),
+    };
+    match this_host(&cluster, file, host) {
+        Ok(host) => {
+            let roles = roles_of(&cluster, &host);
+            let remark = match (roles.nfs1, roles.backup) {
+                (true, true) => format!("host {host} can run nfs1 and backup"),
+                (true, false) => format!("host {host} can run nfs1"),
+                (false, true) => format!("host {host} can run backup"),
+                (false, false) => format!("the file is right; host {host} has no role in it"),
+            };
+            Ok((check_here(&cluster, roles), remark))
+        }
+        Err(error) if host.is_some() => Err(error),
+        Err(error) => Ok((Ok(()), format!("the file is right; directories and ports were not looked at: {error}"))),
+    }
+}
+
+fn check_here(cluster: &Cluster, roles: Roles) -> Result<(), Problems> {
+    let states = cluster.nfs1.iter().map(|nfs1| &nfs1.state);
+    let states = states.chain(cluster.backup.iter().map(|backup| &backup.directory));
+    let own: Vec<u32> = states.filter_map(|state| state_directory::holder(state)).collect();
+    environment::check(cluster, roles, &own)
+}

@@ -1,0 +1,149 @@
+//! What the roles know, in the words of `status`.
+
+use crate::change::watch::Watcher;
+use crate::change::{CaptureStatus, DirtySet, ScanOutcome};
+use crate::nfs;
+use crate::observe::status::{self, NfsClient, NfsStatus};
+use crate::observe::{metrics, words};
+use crate::replication::connector::{self, LinkState};
+use crate::replication::sender::{SenderReport, SenderState};
+use crate::settings::{Cluster, Export};
+
+/// Objects that could not be read are named up to this many.
+const NAMED: usize = 20;
+
+/// The NFS section.
+pub(super) fn nfs(stats: &nfs::Stats, per_second: f64, export: &Export, cluster: &Cluster) -> NfsStatus {
+    let clients = stats.clients.iter().map(|client| NfsClient {
+        address: client.address.to_string(),
+        host: cluster.host_named(client.address).map(str::to_owned),
+        operations: client.requests,
+    });
+    let counter = |metric: &metrics::Metric| u64::try_from(metric.get()).unwrap_or(0);
+    NfsStatus {
+        export: export.name.clone(),
+        path: export.path.display().to_string(),
+        durability: export.durability.word().to_owned(),
+        clients: clients.collect(),
+        operations: stats.requests,
+        operations_per_second: per_second,
+        errors: stats.errors,
+        read_bytes: counter(&metrics::NFS_READ_BYTES),
+        written_bytes: counter(&metrics::NFS_WRITTEN_BYTES),
+    }
+}
+
+/// The capture section, and what needs a person.
+pub(super) fn capture(capture: &CaptureStatus, attention: &mut Vec<String>) -> status::CaptureStatus {
+    let watch = &capture.watch;
+    let (watcher, good) = match watch.watcher {
+        Watcher::Fanotify => ("fanotify", "the whole file system in one queue"),
+        Watcher::Inotify => ("notify", "one watch a directory"),
+        Watcher::None => ("none", "changes by local processes are found by scans only"),
+    };
+    let scan = &capture.scan;
+    let (mut objects, mut differing, mut mount_points) = (0, 0, Vec::new());
+    match (&scan.last, &scan.running) {
+        (_, Some(counts)) => (objects, differing) = (counts.objects, counts.changes),
+        (Some(ScanOutcome::Finished(report)), None) => {
+            (objects, differing) = (report.counts.objects, report.counts.changes);
+        }
+        _ => {}
+    }
+    match &scan.last {
+        Some(ScanOutcome::Finished(report)) => {
+            mount_points.clone_from(&report.mount_points);
+            if let (n @ 1.., Some(first)) = (report.unreadable, &report.first_unreadable) {
+                attention.push(format!("the scan could not read {n} directories; the first: {first}"));
+            }
+        }
+        Some(ScanOutcome::NeedsConsent { would_remove, known }) => attention.push(format!(
+            "a scan found {} of {} objects missing and stopped: is a disk unmounted? If the removal is meant: \
+             ehpc-store ctl accept-removal",
+            words::count(*would_remove),
+            words::count(*known)
+        )),
+        Some(ScanOutcome::Failed(why)) => attention.push(format!("the scan failed and is tried again: {why}")),
+        None => {}
+    }
+    if watch.watcher == Watcher::None {
+        let why = watch.why.as_deref().unwrap_or("it is switched off");
+        attention.push(format!("nothing watches the export between scans: {why}"));
+    }
+    status::CaptureStatus {
+        watcher: watcher.to_owned(),
+        reason: watch.why.clone().unwrap_or_else(|| good.to_owned()),
+        watched_directories: Some(watch.watched),
+        events: watch.events,
+        overflows: watch.overflows,
+        mount_points,
+        scan: Some(status::ScanStatus {
+            running: scan.running.is_some(),
+            finished_ms: scan.finished_at.map(|seconds| seconds * 1000),
+            objects,
+            differing,
+        }),
+    }
+}
+
+/// The sender section, and what needs a person.
+pub(super) fn sender(
+    report: &SenderReport,
+    dirty: &DirtySet,
+    attention: &mut Vec<String>,
+) -> status::SenderStatus {
+    let lag = dirty.oldest_unacknowledged().map_or(0, |oldest| oldest.elapsed().as_millis().max(1));
+    let unacknowledged = dirty.current() - (*dirty.acknowledged().borrow()).min(dirty.current());
+    let state = match &report.state {
+        SenderState::Starting => "starting".to_owned(),
+        SenderState::Waiting(_) => "waiting for the link".to_owned(),
+        SenderState::Rebuilding => "rebuilding the index from the backup".to_owned(),
+        SenderState::Running => match (&report.current_file, report.directories_to_list, lag) {
+            (Some(file), ..) => {
+                let (done, total) = (words::bytes(file.bytes), words::bytes(file.bytes_total));
+                format!("reading {} ({done} of {total})", file.path)
+            }
+            (None, n @ 1.., _) => format!("listing {} directories", words::count(n)),
+            (None, 0, 0) => "idle".to_owned(),
+            (None, 0, _) => "sending".to_owned(),
+        },
+        SenderState::Failed(why) => {
+            attention.push(format!("the sender failed and begins again: {why}"));
+            "failed".to_owned()
+        }
+        SenderState::Stopped => "stopped".to_owned(),
+    };
+    status::SenderStatus {
+        state,
+        dirty: unacknowledged,
+        lag_ms: u64::try_from(lag).unwrap_or(u64::MAX),
+        acknowledged_batch: (report.acknowledged_batch > 0).then_some(report.acknowledged_batch),
+        acknowledged_ms: report.acknowledged_at.map(words::since_epoch_ms),
+        batches_sent: report.batches + report.batches_in_flight,
+        objects_sent: report.objects,
+        unreadable: report.unreadable.iter().take(NAMED).map(|what| format!("{}: {}", what.path, what.reason)).collect(),
+        unreadable_total: report.unreadable_total,
+        fuzzy_total: report.fuzzy_files,
+    }
+}
+
+/// The link section, seen from nfs1.
+pub(super) fn link(link: &connector::LinkStatus) -> status::LinkStatus {
+    let state = match (link.state, &link.peer) {
+        (LinkState::Up, _) => "connected",
+        (LinkState::Idle | LinkState::Connecting | LinkState::Waiting, None) => "not paired",
+        (LinkState::Idle | LinkState::Connecting | LinkState::Waiting, Some(_)) => "connecting",
+        (LinkState::Closed, _) => "closed",
+    };
+    status::LinkStatus {
+        up: link.state == LinkState::Up,
+        state: state.to_owned(),
+        peer: match &link.peer {
+            Some(name) => format!("{name} at {}", link.address),
+            None => link.address.clone(),
+        },
+        since_ms: (link.since > 0).then_some(link.since * 1000),
+        bytes_sent: link.bytes_sent,
+        last_error: link.last_error.clone(),
+    }
+}

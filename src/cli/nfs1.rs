@@ -1,0 +1,124 @@
+//! `ehpc-store nfs1`: the node that holds the share.
+
+use super::Verdict;
+use super::assemble::Launch;
+use super::daemon::{self, DaemonOptions};
+use super::locate::Where;
+use crate::settings::cluster::check_export_name;
+use crate::settings::environment::Roles;
+use crate::settings::{Cluster, Durability, Export, HostPort, Nfs1 as Settings, Problem, Problems, Seconds, Site, WatcherChoice};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Serve the share over NFSv3 and send every change of it to the backup
+///
+/// With --cluster FILE everything comes from the file; without, from --export, --state and the other options.
+/// Pair it with its backup once: `ehpc-store pair --help`. Until then the share is served and changes wait.
+#[derive(Args)]
+pub(super) struct Nfs1 {
+    /// Cluster file that describes this node, such as config/cluster.toml
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["export", "state"])]
+    cluster: Option<PathBuf>,
+    /// Which host of the cluster file this machine is [default: the machine's host name]
+    #[arg(long, value_name = "NAME", requires = "cluster")]
+    host: Option<String>,
+    /// Directory to share
+    #[arg(long, value_name = "DIR")]
+    export: Option<PathBuf>,
+    /// Path that clients mount
+    #[arg(long, value_name = "PATH", default_value = "/share", conflicts_with = "cluster")]
+    export_name: String,
+    /// Directory for index, keys and control socket; not inside the share
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// NFS and MOUNT listen here; port 0 chooses a free one [default: 127.0.0.1:12049]
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "cluster")]
+    listen: Option<SocketAddr>,
+    /// Where the backup listens
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "cluster")]
+    backup: Option<HostPort>,
+    /// Status page, metrics and health listen here [default: 127.0.0.1:8900]
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "cluster")]
+    dashboard: Option<SocketAddr>,
+    /// Whose disk a stable reply promises: local or remote [default: local]
+    #[arg(long, value_name = "WHOSE", conflicts_with = "cluster")]
+    durability: Option<Durability>,
+    /// Make every modifying reply durable, as `sync` in exports(5)
+    #[arg(long, conflicts_with = "cluster")]
+    sync: bool,
+    /// What watches for changes by local processes: auto, fanotify or notify [default: auto]
+    #[arg(long, value_name = "WHICH", conflicts_with = "cluster")]
+    watcher: Option<WatcherChoice>,
+    /// Time between full comparisons with the index [default: 6h]
+    #[arg(long, value_name = "TIME", conflicts_with = "cluster")]
+    scan_interval: Option<Seconds>,
+    /// Serve an export whose root directory is not the one that was recorded (its disk was replaced on purpose)
+    #[arg(long)]
+    accept_new_export: bool,
+    /// Let the first scan remove more than half of the objects
+    #[arg(long)]
+    accept_removal: bool,
+    #[command(flatten)]
+    daemon: DaemonOptions,
+}
+
+const ONLY_NFS1: Roles = Roles { nfs1: true, backup: false };
+
+impl Nfs1 {
+    pub(super) fn run(self) -> Result<Verdict> {
+        let at = Where { cluster: self.cluster.clone(), host: self.host.clone(), ..Where::default() };
+        let cluster = match daemon::from_file(&at)? {
+            Some((cluster, roles)) if roles.nfs1 => cluster,
+            Some((cluster, _)) => {
+                let host = cluster.nfs1.map_or("no host".to_owned(), |nfs1| nfs1.host);
+                bail!("nfs1 runs on {host} in the cluster file; run this there, or say --host");
+            }
+            None => self.from_options()?,
+        };
+        let mut launch = Launch::new(cluster, ONLY_NFS1);
+        launch.accept_new_export = self.accept_new_export;
+        launch.accept_removal = self.accept_removal;
+        daemon::run(launch, &self.daemon)
+    }
+
+    fn from_options(&self) -> Result<Cluster> {
+        let without = "needed without --cluster FILE; see `ehpc-store nfs1 --help`";
+        let export = self.export.clone().with_context(|| format!("--export DIR is {without}"))?;
+        let state = self.state.clone().with_context(|| format!("--state DIR is {without}"))?;
+        let mut cluster = Cluster::local(&PathBuf::new(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        cluster.backup = None;
+        let defaults = cluster.nfs1.take().context("the defaults have nfs1")?;
+        let path = std::path::absolute(export)?;
+        check_export_name(&self.export_name).map_err(|what| {
+            let expected = "the path that clients mount, such as \"/share\"".to_owned();
+            Problems(vec![Problem { site: Site::Flag("--export-name"), what, expected, next: String::new() }])
+        })?;
+        cluster.nfs1 = Some(Settings {
+            state: std::path::absolute(state)?,
+            listen: self.listen.unwrap_or(defaults.listen),
+            dashboard: self.dashboard.or(defaults.dashboard),
+            export: Export {
+                path,
+                name: self.export_name.clone(),
+                durability: self.durability.unwrap_or(defaults.export.durability),
+                sync: self.sync,
+            },
+            watcher: self.watcher.unwrap_or(defaults.watcher),
+            scan_interval: self.scan_interval.unwrap_or(defaults.scan_interval),
+            backup: self.backup.clone(),
+            host: defaults.host,
+        });
+        for (key, flag) in [
+            ("nfs1.listen", "--listen"),
+            ("nfs1.dashboard", "--dashboard"),
+            ("nfs1.state", "--state"),
+            ("nfs1.export.path", "--export"),
+        ] {
+            cluster.sites.insert(key.to_owned(), Site::Flag(flag));
+        }
+        cluster.consistent()?;
+        Ok(cluster)
+    }
+}

@@ -1,0 +1,288 @@
+//! The nfs1 role: the share, what notices its changes, and what sends them.
+
+use super::assemble::{Faults, Launch, Role};
+use super::daemon::listen;
+use super::describe;
+use super::rate::Rate;
+use crate::change::{
+    self, CaptureOptions, ChangeCapture, DirtySet, Fence, Recording, Scans, ShadowNotes, ShadowReader, WatchChoice,
+    watch::Watcher,
+};
+use crate::host::Tree;
+use crate::nfs::{self, HandleKey};
+use crate::observe::control::{Action, Outcome, Progress};
+use crate::observe::{Control, NodeStatus, Refusal};
+use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkState, TlsConnector};
+use crate::replication::identity::{Identity, Peers};
+use crate::replication::sender::{self, SenderControl, SenderParts};
+use crate::settings::{Cluster, Durability, Nfs1, WatcherChoice};
+use crate::vfs::{LocalOptions, LocalVfs};
+use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+/// Part of every file handle; there is one export.
+const EXPORT_ID: u32 = 1;
+/// A fence that somebody asked for waits so long for the backup.
+const FENCE_PATIENCE: Duration = Duration::from_secs(600);
+/// The fence at a stop.
+const LAST_FENCE: Duration = Duration::from_secs(5);
+/// The sender closes its index within this time.
+const SENDER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running nfs1.
+pub(super) struct Nfs1Role {
+    cluster: Cluster,
+    settings: Nfs1,
+    server: nfs::Server,
+    stop_nfs: CancellationToken,
+    rate: Arc<Mutex<Rate>>,
+    fence: Fence,
+    scans: Arc<Scans>,
+    capture: Mutex<Option<ChangeCapture>>,
+    dirty: Arc<DirtySet>,
+    sender: SenderControl,
+    link: Link,
+}
+
+/// The link to the backup, for status and questions.
+struct Link {
+    monitor: LinkMonitor,
+    asker: Asker,
+    /// Ends waits and connections.
+    stop: CancellationToken,
+}
+
+impl Nfs1Role {
+    /// Opens the export, starts noticing changes, then serves it.
+    pub(super) async fn start(launch: &Launch, _faults: Faults, stop: CancellationToken) -> Result<Nfs1Role> {
+        let settings = launch.cluster.nfs1.clone().context("the settings have no nfs1")?;
+        let listener = listen(&launch.cluster, "nfs1.listen", settings.listen).await?;
+        let path = &settings.export.path;
+        let tree = Tree::open(path).with_context(|| format!("opening the export {}", path.display()))?;
+        let tree = Arc::new(tree);
+        let dirty = DirtySet::new();
+        let index = settings.state.join("shadow.sqlite");
+        tree.set_hints(Arc::new(sender::prepare_shadow(&index)?));
+        let readers = {
+            let index = index.clone();
+            Arc::new(move || ShadowReader::open(&index))
+        };
+        let (control, seat) = SenderControl::new();
+        let notes: ShadowNotes = {
+            let control = control.clone();
+            Arc::new(move |note| control.note(note))
+        };
+        let options = capture_options(&settings, launch.accept_new_export);
+        let capture = ChangeCapture::start(&tree, &dirty, readers, notes, &settings.state, &options)?;
+        require_watcher(&settings, &capture)?;
+        if launch.accept_removal {
+            capture.scans().consent();
+        }
+        let (connector, link) = connector(&settings)?;
+        let scans = Arc::clone(capture.scans());
+        let parts = SenderParts {
+            export: settings.export.name.clone(),
+            tree: Arc::clone(&tree),
+            dirty: Arc::clone(&dirty),
+            directories: Arc::clone(capture.directories()),
+            shadow: index,
+            connector: Box::new(connector),
+            scan: Arc::new(move || scans.demand()),
+        };
+        sender::spawn(parts, seat)?;
+        let stop_nfs = CancellationToken::new();
+        let server = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone())?;
+        let rate = Arc::default();
+        tokio::spawn(sample(Arc::clone(&rate), server.clone(), stop));
+        Ok(Nfs1Role {
+            cluster: launch.cluster.clone(),
+            settings,
+            server,
+            stop_nfs,
+            rate,
+            fence: capture.fence().clone(),
+            scans: Arc::clone(capture.scans()),
+            capture: Mutex::new(Some(capture)),
+            dirty,
+            sender: control,
+            link,
+        })
+    }
+
+    /// Where NFS listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    fn fence(&self) -> Outcome {
+        let fence = self.fence.clone();
+        Box::pin(async move {
+            let started = Instant::now();
+            fence.wait(FENCE_PATIENCE).await.map_err(|error| Refusal::Failed(error.to_string()))?;
+            let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            Ok(json!({ "fenced": true, "ms": ms }))
+        })
+    }
+}
+
+/// What connects to the backup, and the handles on it.
+fn connector(settings: &Nfs1) -> Result<(TlsConnector, Link)> {
+    let backup = settings.backup.as_ref().context(
+        "nfs1 has no backup: say --backup ADDR:PORT, or add [backup] to the cluster file",
+    )?;
+    let stop = CancellationToken::new();
+    let options = ConnectorOptions {
+        address: backup.to_string(),
+        identity: Arc::new(Identity::load_or_create(&settings.state, &settings.host)?),
+        peers: Peers::of(&settings.state),
+        shutdown: stop.clone(),
+        seed: rand::random(),
+    };
+    let connector = TlsConnector::new(Handle::current(), options);
+    let link = Link { monitor: connector.monitor(), asker: connector.asker(), stop };
+    Ok((connector, link))
+}
+
+fn capture_options(settings: &Nfs1, accept_new_export: bool) -> CaptureOptions {
+    let watch = match settings.watcher {
+        WatcherChoice::Auto | WatcherChoice::Fanotify => WatchChoice::Best,
+        WatcherChoice::Notify => WatchChoice::Inotify,
+    };
+    CaptureOptions { scan_every: settings.scan_interval.0, accept_new_export, watch }
+}
+
+/// Who asks for fanotify by name must get it.
+fn require_watcher(settings: &Nfs1, capture: &ChangeCapture) -> Result<()> {
+    let watch = capture.status().watch;
+    if settings.watcher == WatcherChoice::Fanotify && watch.watcher != Watcher::Fanotify {
+        let why = watch.why.unwrap_or_default();
+        bail!("watcher = \"fanotify\" cannot be had: {why}; run as root, or say \"auto\" or \"notify\"");
+    }
+    Ok(())
+}
+
+fn serve(
+    settings: &Nfs1,
+    tree: Arc<Tree>,
+    dirty: Arc<DirtySet>,
+    listener: tokio::net::TcpListener,
+    stop: CancellationToken,
+) -> Result<nfs::Server> {
+    let vfs = LocalVfs::new(tree, LocalOptions { sync: settings.export.sync, read_only: false });
+    for note in vfs.notes() {
+        tracing::info!("{note}");
+    }
+    let durability = match settings.export.durability {
+        Durability::Local => change::Durability::Local,
+        Durability::Remote => change::Durability::Remote,
+    };
+    let export = nfs::Export {
+        id: EXPORT_ID,
+        name: settings.export.name.clone(),
+        vfs: Arc::new(Recording::new(vfs, dirty, durability)),
+        read_only: false,
+    };
+    let options = nfs::Options::new(HandleKey::load_or_create(&settings.state)?);
+    Ok(nfs::serve(listener, export, options, stop)?)
+}
+
+/// Looks at the counter now and then, so that whoever asks gets a rate at once.
+async fn sample(rate: Arc<Mutex<Rate>>, server: nfs::Server, stop: CancellationToken) {
+    let mut every = tokio::time::interval(Duration::from_secs(2));
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        rate.lock().per_second(server.stats().requests, Instant::now());
+    }
+}
+
+impl Nfs1Role {
+    /// Everything on the backup, if it can be reached at all.
+    async fn last_fence(&self) {
+        if self.link.monitor.status().state != LinkState::Up {
+            tracing::warn!("the link is down at this stop: the backup gets the last changes after the next start");
+            return;
+        }
+        if let Err(error) = self.fence.wait(LAST_FENCE).await {
+            tracing::warn!("the backup does not have everything at this stop: {error}");
+        }
+    }
+
+    /// The mark of a clean stop is written by the sender's thread, so capture ends first.
+    async fn end_capture(&self) {
+        let capture = self.capture.lock().take();
+        let stopped = tokio::task::spawn_blocking(move || capture.map_or(Ok(()), ChangeCapture::stop)).await;
+        if let Ok(Err(error)) = stopped {
+            tracing::warn!(%error, "the export could not be synced at this stop");
+        }
+    }
+}
+
+impl Role for Nfs1Role {
+    fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            self.stop_nfs.cancel();
+            self.server.stopped().await;
+            self.last_fence().await;
+            self.end_capture().await;
+            self.link.stop.cancel();
+            if tokio::time::timeout(SENDER_PATIENCE, self.sender.stop()).await.is_err() {
+                tracing::warn!("the sender did not end in time; its index will be caught up from the backup");
+            }
+        })
+    }
+}
+
+impl Control for Nfs1Role {
+    fn describe(&self, status: &mut NodeStatus) {
+        let stats = self.server.stats();
+        let per_second = self.rate.lock().per_second(stats.requests, Instant::now());
+        status.nfs = Some(describe::nfs(&stats, per_second, &self.settings.export, &self.cluster));
+        if let Some(capture) = &*self.capture.lock() {
+            status.capture = Some(describe::capture(&capture.status(), &mut status.attention));
+        }
+        let report = self.sender.status().report();
+        status.sender = Some(describe::sender(&report, &self.dirty, &mut status.attention));
+        status.link = Some(describe::link(&self.link.monitor.status()));
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        vec![
+            Action { name: "fence", help: "wait until everything before now is on the backup's disk" },
+            Action { name: "rescan", help: "compare the whole export with the index now" },
+            Action { name: "accept-removal", help: "go on although a scan would remove most of the objects" },
+        ]
+    }
+
+    fn act(&self, action: &str, _arguments: Value, _progress: Progress) -> Outcome {
+        match action {
+            "fence" => self.fence(),
+            "rescan" => {
+                self.scans.ask();
+                done("a scan begins; `ehpc-store status` shows it")
+            }
+            "accept-removal" => {
+                self.scans.consent();
+                done("accepted: a scan begins, and may remove what it finds missing")
+            }
+            other => {
+                let refusal = Refusal::Failed(format!("nfs1 cannot do `{other}`"));
+                Box::pin(async move { Err(refusal) })
+            }
+        }
+    }
+}
+
+fn done(text: &'static str) -> Outcome {
+    Box::pin(async move { Ok(json!(text)) })
+}

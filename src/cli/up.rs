@@ -1,0 +1,78 @@
+//! `ehpc-store up`: every role of this host, or the whole main job on one machine.
+
+use super::Verdict;
+use super::assemble::Launch;
+use super::daemon::{self, DaemonOptions};
+use super::locate::DEFAULT_DATA;
+use super::locate::Where;
+use crate::settings::Cluster;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+/// Run everything: nfs1 and backup on this machine, or this host's roles of a cluster file
+///
+/// Without --cluster, both roles run in one process below one directory: the share is DIR/share (exported as
+/// /share on port 12049), the backup DIR/backup with the live replica in DIR/backup/mirror, the status page is on
+/// port 8900. When everything is up, one line starting with `ready` is printed, and then what to try.
+#[derive(Args)]
+pub(super) struct Up {
+    /// Where everything is kept [default: ./ehpc-data]
+    #[arg(long, value_name = "DIR", conflicts_with = "cluster")]
+    data: Option<PathBuf>,
+    /// Address that every port is opened on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR", conflicts_with = "cluster")]
+    listen: Option<IpAddr>,
+    /// Run this host's roles of a cluster file, such as config/cluster.toml
+    #[arg(long, value_name = "FILE")]
+    cluster: Option<PathBuf>,
+    /// Which host of the cluster file this machine is [default: the machine's host name]
+    #[arg(long, value_name = "NAME", requires = "cluster")]
+    host: Option<String>,
+    /// Choose free ports instead of 12049, 12090 and 8900
+    #[arg(long, conflicts_with = "cluster")]
+    any_ports: bool,
+    /// Serve an export whose root directory is not the one that was recorded (its disk was replaced on purpose)
+    #[arg(long)]
+    accept_new_export: bool,
+    /// Let the first scan remove more than half of the objects
+    #[arg(long)]
+    accept_removal: bool,
+    #[command(flatten)]
+    daemon: DaemonOptions,
+}
+
+impl Up {
+    pub(super) fn run(self) -> Result<Verdict> {
+        let at = Where { cluster: self.cluster.clone(), host: self.host.clone(), ..Where::default() };
+        let mut launch = match daemon::from_file(&at)? {
+            Some((cluster, roles)) => {
+                if !roles.nfs1 && !roles.backup {
+                    bail!("this host has neither nfs1 nor backup in the cluster file: there is nothing to run");
+                }
+                Launch::new(cluster, roles)
+            }
+            None => self.local()?,
+        };
+        launch.accept_new_export = self.accept_new_export;
+        launch.accept_removal = self.accept_removal;
+        daemon::run(launch, &self.daemon)
+    }
+
+    fn local(&self) -> Result<Launch> {
+        let data = self.data.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
+        fs::create_dir_all(&data).with_context(|| format!("creating {}: name another with --data", data.display()))?;
+        let data = data.canonicalize().with_context(|| format!("opening {}", data.display()))?;
+        let share = data.join("share");
+        fs::create_dir_all(&share).with_context(|| format!("creating {}", share.display()))?;
+        let mut cluster = Cluster::local(&data, self.listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        if self.any_ports {
+            cluster.any_ports();
+        }
+        let mut launch = Launch::new(cluster, crate::settings::environment::Roles { nfs1: true, backup: true });
+        launch.pair_here = true;
+        Ok(launch)
+    }
+}

@@ -1,0 +1,37 @@
+//! GETATTR, SETATTR, ACCESS.
+
+use super::super::convert;
+use super::{Context, wcc_only};
+use ehpc_proto::nfs3::{access, arguments, nfs_fh3, results};
+
+impl Context<'_> {
+    pub(super) fn getattr(&self, object: &nfs_fh3) -> results::Getattr {
+        let object = self.object(object).map_err(|status| (status, ()))?;
+        match self.vfs.getattr(self.caller, &object) {
+            Ok(attributes) => Ok(convert::attributes(&attributes)),
+            Err(error) => Err((convert::status(error), ())),
+        }
+    }
+
+    pub(super) fn setattr(&self, args: &arguments::Setattr) -> results::Changed {
+        let object = self.changeable(&args.object)?;
+        let invalid = |status| (status, self.untouched(&object));
+        let set = convert::set_attributes(&args.attributes).map_err(invalid)?;
+        let guard = convert::guard(args.guard).map_err(invalid)?;
+        wcc_only(&self.vfs.setattr(self.caller, &object, &set, guard))
+    }
+
+    pub(super) fn access(&self, args: &arguments::Access) -> results::Access {
+        let object = self.object_or_void(&args.object)?;
+        let mut wanted = args.access & access::ALL;
+        if self.read_only {
+            wanted &= !(access::MODIFY | access::EXTEND | access::DELETE);
+        }
+        match self.vfs.access(self.caller, &object, wanted) {
+            Ok((granted, attributes)) => {
+                Ok(results::AccessOk { attributes: convert::post_op(attributes), access: granted & wanted })
+            }
+            Err(error) => Err((convert::status(error), self.post_op(&object))),
+        }
+    }
+}

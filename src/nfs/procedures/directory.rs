@@ -1,0 +1,89 @@
+//! READDIR, READDIRPLUS. Cookies are the file system's own; the verifier is always 0.
+
+use super::super::convert;
+use super::{Context, Outcome, answer};
+use crate::host::ObjectKey;
+use crate::vfs::DirEntry;
+use ehpc_proto::codec::Encoder;
+use ehpc_proto::nfs3::directory::ListingWriter;
+use ehpc_proto::nfs3::{MAX_IO, arguments, nfs_fh3, nfsstat3, post_op_attr};
+
+/// Where a listing resumes, and how much of it is wanted.
+struct Page {
+    cookie: u64,
+    verifier: [u8; 8],
+    max: u32,
+    dir_max: usize,
+    plus: bool,
+}
+
+impl Context<'_> {
+    pub(super) fn readdir(&self, args: &arguments::Readdir, out: &mut Encoder) -> Outcome {
+        let page = Page {
+            cookie: args.cookie,
+            verifier: args.verifier,
+            max: args.count,
+            dir_max: usize::MAX,
+            plus: false,
+        };
+        self.list(&args.dir, &page, out)
+    }
+
+    pub(super) fn readdirplus(&self, args: &arguments::Readdirplus, out: &mut Encoder) -> Outcome {
+        // Some clients leave dir_count 0: then max_count alone decides.
+        let dir_max = if args.dir_count == 0 { usize::MAX } else { args.dir_count as usize };
+        let page =
+            Page { cookie: args.cookie, verifier: args.verifier, max: args.max_count, dir_max, plus: true };
+        self.list(&args.dir, &page, out)
+    }
+
+    fn list(&self, dir: &nfs_fh3, page: &Page, out: &mut Encoder) -> Outcome {
+        let dir = match self.object_or_void(dir) {
+            Ok(dir) => dir,
+            Err(failure) => return answer::<(), _>(Err(failure), out),
+        };
+        match self.fill(&dir, page) {
+            Ok((writer, eof)) => {
+                writer.finish(self.post_op(&dir), eof, out);
+                Outcome::default()
+            }
+            Err(status) => {
+                let failure: (nfsstat3, post_op_attr) = (status, self.post_op(&dir));
+                answer::<(), _>(Err(failure), out)
+            }
+        }
+    }
+
+    fn fill(&self, dir: &ObjectKey, page: &Page) -> Result<(ListingWriter, bool), nfsstat3> {
+        if page.cookie != 0 && page.verifier != [0; 8] {
+            return Err(nfsstat3::NFS3ERR_BAD_COOKIE);
+        }
+        let max = (page.max as usize).min(MAX_IO);
+        if max < ListingWriter::EMPTY {
+            return Err(nfsstat3::NFS3ERR_TOOSMALL);
+        }
+        let mut writer = ListingWriter::new(max, page.dir_max);
+        let mut full = false;
+        let mut each = |entry: DirEntry<'_>| {
+            full = !self.add(&mut writer, entry, page.plus);
+            !full
+        };
+        let eof =
+            self.vfs.readdir(self.caller, dir, page.cookie, page.plus, &mut each).map_err(convert::status)?;
+        if full && writer.written() == 0 {
+            return Err(nfsstat3::NFS3ERR_TOOSMALL);
+        }
+        Ok((writer, eof && !full))
+    }
+
+    fn add(&self, writer: &mut ListingWriter, entry: DirEntry<'_>, plus: bool) -> bool {
+        if !plus {
+            return writer.entry(entry.fileid, entry.name, entry.cookie);
+        }
+        let (attributes, handle) = match entry.node {
+            Some(node) => (convert::post_op(node.attributes), Some(self.handles.encode(&node.key))),
+            None => (post_op_attr::Void, None),
+        };
+        writer.entry_plus((entry.fileid, entry.name, entry.cookie), attributes, handle)
+    }
+}

@@ -1,0 +1,132 @@
+//! LOOKUP, READLINK, REMOVE, RMDIR, RENAME, LINK.
+
+use super::super::convert;
+use super::super::names::{Purpose, check};
+use super::{Context, Outcome, answer, wcc_only};
+use crate::host::ObjectKey;
+use crate::vfs::{Attributes, Node, VfsError};
+use ehpc_proto::codec::Encoder;
+use ehpc_proto::nfs3::arguments::{self, DirOp};
+use ehpc_proto::nfs3::{access, nfs_fh3, nfsstat3, post_op_attr, results, wcc_data};
+use ehpc_proto::replication::Kind;
+use ehpc_proto::xdr::Opaque;
+
+impl Context<'_> {
+    pub(super) fn lookup(&self, args: &DirOp<'_>) -> results::Lookup {
+        let dir = self.object_or_void(&args.dir)?;
+        let name = args.name.0;
+        check(name, Purpose::Lookup).map_err(|status| (status, self.post_op(&dir)))?;
+        let (found, dir_attributes) = match name {
+            b"." => self.lookup_itself(&dir),
+            b".." => self.vfs.parent(self.caller, &dir),
+            _ => self.vfs.lookup(self.caller, &dir, name),
+        };
+        let dir_attributes = convert::post_op(dir_attributes);
+        match found {
+            Ok(node) => Ok(results::LookupOk {
+                object: self.handles.encode(&node.key),
+                attributes: convert::post_op(node.attributes),
+                dir_attributes,
+            }),
+            Err(error) => Err((convert::status(error), dir_attributes)),
+        }
+    }
+
+    /// "." in a directory: the directory, for those who may search it.
+    fn lookup_itself(&self, dir: &ObjectKey) -> (Result<Node, VfsError>, Option<Attributes>) {
+        let attributes = match self.vfs.getattr(self.caller, dir) {
+            Ok(attributes) => attributes,
+            Err(error) => return (Err(error), None),
+        };
+        let found = if attributes.kind == Kind::Directory {
+            match self.vfs.access(self.caller, dir, access::LOOKUP) {
+                Ok((access::LOOKUP, _)) => Ok(Node { key: dir.clone(), attributes: Some(attributes) }),
+                Ok(_) => Err(VfsError::Access),
+                Err(error) => Err(error),
+            }
+        } else {
+            Err(VfsError::NotDir)
+        };
+        (found, Some(attributes))
+    }
+
+    pub(super) fn readlink(&self, object: &nfs_fh3, out: &mut Encoder) -> Outcome {
+        let object = match self.object_or_void(object) {
+            Ok(object) => object,
+            Err(failure) => return answer::<(), _>(Err(failure), out),
+        };
+        let (target, attributes) = self.vfs.readlink(self.caller, &object);
+        let attributes = convert::post_op(attributes);
+        match &target {
+            Ok(target) => {
+                let ok = results::ReadlinkOk { attributes, target: Opaque(target) };
+                answer::<_, post_op_attr>(Ok(ok), out)
+            }
+            Err(error) => answer::<(), _>(Err((convert::status(*error), attributes)), out),
+        }
+    }
+
+    pub(super) fn remove(&self, args: &DirOp<'_>) -> results::Changed {
+        let dir = self.place(args, Purpose::Remove)?;
+        wcc_only(&self.vfs.remove(self.caller, &dir, args.name.0))
+    }
+
+    pub(super) fn rmdir(&self, args: &DirOp<'_>) -> results::Changed {
+        let dir = self.place(args, Purpose::RemoveDirectory)?;
+        wcc_only(&self.vfs.rmdir(self.caller, &dir, args.name.0))
+    }
+
+    pub(super) fn rename(&self, args: &arguments::Rename<'_>) -> results::Rename {
+        let from = self.place(&args.from, Purpose::Rename);
+        let to = self.place(&args.to, Purpose::Rename);
+        let (from, to) = match (from, to) {
+            (Ok(from), Ok(to)) => (from, to),
+            (from, to) => return Err(self.rename_refused(from, to)),
+        };
+        let done = self.vfs.rename(self.caller, (&from, args.from.name.0), (&to, args.to.name.0));
+        let wcc = results::RenameWcc { from: convert::wcc(&done.from), to: convert::wcc(&done.to) };
+        match done.result {
+            Ok(()) => Ok(wcc),
+            Err(error) => Err((convert::status(error), wcc)),
+        }
+    }
+
+    /// At least one of the two places is refused: the first fault counts, both directories are shown.
+    fn rename_refused(
+        &self,
+        from: Result<ObjectKey, (nfsstat3, wcc_data)>,
+        to: Result<ObjectKey, (nfsstat3, wcc_data)>,
+    ) -> (nfsstat3, results::RenameWcc) {
+        let split = |place: Result<ObjectKey, (nfsstat3, wcc_data)>| match place {
+            Ok(dir) => (None, self.untouched(&dir)),
+            Err((status, wcc)) => (Some(status), wcc),
+        };
+        let ((from_status, from), (to_status, to)) = (split(from), split(to));
+        let status = from_status.or(to_status).unwrap_or(nfsstat3::NFS3ERR_SERVERFAULT);
+        (status, results::RenameWcc { from, to })
+    }
+
+    pub(super) fn link(&self, args: &arguments::Link<'_>) -> results::Link {
+        let object = match self.object(&args.file) {
+            Ok(object) => object,
+            Err(status) => {
+                let attributes = post_op_attr::Void;
+                return Err((status, results::LinkWcc { attributes, dir_wcc: wcc_data::default() }));
+            }
+        };
+        let dir = match self.place(&args.place, Purpose::Create) {
+            Ok(dir) => dir,
+            Err((status, dir_wcc)) => {
+                let attributes = self.post_op(&object);
+                return Err((status, results::LinkWcc { attributes, dir_wcc }));
+            }
+        };
+        let (done, attributes) = self.vfs.link(self.caller, &object, &dir, args.place.name.0);
+        let wcc =
+            results::LinkWcc { attributes: convert::post_op(attributes), dir_wcc: convert::wcc(&done.wcc) };
+        match done.result {
+            Ok(()) => Ok(wcc),
+            Err(error) => Err((convert::status(error), wcc)),
+        }
+    }
+}

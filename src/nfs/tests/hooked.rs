@@ -1,0 +1,170 @@
+//! A file system with hooks: calls that wait, faults, and durability that takes its time.
+
+use crate::host::ObjectKey;
+use crate::vfs::{
+    Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
+    SetAttributes, Settled, Stability, Vfs, VfsError, WriteDone,
+};
+use ehpc_proto::replication::{Kind, Timestamp};
+use std::sync::Arc;
+
+type Before = Box<dyn Fn(&str, &[u8]) + Send + Sync>;
+type Settle = Box<dyn Fn() -> Option<Settled> + Send + Sync>;
+
+/// Calls `before` with an operation's name (and the name in its arguments, if any), then the inner file system.
+pub(super) struct Hooked {
+    pub(super) inner: Arc<dyn Vfs>,
+    pub(super) before: Before,
+    pub(super) settle: Settle,
+}
+
+impl Hooked {
+    pub(super) fn before(
+        inner: Arc<dyn Vfs>,
+        before: impl Fn(&str, &[u8]) + Send + Sync + 'static,
+    ) -> Arc<dyn Vfs> {
+        Arc::new(Hooked { inner, before: Box::new(before), settle: Box::new(|| None) })
+    }
+}
+
+impl Vfs for Hooked {
+    fn root(&self) -> ObjectKey {
+        self.inner.root()
+    }
+    fn getattr(&self, caller: &Caller, object: &ObjectKey) -> Result<Attributes, VfsError> {
+        (self.before)("getattr", b"");
+        self.inner.getattr(caller, object)
+    }
+    fn setattr(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        set: &SetAttributes,
+        guard: Option<Timestamp>,
+    ) -> Mutation<()> {
+        (self.before)("setattr", b"");
+        self.inner.setattr(caller, object, set, guard)
+    }
+    fn lookup(
+        &self,
+        caller: &Caller,
+        dir: &ObjectKey,
+        name: &[u8],
+    ) -> (Result<Node, VfsError>, Option<Attributes>) {
+        (self.before)("lookup", name);
+        self.inner.lookup(caller, dir, name)
+    }
+    fn parent(&self, caller: &Caller, dir: &ObjectKey) -> (Result<Node, VfsError>, Option<Attributes>) {
+        self.inner.parent(caller, dir)
+    }
+    fn access(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        wanted: u32,
+    ) -> Result<(u32, Option<Attributes>), VfsError> {
+        self.inner.access(caller, object, wanted)
+    }
+    fn readlink(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+    ) -> (Result<Vec<u8>, VfsError>, Option<Attributes>) {
+        self.inner.readlink(caller, object)
+    }
+    fn read(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        offset: u64,
+        count: u32,
+        into: &mut Vec<u8>,
+    ) -> Result<ReadDone, VfsError> {
+        (self.before)("read", b"");
+        self.inner.read(caller, object, offset, count, into)
+    }
+    fn write(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        offset: u64,
+        data: &[u8],
+        stable: Stability,
+    ) -> Mutation<WriteDone> {
+        (self.before)("write", b"");
+        self.inner.write(caller, object, offset, data, stable)
+    }
+    fn create(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], how: CreateHow) -> Mutation<Node> {
+        (self.before)("create", name);
+        self.inner.create(caller, dir, name, how)
+    }
+    fn mkdir(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], set: &SetAttributes) -> Mutation<Node> {
+        (self.before)("mkdir", name);
+        self.inner.mkdir(caller, dir, name, set)
+    }
+    fn symlink(
+        &self,
+        caller: &Caller,
+        dir: &ObjectKey,
+        name: &[u8],
+        target: &[u8],
+        set: &SetAttributes,
+    ) -> Mutation<Node> {
+        self.inner.symlink(caller, dir, name, target, set)
+    }
+    fn mknod(
+        &self,
+        caller: &Caller,
+        dir: &ObjectKey,
+        name: &[u8],
+        kind: Kind,
+        rdev: (u32, u32),
+        set: &SetAttributes,
+    ) -> Mutation<Node> {
+        self.inner.mknod(caller, dir, name, kind, rdev, set)
+    }
+    fn remove(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> Mutation<()> {
+        (self.before)("remove", name);
+        self.inner.remove(caller, dir, name)
+    }
+    fn rmdir(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> Mutation<()> {
+        self.inner.rmdir(caller, dir, name)
+    }
+    fn rename(&self, caller: &Caller, from: (&ObjectKey, &[u8]), to: (&ObjectKey, &[u8])) -> RenameDone {
+        self.inner.rename(caller, from, to)
+    }
+    fn link(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        dir: &ObjectKey,
+        name: &[u8],
+    ) -> (Mutation<()>, Option<Attributes>) {
+        self.inner.link(caller, object, dir, name)
+    }
+    fn readdir(
+        &self,
+        caller: &Caller,
+        dir: &ObjectKey,
+        cookie: u64,
+        plus: bool,
+        each: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<bool, VfsError> {
+        self.inner.readdir(caller, dir, cookie, plus, each)
+    }
+    fn fsstat(&self, caller: &Caller, object: &ObjectKey) -> Result<FsStat, VfsError> {
+        self.inner.fsstat(caller, object)
+    }
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+    fn commit(&self, caller: &Caller, object: &ObjectKey, offset: u64, count: u32) -> Mutation<()> {
+        self.inner.commit(caller, object, offset, count)
+    }
+    fn write_verifier(&self) -> [u8; 8] {
+        self.inner.write_verifier()
+    }
+    fn settled(&self) -> Option<Settled> {
+        (self.settle)()
+    }
+}

@@ -1,0 +1,167 @@
+//! Blobs on their way out: what the backup is not known to have is asked about in bulk, compressed where that pays,
+//! and sent in messages of about a megabyte.
+
+use crate::observe::metrics;
+use crate::replication::link::{Link, LinkDown};
+use ehpc_proto::replication::Hash;
+use ehpc_proto::replication::message::{Blob, BlobKind, Codec};
+use std::collections::HashSet;
+
+/// Chunks that wait to be asked about, bytes.
+const ASK_BYTES: usize = 4 * 1024 * 1024;
+/// Hashes in one question.
+const ASK_HASHES: usize = 4_096;
+/// Blob bytes in one message.
+const MESSAGE_BYTES: usize = 1024 * 1024;
+/// A message holds at most so many blobs.
+const MESSAGE_BLOBS: usize = 2_048;
+/// Names remembered in each of two generations.
+const REMEMBERED: usize = 65_536;
+/// A chunk longer than this is compressed whole only if a sample of it shrinks.
+const SAMPLE_FROM: usize = 16 * 1024;
+const SAMPLE: usize = 4 * 1024;
+
+/// Names sent on this connection, the newest 65,536 to 131,072 of them.
+#[derive(Default)]
+struct Recent {
+    newer: HashSet<Hash>,
+    older: HashSet<Hash>,
+}
+
+impl Recent {
+    /// True if it was there.
+    fn insert(&mut self, hash: Hash) -> bool {
+        if self.newer.contains(&hash) || self.older.contains(&hash) {
+            return true;
+        }
+        if self.newer.len() >= REMEMBERED {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(hash);
+        false
+    }
+}
+
+/// Blobs of one connection that are not sent yet.
+pub(crate) struct Outlet {
+    recent: Recent,
+    compressor: Option<zstd::bulk::Compressor<'static>>,
+    asking: Vec<(Hash, Vec<u8>)>,
+    asking_bytes: usize,
+    ready: Vec<Blob>,
+    ready_bytes: usize,
+}
+
+impl Default for Outlet {
+    fn default() -> Outlet {
+        Outlet {
+            recent: Recent::default(),
+            // Without one everything travels as it is.
+            compressor: zstd::bulk::Compressor::new(1).ok(),
+            asking: Vec::new(),
+            asking_bytes: 0,
+            ready: Vec::new(),
+            ready_bytes: 0,
+        }
+    }
+}
+
+impl Outlet {
+    /// A new connection knows nothing of what went over the last.
+    pub(crate) fn reset(&mut self) {
+        *self = Outlet::default();
+    }
+
+    /// A chunk; `ask`: find out first whether the backup lacks it.
+    pub(crate) fn chunk(
+        &mut self,
+        link: &mut dyn Link,
+        hash: Hash,
+        bytes: &[u8],
+        ask: bool,
+    ) -> Result<(), LinkDown> {
+        if self.recent.insert(hash) {
+            return Ok(());
+        }
+        if !ask {
+            return self.add(link, BlobKind::Chunk, hash, bytes);
+        }
+        self.asking.push((hash, bytes.to_vec()));
+        self.asking_bytes += bytes.len();
+        if self.asking_bytes >= ASK_BYTES || self.asking.len() >= ASK_HASHES {
+            self.ask(link)?;
+        }
+        Ok(())
+    }
+
+    /// A manifest page or root.
+    pub(crate) fn page(&mut self, link: &mut dyn Link, hash: Hash, bytes: &[u8]) -> Result<(), LinkDown> {
+        if self.recent.insert(hash) {
+            return Ok(());
+        }
+        self.add(link, BlobKind::Page, hash, bytes)
+    }
+
+    /// Sends everything.
+    pub(crate) fn flush(&mut self, link: &mut dyn Link) -> Result<(), LinkDown> {
+        self.ask(link)?;
+        self.send(link)
+    }
+
+    fn ask(&mut self, link: &mut dyn Link) -> Result<(), LinkDown> {
+        if self.asking.is_empty() {
+            return Ok(());
+        }
+        let asked = std::mem::take(&mut self.asking);
+        self.asking_bytes = 0;
+        let hashes: Vec<Hash> = asked.iter().map(|(hash, _)| *hash).collect();
+        let lacking = link.lacking(&hashes)?;
+        for ((hash, bytes), lacks) in asked.iter().zip(lacking) {
+            if lacks {
+                self.add(link, BlobKind::Chunk, *hash, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, link: &mut dyn Link, kind: BlobKind, hash: Hash, raw: &[u8]) -> Result<(), LinkDown> {
+        let (codec, bytes) = match self.compress(kind, raw) {
+            Some(smaller) => (Codec::Zstd, smaller),
+            None => (Codec::Raw, raw.to_vec()),
+        };
+        if self.ready_bytes + bytes.len() > MESSAGE_BYTES || self.ready.len() >= MESSAGE_BLOBS {
+            self.send(link)?;
+        }
+        self.ready_bytes += bytes.len();
+        self.ready.push(Blob { kind, hash, raw_len: raw.len() as u32, codec, bytes });
+        Ok(())
+    }
+
+    /// `None` when it would not save a sixteenth. Pages are full of hashes, which do not shrink.
+    fn compress(&mut self, kind: BlobKind, raw: &[u8]) -> Option<Vec<u8>> {
+        if kind == BlobKind::Page || raw.len() < 64 {
+            return None;
+        }
+        let compressor = self.compressor.as_mut()?;
+        let pays = |raw: usize, compressed: usize| compressed < raw - raw / 16;
+        if raw.len() > SAMPLE_FROM {
+            let middle = raw.len() / 2;
+            let sample = raw.get(middle..middle + SAMPLE)?;
+            if !pays(SAMPLE, compressor.compress(sample).ok()?.len()) {
+                return None;
+            }
+        }
+        let compressed = compressor.compress(raw).ok()?;
+        pays(raw.len(), compressed.len()).then_some(compressed)
+    }
+
+    fn send(&mut self, link: &mut dyn Link) -> Result<(), LinkDown> {
+        if self.ready.is_empty() {
+            return Ok(());
+        }
+        let blobs = std::mem::take(&mut self.ready);
+        metrics::BLOBS_SENT.add(blobs.len() as u64);
+        self.ready_bytes = 0;
+        link.send_blobs(blobs)
+    }
+}

@@ -1,0 +1,3 @@
+//! One test binary that drives the real executable.
+
+mod cli;
