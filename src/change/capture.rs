@@ -110,7 +110,7 @@ impl ChangeCapture {
         let shadow = readers()?;
         let meta = shadow.meta()?;
         let boot = boot_id().map_err(CaptureError::BootId)?.into_bytes();
-        identify(tree, &shadow, &meta, &notes, options.accept_new_export)?;
+        let new_export = identify(tree, &shadow, &meta, &notes, options.accept_new_export)?;
         let suspicious = suspicious_since(&meta, &boot);
         notes(ShadowNote::CleanStop(false));
 
@@ -132,6 +132,7 @@ impl ChangeCapture {
             stop: Arc::clone(&stop),
             scan_every: options.scan_every,
             accept_new_export: options.accept_new_export,
+            new_export,
             suspicious,
             settle_at: None,
             watermark: Watermark::new(Arc::clone(tree), Arc::clone(dirty), notes, boot),
@@ -166,9 +167,10 @@ impl ChangeCapture {
             scan: self.scans.status(),
             noted: self.dirty.noted(),
             pending: self.dirty.pending(),
-            lag_ms: self.dirty.oldest_unacknowledged().map(|oldest| {
-                u64::try_from(oldest.elapsed().as_millis()).unwrap_or(u64::MAX)
-            }),
+            lag_ms: self
+                .dirty
+                .oldest_unacknowledged()
+                .map(|oldest| u64::try_from(oldest.elapsed().as_millis()).unwrap_or(u64::MAX)),
         }
     }
 
@@ -204,14 +206,14 @@ fn fresh_dir(state_dir: &Path, name: &str) -> Result<PathBuf, CaptureError> {
     made.and_then(|()| path.canonicalize()).map_err(|source| CaptureError::StateDir { path, source })
 }
 
-/// Refuses a foreign root; records which root and file system this is when that is new.
+/// Refuses a foreign root, or returns that it was accepted; records which root and file system this is when that is new.
 fn identify(
     tree: &Tree,
     shadow: &ShadowReader,
     meta: &Meta,
     notes: &ShadowNotes,
     accept: bool,
-) -> Result<(), CaptureError> {
+) -> Result<bool, CaptureError> {
     let foreign = match check_root(tree, shadow) {
         Err(error @ ScanError::ForeignRoot { .. }) if accept => {
             tracing::warn!(%error, "accepted as a new export");
@@ -224,7 +226,7 @@ fn identify(
         let keys_are_dead = foreign && !meta.filesystem_id.is_empty() && meta.filesystem_id != filesystem_id;
         notes(ShadowNote::Export { root_key: tree.root_key().clone(), filesystem_id, keys_are_dead });
     }
-    Ok(())
+    Ok(foreign)
 }
 
 /// The thread that scans and moves the watermark.
@@ -238,6 +240,8 @@ struct Runner {
     stop: Arc<AtomicBool>,
     scan_every: Duration,
     accept_new_export: bool,
+    /// Set until the first scan of an accepted new export: the old one's objects may all be gone.
+    new_export: bool,
     /// Set until a scan has noted every row that cannot be believed.
     suspicious: Option<Timestamp>,
     /// Those rows have been read again when the backup has acknowledged this change.
@@ -322,7 +326,7 @@ impl Runner {
             directories: &self.directories,
             options: ScanOptions {
                 accept_new_export: self.accept_new_export,
-                accept_removal,
+                accept_removal: accept_removal || self.new_export,
                 suspicious_since: self.suspicious,
             },
             progress: &self.scans.progress,
@@ -333,6 +337,7 @@ impl Runner {
             ScanOutcome::Finished(report) => {
                 self.dirty.scanned(began);
                 self.watermark.scanned(self.dirty.current());
+                self.new_export = false;
                 if self.suspicious.take().is_some() {
                     self.settle_at = Some(self.dirty.current());
                 }
@@ -347,7 +352,11 @@ impl Runner {
                 }
             }
             ScanOutcome::NeedsConsent { would_remove, known } => {
-                tracing::error!(would_remove, known, "scan stopped: most of the tree is missing; is its disk complete?");
+                tracing::error!(
+                    would_remove,
+                    known,
+                    "scan stopped: most of the tree is missing; is its disk complete?"
+                );
             }
             ScanOutcome::Failed(why) => tracing::error!(%why, "scan failed"),
         }

@@ -26,11 +26,15 @@ pub enum FenceError {
     OperationsOpen(Duration),
     #[error("fence: cannot make the marker {path}: {source}; check the state directory and its disk space")]
     Marker { path: PathBuf, source: io::Error },
-    #[error("fence: the watcher did not see its marker within {0:?}; it is too busy or has ended, see `ehpc-store status`")]
+    #[error(
+        "fence: the watcher did not see its marker within {0:?}; it is too busy or has ended, see `ehpc-store status`"
+    )]
     NotDelivered(Duration),
     #[error("fence: {0}")]
     ScanBlocked(String),
-    #[error("fence: the scan that must come first did not end within {0:?}; see `ehpc-store status` for its progress")]
+    #[error(
+        "fence: the scan that must come first did not end within {0:?}; see `ehpc-store status` for its progress"
+    )]
     ScanRuns(Duration),
     #[error(
         "fence: the backup has acknowledged change {acknowledged} of {cut} after {waited:?}; is it connected? See `ehpc-store status`"

@@ -85,8 +85,7 @@ struct Findings {
 /// Is this export the one that the shadow was made of?
 pub(super) fn check_root(tree: &Tree, shadow: &ShadowReader) -> Result<(), ScanError> {
     let meta = shadow.meta()?;
-    let foreign =
-        |what| ScanError::ForeignRoot { path: tree.root_path().display().to_string(), what };
+    let foreign = |what| ScanError::ForeignRoot { path: tree.root_path().display().to_string(), what };
     if meta.root_key.as_ref().is_some_and(|key| key != tree.root_key()) {
         return Err(foreign("its root directory"));
     }
@@ -366,4 +365,4 @@ impl Scan<'_> {
 
 #[cfg(test)]
 #[path = "reconcile_tests.rs"]
-mod tests;
+pub(super) mod tests;

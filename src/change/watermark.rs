@@ -45,7 +45,8 @@ pub type ShadowNotes = Arc<dyn Fn(ShadowNote) + Send + Sync>;
 
 /// What the start found: from when on rows cannot be believed.
 pub(super) fn suspicious_since(meta: &Meta, boot_id: &[u8]) -> Option<Timestamp> {
-    if meta.boot_id == boot_id || meta.clean_stop {
+    // An empty shadow believes nothing yet.
+    if meta.boot_id == boot_id || meta.clean_stop || meta.position.is_none() {
         return None;
     }
     // Without a watermark nothing was ever known to be stable.
@@ -64,7 +65,12 @@ pub(super) struct Watermark {
 }
 
 impl Watermark {
-    pub(super) fn new(tree: Arc<Tree>, dirty: Arc<DirtySet>, notes: ShadowNotes, boot_id: Vec<u8>) -> Watermark {
+    pub(super) fn new(
+        tree: Arc<Tree>,
+        dirty: Arc<DirtySet>,
+        notes: ShadowNotes,
+        boot_id: Vec<u8>,
+    ) -> Watermark {
         Watermark { tree, dirty, notes, boot_id, noted_at: 0, written: false }
     }
 
@@ -104,6 +110,7 @@ impl Watermark {
 mod tests {
     use super::*;
     use crate::change::{Change, Touch};
+    use ehpc_proto::replication::{Position, StreamId};
     use parking_lot::Mutex;
 
     fn time(seconds: i64) -> Timestamp {
@@ -116,6 +123,7 @@ mod tests {
             boot_id: boot.to_vec(),
             clean_stop: clean,
             watermark,
+            position: Some(Position::start(StreamId([1; 16]))),
             ..Meta::default()
         };
         assert_eq!(suspicious_since(&meta(b"a", false, Some(time(5))), b"a"), None);
@@ -123,6 +131,7 @@ mod tests {
         assert_eq!(suspicious_since(&meta(b"a", false, Some(time(5))), b"b"), Some(time(5)));
         let all = suspicious_since(&meta(b"a", false, None), b"b").unwrap();
         assert!(all < time(-1_000_000_000));
+        assert_eq!(suspicious_since(&Meta::default(), b"b"), None);
     }
 
     #[test]
@@ -144,7 +153,9 @@ mod tests {
         watermark.stop().unwrap();
         let log = log.lock();
         assert_eq!(log.len(), 4);
-        assert!(matches!(&log[1], ShadowNote::Stable { watermark, boot_id } if *watermark >= before && boot_id == b"boot"));
+        assert!(
+            matches!(&log[1], ShadowNote::Stable { watermark, boot_id } if *watermark >= before && boot_id == b"boot")
+        );
         assert_eq!(log[3], ShadowNote::CleanStop(true));
     }
 }

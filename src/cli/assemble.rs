@@ -5,6 +5,7 @@ use super::role_nfs1::Nfs1Role;
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::status::{ProcessStatus, resident_bytes};
 use crate::observe::{Control, NodeStatus, Refusal, words};
+use crate::replication::pairing;
 use crate::settings::Cluster;
 use crate::settings::environment::Roles;
 use anyhow::Result;
@@ -85,6 +86,9 @@ impl Node {
             faults: Mutex::new(faults),
             try_next: Vec::new(),
         };
+        if launch.pair_here {
+            pair_here(&launch)?;
+        }
         if launch.roles.nfs1 {
             node.names.push("nfs1".to_owned());
         }
@@ -168,6 +172,14 @@ impl Control for Node {
             Refusal::Unknown { action: action.to_owned(), known: self.actions().iter().map(|known| known.name).collect() };
         Box::pin(async move { Err(refusal) })
     }
+}
+
+/// Both roles are this process's own: they learn each other's keys without a code.
+fn pair_here(launch: &Launch) -> Result<()> {
+    if let (Some(nfs1), Some(backup)) = (&launch.cluster.nfs1, &launch.cluster.backup) {
+        pairing::pair_locally(&nfs1.state, &nfs1.host, &backup.directory, &backup.host)?;
+    }
+    Ok(())
 }
 
 /// What to try, for the person who has just started a node.

@@ -112,6 +112,10 @@ async fn answer(stream: UnixStream, node: &dyn Control) -> Result<()> {
     let mut reader = BufReader::new(reader).take(MAX_REQUEST);
     let mut line = Vec::new();
     tokio::time::timeout(REQUEST_TIMEOUT, reader.read_until(b'\n', &mut line)).await??;
+    if line.is_empty() {
+        // Somebody only looked whether a node is here.
+        return Ok(());
+    }
     let request: Request = match serde_json::from_slice(&line) {
         Ok(request) if line.ends_with(b"\n") => request,
         Ok(_) => return send(&mut writer, &Reply::Error("the request does not end with a newline".to_owned())).await,

@@ -4,7 +4,7 @@ use super::locate::{Role, Where};
 use super::{Verdict, say};
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Act on the running nfs1: scan now, wait until the backup has everything, accept a large removal
 #[derive(Args)]
@@ -41,10 +41,14 @@ impl Ctl {
             Action::AcceptRemoval(target) => ("accept-removal", target),
         };
         let result = target.at.node(Role::Nfs1)?.act(name, json!({}), &mut |_| ())?;
-        match (&result, target.json) {
-            (_, true) | (Value::Object(_) | Value::Array(_), _) => say(&result.to_string())?,
-            (Value::String(text), false) => say(text)?,
-            (other, false) => say(&other.to_string())?,
+        if target.json {
+            say(&result.to_string())?;
+            return Ok(Verdict::Good);
+        }
+        match (result.as_str(), result["ms"].as_u64()) {
+            (Some(text), _) => say(text)?,
+            (None, Some(ms)) => say(&format!("everything that happened before is on the backup's disk ({ms} ms)"))?,
+            (None, None) => say(&result.to_string())?,
         }
         Ok(Verdict::Good)
     }

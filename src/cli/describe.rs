@@ -1,11 +1,16 @@
 //! What the roles know, in the words of `status`.
 
 use crate::change::watch::Watcher;
-use crate::change::{CaptureStatus, ScanOutcome};
+use crate::change::{CaptureStatus, DirtySet, ScanOutcome};
 use crate::nfs;
 use crate::observe::status::{self, NfsClient, NfsStatus};
 use crate::observe::{metrics, words};
+use crate::replication::connector::{self, LinkState};
+use crate::replication::sender::{SenderReport, SenderState};
 use crate::settings::{Cluster, Export};
+
+/// Objects that could not be read are named up to this many.
+const NAMED: usize = 20;
 
 /// The NFS section.
 pub(super) fn nfs(stats: &nfs::Stats, per_second: f64, export: &Export, cluster: &Cluster) -> NfsStatus {
@@ -78,5 +83,67 @@ pub(super) fn capture(capture: &CaptureStatus, attention: &mut Vec<String>) -> s
             objects,
             differing,
         }),
+    }
+}
+
+/// The sender section, and what needs a person.
+pub(super) fn sender(
+    report: &SenderReport,
+    dirty: &DirtySet,
+    attention: &mut Vec<String>,
+) -> status::SenderStatus {
+    let lag = dirty.oldest_unacknowledged().map_or(0, |oldest| oldest.elapsed().as_millis().max(1));
+    let unacknowledged = dirty.current() - (*dirty.acknowledged().borrow()).min(dirty.current());
+    let state = match &report.state {
+        SenderState::Starting => "starting".to_owned(),
+        SenderState::Waiting(_) => "waiting for the link".to_owned(),
+        SenderState::Rebuilding => "rebuilding the index from the backup".to_owned(),
+        SenderState::Running => match (&report.current_file, report.directories_to_list, lag) {
+            (Some(file), ..) => {
+                let (done, total) = (words::bytes(file.bytes), words::bytes(file.bytes_total));
+                format!("reading {} ({done} of {total})", file.path)
+            }
+            (None, n @ 1.., _) => format!("listing {} directories", words::count(n)),
+            (None, 0, 0) => "idle".to_owned(),
+            (None, 0, _) => "sending".to_owned(),
+        },
+        SenderState::Failed(why) => {
+            attention.push(format!("the sender failed and begins again: {why}"));
+            "failed".to_owned()
+        }
+        SenderState::Stopped => "stopped".to_owned(),
+    };
+    status::SenderStatus {
+        state,
+        dirty: unacknowledged,
+        lag_ms: u64::try_from(lag).unwrap_or(u64::MAX),
+        acknowledged_batch: (report.acknowledged_batch > 0).then_some(report.acknowledged_batch),
+        acknowledged_ms: report.acknowledged_at.map(words::since_epoch_ms),
+        batches_sent: report.batches + report.batches_in_flight,
+        objects_sent: report.objects,
+        unreadable: report.unreadable.iter().take(NAMED).map(|what| format!("{}: {}", what.path, what.reason)).collect(),
+        unreadable_total: report.unreadable_total,
+        fuzzy_total: report.fuzzy_files,
+    }
+}
+
+/// The link section, seen from nfs1.
+pub(super) fn link(link: &connector::LinkStatus) -> status::LinkStatus {
+    let state = match (link.state, &link.peer) {
+        (LinkState::Up, _) => "connected",
+        (LinkState::Idle | LinkState::Connecting | LinkState::Waiting, None) => "not paired",
+        (LinkState::Idle | LinkState::Connecting | LinkState::Waiting, Some(_)) => "connecting",
+        (LinkState::Closed, _) => "closed",
+    };
+    status::LinkStatus {
+        up: link.state == LinkState::Up,
+        state: state.to_owned(),
+        peer: match &link.peer {
+            Some(name) => format!("{name} at {}", link.address),
+            None => link.address.clone(),
+        },
+        since_ms: (link.since > 0).then_some(link.since * 1000),
+        bytes_sent: link.bytes_sent,
+        last_error: link.last_error.clone(),
     }
 }

@@ -12,6 +12,7 @@ mod daemon;
 mod describe;
 mod locate;
 mod nfs1;
+mod packs;
 mod pair;
 mod rate;
 mod role_backup;

@@ -1,27 +1,173 @@
-//! The backup role (being assembled).
+//! The backup role: the store, what fills it, and what makes catalog and live replica of it.
+
 use super::assemble::{Faults, Launch, Role};
+use super::daemon::listen;
+use super::packs::Packs;
 use crate::observe::control::{Action, Outcome, Progress};
+use crate::observe::status::{BackupStatus, LinkStatus};
 use crate::observe::{Control, NodeStatus, Refusal};
-use anyhow::Result;
-use serde_json::Value;
+use crate::replication::identity::{Identity, Peers};
+use crate::replication::receiver::{Receiver, ReceiverMonitor, ReceiverOptions};
+use crate::settings::Backup;
+use crate::store::{self, Recovery, Store};
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-pub(super) struct BackupRole { address: SocketAddr }
-impl BackupRole {
-    pub(super) async fn start(launch: &Launch, _: Faults, _: CancellationToken) -> Result<BackupRole> {
-        let b = launch.cluster.backup.as_ref().ok_or_else(|| anyhow::anyhow!("x"))?;
-        Ok(BackupRole { address: b.listen })
+/// A running backup.
+pub(super) struct BackupRole {
+    settings: Backup,
+    address: SocketAddr,
+    store: Arc<Store>,
+    monitor: ReceiverMonitor,
+    receiver: Mutex<Option<Receiver>>,
+}
+
+struct NoQueries;
+impl crate::replication::receiver::QueryHandler for NoQueries {
+    fn answer(
+        &self,
+        _query: ehpc_proto::replication::message::Query,
+        part: &mut dyn FnMut(ehpc_proto::replication::message::Answer, bool) -> bool,
+    ) {
+        part(ehpc_proto::replication::message::Answer::Failed { reason: String::new() }, false);
     }
-    pub(super) fn address(&self) -> SocketAddr { self.address }
 }
+
+impl BackupRole {
+    /// Opens the store, then lets the primary in.
+    pub(super) async fn start(launch: &Launch, _faults: Faults, _stop: CancellationToken) -> Result<BackupRole> {
+        let settings = launch.cluster.backup.clone().context("the settings have no backup")?;
+        let listener = listen(&launch.cluster, "backup.listen", settings.listen).await?;
+        let directory = settings.directory.clone();
+        let opened = tokio::task::spawn_blocking(move || Store::open(&directory, store::Options::default()));
+        let (store, recovery) = opened.await??;
+        tell(&recovery);
+        let identity = Identity::load_or_create(&settings.directory, &settings.host)?;
+        let options = ReceiverOptions {
+            identity: Arc::new(identity),
+            peers: Peers::of(&settings.directory),
+            store: Arc::new(Packs(Arc::clone(&store))),
+            queries: Arc::new(NoQueries),
+            on_durable: Arc::new(|_| ()),
+        };
+        let receiver = Receiver::start(&Handle::current(), listener.into_std()?, options)?;
+        Ok(BackupRole {
+            settings,
+            address: receiver.address(),
+            store,
+            monitor: receiver.monitor(),
+            receiver: Mutex::new(Some(receiver)),
+        })
+    }
+
+    /// Where replication listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn backup_status(&self) -> BackupStatus {
+        let directory = &self.settings.directory;
+        let free = rustix::fs::statvfs(directory).map_or(0, |fs| fs.f_bavail * fs.f_frsize);
+        let receiver = self.monitor.status();
+        let mut status = BackupStatus {
+            directory: directory.display().to_string(),
+            free_bytes: free,
+            mirror: self.settings.mirror.then(|| directory.join("mirror").display().to_string()),
+            ..BackupStatus::default()
+        };
+        if receiver.disk_full {
+            status.error = Some(format!(
+                "the disk of {} is full: nothing is acknowledged until there is space; nothing is lost",
+                directory.display()
+            ));
+        }
+        match self.store.stats() {
+            Ok(stats) => {
+                status.durable = stats.position.map_or(0, |position| position.number);
+                status.stream = stats.position.map(|position| hex(&position.stream.0));
+                status.applied = stats.applied;
+                status.packs_bytes = stats.meta_bytes + stats.chunk_bytes;
+            }
+            Err(error) => status.error = Some(error.to_string()),
+        }
+        status
+    }
+
+    fn link_status(&self) -> LinkStatus {
+        let receiver = self.monitor.status();
+        let paired = self.monitor.paired();
+        LinkStatus {
+            up: receiver.primary.is_some(),
+            state: match (&receiver.primary, &paired) {
+                (Some(_), _) => "connected",
+                (None, Some(_)) => "waiting for the primary",
+                (None, None) => "not paired",
+            }
+            .to_owned(),
+            peer: receiver.primary.or(paired.map(|peer| peer.name)).unwrap_or_else(|| "nobody".to_owned()),
+            since_ms: (receiver.since > 0).then_some(receiver.since * 1000),
+            bytes_sent: 0,
+            last_error: receiver.last_error,
+        }
+    }
+
+    fn pair(&self) -> Value {
+        let code = self.monitor.open_pairing();
+        json!({ "code": code, "address": self.address.to_string() })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What was found at the start.
+fn tell(recovery: &Recovery) {
+    for (pack, at, bytes) in &recovery.cut {
+        tracing::warn!(%pack, at, bytes, "a torn tail was cut; nothing in it had been acknowledged");
+    }
+    if recovery.catalog_rebuilt {
+        tracing::warn!("the catalog was made again from the packs");
+    }
+    let batch = recovery.position.map_or(0, |position| position.number);
+    tracing::info!(batch, applied = recovery.applied, "the history is open");
+}
+
 impl Role for BackupRole {
-    fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> { Box::pin(async {}) }
+    fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            let receiver = self.receiver.lock().take();
+            if let Some(receiver) = receiver {
+                receiver.shutdown().await;
+            }
+        })
+    }
 }
+
 impl Control for BackupRole {
-    fn describe(&self, _: &mut NodeStatus) {}
-    fn actions(&self) -> Vec<Action> { Vec::new() }
-    fn act(&self, _: &str, _: Value, _: Progress) -> Outcome { Box::pin(async { Err(Refusal::Failed(String::new())) }) }
+    fn describe(&self, status: &mut NodeStatus) {
+        status.backup = Some(self.backup_status());
+        if status.link.is_none() {
+            status.link = Some(self.link_status());
+        }
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        vec![Action { name: "pair", help: "open pairing and give the one-time code" }]
+    }
+
+    fn act(&self, action: &str, _arguments: Value, _progress: Progress) -> Outcome {
+        let done = match action {
+            "pair" => Ok(self.pair()),
+            other => Err(Refusal::Failed(format!("the backup cannot do `{other}`"))),
+        };
+        Box::pin(async move { done })
+    }
 }

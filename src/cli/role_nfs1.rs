@@ -5,13 +5,16 @@ use super::daemon::listen;
 use super::describe;
 use super::rate::Rate;
 use crate::change::{
-    self, CaptureOptions, ChangeCapture, DirtySet, Fence, Recording, Scans, Shadow, ShadowNotes, ShadowReader, WatchChoice,
+    self, CaptureOptions, ChangeCapture, DirtySet, Fence, Recording, Scans, ShadowNotes, ShadowReader, WatchChoice,
     watch::Watcher,
 };
 use crate::host::Tree;
 use crate::nfs::{self, HandleKey};
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::{Control, NodeStatus, Refusal};
+use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkState, TlsConnector};
+use crate::replication::identity::{Identity, Peers};
+use crate::replication::sender::{self, SenderControl, SenderParts};
 use crate::settings::{Cluster, Durability, Nfs1, WatcherChoice};
 use crate::vfs::{LocalOptions, LocalVfs};
 use anyhow::{Context, Result, bail};
@@ -22,6 +25,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 /// Part of every file handle; there is one export.
@@ -30,6 +34,8 @@ const EXPORT_ID: u32 = 1;
 const FENCE_PATIENCE: Duration = Duration::from_secs(600);
 /// The fence at a stop.
 const LAST_FENCE: Duration = Duration::from_secs(5);
+/// The sender closes its index within this time.
+const SENDER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running nfs1.
 pub(super) struct Nfs1Role {
@@ -41,6 +47,17 @@ pub(super) struct Nfs1Role {
     fence: Fence,
     scans: Arc<Scans>,
     capture: Mutex<Option<ChangeCapture>>,
+    dirty: Arc<DirtySet>,
+    sender: SenderControl,
+    link: Link,
+}
+
+/// The link to the backup, for status and questions.
+struct Link {
+    monitor: LinkMonitor,
+    asker: Asker,
+    /// Ends waits and connections.
+    stop: CancellationToken,
 }
 
 impl Nfs1Role {
@@ -53,21 +70,36 @@ impl Nfs1Role {
         let tree = Arc::new(tree);
         let dirty = DirtySet::new();
         let index = settings.state.join("shadow.sqlite");
-        let shadow = Shadow::open(&index)?;
-        tree.set_hints(Arc::new(shadow.reader()?));
+        tree.set_hints(Arc::new(sender::prepare_shadow(&index)?));
         let readers = {
             let index = index.clone();
             Arc::new(move || ShadowReader::open(&index))
         };
-        let notes: ShadowNotes = Arc::new(|_| ());
+        let (control, seat) = SenderControl::new();
+        let notes: ShadowNotes = {
+            let control = control.clone();
+            Arc::new(move |note| control.note(note))
+        };
         let options = capture_options(&settings, launch.accept_new_export);
         let capture = ChangeCapture::start(&tree, &dirty, readers, notes, &settings.state, &options)?;
         require_watcher(&settings, &capture)?;
         if launch.accept_removal {
             capture.scans().consent();
         }
+        let (connector, link) = connector(&settings)?;
+        let scans = Arc::clone(capture.scans());
+        let parts = SenderParts {
+            export: settings.export.name.clone(),
+            tree: Arc::clone(&tree),
+            dirty: Arc::clone(&dirty),
+            directories: Arc::clone(capture.directories()),
+            shadow: index,
+            connector: Box::new(connector),
+            scan: Arc::new(move || scans.demand()),
+        };
+        sender::spawn(parts, seat)?;
         let stop_nfs = CancellationToken::new();
-        let server = serve(&settings, tree, dirty, listener, stop_nfs.clone())?;
+        let server = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone())?;
         let rate = Arc::default();
         tokio::spawn(sample(Arc::clone(&rate), server.clone(), stop));
         Ok(Nfs1Role {
@@ -79,6 +111,9 @@ impl Nfs1Role {
             fence: capture.fence().clone(),
             scans: Arc::clone(capture.scans()),
             capture: Mutex::new(Some(capture)),
+            dirty,
+            sender: control,
+            link,
         })
     }
 
@@ -96,6 +131,24 @@ impl Nfs1Role {
             Ok(json!({ "fenced": true, "ms": ms }))
         })
     }
+}
+
+/// What connects to the backup, and the handles on it.
+fn connector(settings: &Nfs1) -> Result<(TlsConnector, Link)> {
+    let backup = settings.backup.as_ref().context(
+        "nfs1 has no backup: say --backup ADDR:PORT, or add [backup] to the cluster file",
+    )?;
+    let stop = CancellationToken::new();
+    let options = ConnectorOptions {
+        address: backup.to_string(),
+        identity: Arc::new(Identity::load_or_create(&settings.state, &settings.host)?),
+        peers: Peers::of(&settings.state),
+        shutdown: stop.clone(),
+        seed: rand::random(),
+    };
+    let connector = TlsConnector::new(Handle::current(), options);
+    let link = Link { monitor: connector.monitor(), asker: connector.asker(), stop };
+    Ok((connector, link))
 }
 
 fn capture_options(settings: &Nfs1, accept_new_export: bool) -> CaptureOptions {
@@ -153,18 +206,38 @@ async fn sample(rate: Arc<Mutex<Rate>>, server: nfs::Server, stop: CancellationT
     }
 }
 
+impl Nfs1Role {
+    /// Everything on the backup, if it can be reached at all.
+    async fn last_fence(&self) {
+        if self.link.monitor.status().state != LinkState::Up {
+            tracing::warn!("the link is down at this stop: the backup gets the last changes after the next start");
+            return;
+        }
+        if let Err(error) = self.fence.wait(LAST_FENCE).await {
+            tracing::warn!("the backup does not have everything at this stop: {error}");
+        }
+    }
+
+    /// The mark of a clean stop is written by the sender's thread, so capture ends first.
+    async fn end_capture(&self) {
+        let capture = self.capture.lock().take();
+        let stopped = tokio::task::spawn_blocking(move || capture.map_or(Ok(()), ChangeCapture::stop)).await;
+        if let Ok(Err(error)) = stopped {
+            tracing::warn!(%error, "the export could not be synced at this stop");
+        }
+    }
+}
+
 impl Role for Nfs1Role {
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             self.stop_nfs.cancel();
             self.server.stopped().await;
-            if let Err(error) = self.fence.wait(LAST_FENCE).await {
-                tracing::warn!("the backup does not have everything at this stop: {error}");
-            }
-            let capture = self.capture.lock().take();
-            let stopped = tokio::task::spawn_blocking(move || capture.map_or(Ok(()), ChangeCapture::stop)).await;
-            if let Ok(Err(error)) = stopped {
-                tracing::warn!(%error, "the export could not be synced at this stop");
+            self.last_fence().await;
+            self.end_capture().await;
+            self.link.stop.cancel();
+            if tokio::time::timeout(SENDER_PATIENCE, self.sender.stop()).await.is_err() {
+                tracing::warn!("the sender did not end in time; its index will be caught up from the backup");
             }
         })
     }
@@ -178,6 +251,9 @@ impl Control for Nfs1Role {
         if let Some(capture) = &*self.capture.lock() {
             status.capture = Some(describe::capture(&capture.status(), &mut status.attention));
         }
+        let report = self.sender.status().report();
+        status.sender = Some(describe::sender(&report, &self.dirty, &mut status.attention));
+        status.link = Some(describe::link(&self.link.monitor.status()));
     }
 
     fn actions(&self) -> Vec<Action> {

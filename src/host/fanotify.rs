@@ -85,9 +85,8 @@ impl Fanotify {
     fn mark(&self, flags: u32, events: u64, path: &Path) -> io::Result<()> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         // SAFETY: the path is a valid C string for the call; the descriptor is ours.
-        let result = unsafe {
-            libc::fanotify_mark(self.fd.as_raw_fd(), flags, events, libc::AT_FDCWD, path.as_ptr())
-        };
+        let result =
+            unsafe { libc::fanotify_mark(self.fd.as_raw_fd(), flags, events, libc::AT_FDCWD, path.as_ptr()) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
@@ -105,7 +104,8 @@ impl AsFd for Fanotify {
 
 fn init(flags: u32) -> io::Result<OwnedFd> {
     // SAFETY: no pointers.
-    let fd = unsafe { libc::fanotify_init(flags, (libc::O_RDONLY | libc::O_LARGEFILE | libc::O_CLOEXEC) as u32) };
+    let fd =
+        unsafe { libc::fanotify_init(flags, (libc::O_RDONLY | libc::O_LARGEFILE | libc::O_CLOEXEC) as u32) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -201,7 +201,8 @@ fn event(record: &[u8]) -> Result<Event<'_>, Malformed> {
     }
     let metadata_len = usize::from(u16_at(record, 6)?);
     let mut event = Event { mask: u64_at(record, 8)?, pid: i32_at(record, 20)?, ..Event::default() };
-    let mut rest = record.get(metadata_len.max(METADATA_LEN)..).ok_or(Malformed("metadata longer than its event"))?;
+    let mut rest =
+        record.get(metadata_len.max(METADATA_LEN)..).ok_or(Malformed("metadata longer than its event"))?;
     while !rest.is_empty() {
         let kind = *rest.first().ok_or(Malformed("truncated field"))?;
         let len = usize::from(u16_at(rest, 2)?);
@@ -299,8 +300,10 @@ mod tests {
 
     #[test]
     fn directory_name_object_and_rename_are_read() {
-        let mut bytes =
-            record(mask::CREATE, &[info(INFO_DFID_NAME, b"dir-hand", Some(b"name")), info(INFO_FID, b"object-h", None)]);
+        let mut bytes = record(
+            mask::CREATE,
+            &[info(INFO_DFID_NAME, b"dir-hand", Some(b"name")), info(INFO_FID, b"object-h", None)],
+        );
         bytes.extend(record(
             mask::RENAME,
             &[

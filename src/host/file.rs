@@ -132,8 +132,11 @@ pub fn link_max(fd: BorrowedFd<'_>) -> u32 {
     u32::try_from(limit).ok().filter(|&limit| limit > 0).unwrap_or(32_000)
 }
 
-/// `name` as the system calls want it; EINVAL when it holds a NUL.
+/// `name` as the system calls want it. EINVAL for what is not the name of an entry: it must not become a path.
 pub(crate) fn c_name(name: &[u8]) -> io::Result<CString> {
+    if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
     CString::new(name).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
@@ -148,7 +151,7 @@ pub fn max_size(fd: BorrowedFd<'_>) -> u64 {
     const EXT4: i64 = 0xef53;
     match rustix::fs::fstatfs(fd) {
         // Block numbers of a file are 32 bits.
-        Ok(stat) if stat.f_type as i64 == EXT4 => {
+        Ok(stat) if stat.f_type == EXT4 => {
             let block = u64::try_from(stat.f_bsize).unwrap_or(4096);
             u64::from(u32::MAX).saturating_mul(block)
         }

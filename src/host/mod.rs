@@ -1,6 +1,7 @@
 //! System calls, and the only `unsafe` of the product.
 #![allow(unsafe_code)] // each block says why it is sound
 
+mod by_name;
 pub mod credentials;
 pub mod directory;
 pub mod fanotify;
@@ -18,8 +19,10 @@ pub use file::{
     syncfs,
 };
 pub use object::{KeyKind, ObjectKey};
-pub use process::{Privileges, boot_id, coarse_now, now, privileges, process_memory, set_umask_zero};
-pub use tree::{EntryHints, Found, Stat, Tree};
+pub use process::{
+    Privileges, boot_id, coarse_now, now, privileges, process_memory, raise_descriptor_limit, set_umask_zero,
+};
+pub use tree::{EachName, EntryHints, Found, Stat, Tree};
 
 #[cfg(test)]
 mod tests;

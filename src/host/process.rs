@@ -87,3 +87,15 @@ pub fn process_memory() -> io::Result<u64> {
 pub fn set_umask_zero() {
     rustix::process::umask(rustix::fs::Mode::empty());
 }
+
+/// Lets this process have as many descriptors as it may; how many that is.
+pub fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let now = limit.current.unwrap_or(u64::MAX);
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => most,
+        Err(_) => now,
+    }
+}

@@ -19,12 +19,6 @@ pub fn at(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Stat> {
     Ok(convert(&raw))
 }
 
-/// Is `name` in `dir` the root of another mount, or of another file system than `device`?
-pub fn is_mount_point(dir: BorrowedFd<'_>, name: &CStr, device: u64) -> io::Result<bool> {
-    let stat = at(dir, name)?;
-    Ok(stat.mount_root || stat.dev != device)
-}
-
 fn convert(raw: &Statx) -> Stat {
     Stat {
         kind: kind_of(FileType::from_raw_mode(u32::from(raw.stx_mode))).unwrap_or(Kind::File),

@@ -5,7 +5,7 @@
 //! [`EntryHints`], then one bounded walk of the tree; what is found counts only if its key is the one asked for.
 
 use super::file::{c_name, open_name, reopen};
-use super::names::{MAX_DEPTH, Places};
+use super::names::Places;
 use super::object::KeyKind;
 use super::{ObjectKey, directory, handle, statx, xattr};
 use ehpc_proto::replication::{Kind, Timestamp};
@@ -20,12 +20,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Most entries that one search for a lost object looks at.
-const WALK_ENTRIES: usize = 2_000_000;
-/// Longest that one search for a lost object takes.
-const WALK_TIME: Duration = Duration::from_secs(10);
 
 /// What statx says of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,15 +69,19 @@ pub struct Tree {
     filesystem_id: [u8; 8],
     has_handles: bool,
     by_handle: bool,
-    places: Mutex<Places>,
+    /// Files may have device numbers of their own without being on another file system (overlayfs).
+    devices_vary: bool,
+    pub(super) places: Mutex<Places>,
     /// One search at a time; the others profit from what it finds.
-    search: Mutex<()>,
-    hints: RwLock<Option<Arc<dyn EntryHints>>>,
+    pub(super) search: Mutex<()>,
+    pub(super) hints: RwLock<Option<Arc<dyn EntryHints>>>,
 }
 
-fn stale() -> io::Error {
-    io::Error::from_raw_os_error(libc::ESTALE)
-}
+/// f_type of overlayfs.
+const OVERLAYFS: u64 = 0x794c_7630;
+
+/// Who is called for each name of a listing: name, inode, kind; false stops.
+pub type EachName<'a> = dyn FnMut(&[u8], u64, Option<Kind>) -> bool + 'a;
 
 impl Tree {
     /// Opens `root`, which must be a directory. Never follows symlinks below it, never leaves its mount.
@@ -122,6 +120,7 @@ impl Tree {
             filesystem_id: if fsid != 0 { fsid } else { stat.dev }.to_be_bytes(),
             has_handles: handle.is_some(),
             by_handle,
+            devices_vary: rustix::fs::fstatfs(&root)?.f_type as u64 == OVERLAYFS,
             root,
             places: Mutex::default(),
             search: Mutex::default(),
@@ -231,7 +230,7 @@ impl Tree {
             Err(error) => return Err(error),
         };
         let mut stat = statx::of(fd.as_fd())?;
-        if stat.mount_root || stat.dev != self.device {
+        if self.is_foreign(&stat) {
             stat.mount_root = true;
             // Not ours: its key would say nothing within this file system.
             return Ok(Some((fd, Found { key: inode_key(&stat), stat })));
@@ -246,11 +245,7 @@ impl Tree {
 
     /// Names in a directory but "." and "..", in directory order, calling `each` (stop by returning false).
     /// `dir` may be O_PATH; if it is not, its position is moved.
-    pub fn list(
-        &self,
-        dir: BorrowedFd<'_>,
-        each: &mut dyn FnMut(&[u8], u64 /* inode */, Option<Kind>) -> bool,
-    ) -> io::Result<()> {
+    pub fn list(&self, dir: BorrowedFd<'_>, each: &mut EachName<'_>) -> io::Result<()> {
         let mut adapter = |entry: directory::Listed<'_>| {
             let name = entry.name.to_bytes();
             name == b"." || name == b".." || each(name, entry.ino, entry.kind)
@@ -353,124 +348,9 @@ impl Tree {
         }
     }
 
-    // By name.
-
-    fn find_by_name(&self, key: &ObjectKey) -> io::Result<OwnedFd> {
-        if key.kind != self.key_kind() {
-            return Err(stale());
-        }
-        if let Some(fd) = self.follow_places(key) {
-            return Ok(fd);
-        }
-        if let Some(fd) = self.follow_hints(key, 0) {
-            return Ok(fd);
-        }
-        if self.places.lock().is_missing(key) {
-            return Err(stale());
-        }
-        let _one_at_a_time = self.search.lock();
-        if let Some(fd) = self.follow_places(key) {
-            return Ok(fd);
-        }
-        if self.places.lock().is_missing(key) {
-            return Err(stale());
-        }
-        match self.walk_for(key)? {
-            Some(fd) => Ok(fd),
-            None => {
-                self.places.lock().note_missing(key);
-                Err(stale())
-            }
-        }
-    }
-
-    fn follow_places(&self, key: &ObjectKey) -> Option<OwnedFd> {
-        let path = self.places.lock().path(key, &self.root_key)?;
-        let mut at: Option<OwnedFd> = None;
-        for place in &path {
-            let dir = at.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
-            at = Some(open_name(dir, &c_name(&place.name).ok()?).ok()?);
-        }
-        self.confirmed(at?, key)
-    }
-
-    /// `fd` if it is `key` and on this file system.
-    fn confirmed(&self, fd: OwnedFd, key: &ObjectKey) -> Option<OwnedFd> {
-        let stat = statx::of(fd.as_fd()).ok()?;
-        let same = stat.dev == self.device && self.key_of(fd.as_fd()).ok()? == *key;
-        same.then_some(fd)
-    }
-
-    fn follow_hints(&self, key: &ObjectKey, depth: usize) -> Option<OwnedFd> {
-        if depth > MAX_DEPTH / 8 {
-            return None; // each step holds a descriptor and a stack frame
-        }
-        let hints = self.hints.read().clone()?;
-        for (dir_key, name) in hints.entries_of(key) {
-            let dir = if dir_key == self.root_key {
-                self.open_path(&dir_key).ok()
-            } else {
-                self.follow_places(&dir_key).or_else(|| self.follow_hints(&dir_key, depth + 1))
-            };
-            let Some(dir) = dir else { continue };
-            let Ok(c_name) = c_name(&name) else { continue };
-            let Ok(fd) = open_name(dir.as_fd(), &c_name) else { continue };
-            if let Some(fd) = self.confirmed(fd, key) {
-                self.places.lock().remember(key.clone(), dir_key, &name);
-                return Some(fd);
-            }
-        }
-        None
-    }
-
-    /// One walk of the tree, breadth first, remembering what it sees. Bounded in entries and time.
-    fn walk_for(&self, key: &ObjectKey) -> io::Result<Option<OwnedFd>> {
-        let until = Instant::now() + WALK_TIME;
-        let mut left = WALK_ENTRIES;
-        let mut queue = std::collections::VecDeque::from([Vec::new()]);
-        while let Some(path) = queue.pop_front() {
-            let Some(dir) = self.descend(&path) else { continue };
-            let mut names: Vec<(Box<[u8]>, Option<Kind>)> = Vec::new();
-            // What may not be listed under our ids hides nothing that could be opened.
-            let _ = self.list(dir.as_fd(), &mut |name, _, kind| {
-                names.push((name.into(), kind));
-                left = left.saturating_sub(1);
-                left > 0
-            });
-            for (name, kind) in names {
-                let Ok(Some((fd, found))) = self.lookup_open(dir.as_fd(), &name) else { continue };
-                if found.stat.mount_root {
-                    continue;
-                }
-                if found.key == *key {
-                    // The memory is bounded: the names that lead here are made sure of.
-                    let _ = self.descend(&path);
-                    return Ok(Some(fd));
-                }
-                if kind.unwrap_or(found.stat.kind) == Kind::Directory {
-                    let mut below = path.clone();
-                    below.push(name);
-                    queue.push_back(below);
-                }
-            }
-            if left == 0 || Instant::now() > until {
-                return Err(io::Error::from_raw_os_error(libc::EAGAIN));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The directory at `path`, each step remembered.
-    fn descend(&self, path: &[Box<[u8]>]) -> Option<OwnedFd> {
-        let mut at = self.open_path(&self.root_key).ok()?;
-        for name in path {
-            let (fd, found) = self.lookup_open(at.as_fd(), name).ok()??;
-            if found.stat.mount_root {
-                return None;
-            }
-            at = fd;
-        }
-        Some(at)
+    /// Does what a name led to lie on another mount or file system?
+    pub fn is_foreign(&self, stat: &Stat) -> bool {
+        stat.mount_root || (stat.dev != self.device && !self.devices_vary)
     }
 
     /// Key of `name` in `dir` without opening it (one system call where the file system has handles).

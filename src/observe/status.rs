@@ -91,7 +91,7 @@ pub struct ScanStatus {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct SenderStatus {
-    /// "idle", "sending", "waiting for the link", "first sync", "rebuilding the index".
+    /// "idle", "sending", "waiting for the link", and so on.
     pub state: String,
     pub dirty: u64,
     /// Age of the oldest change that the backup does not have; 0 = it has all.
@@ -99,7 +99,8 @@ pub struct SenderStatus {
     pub acknowledged_batch: Option<u64>,
     pub acknowledged_ms: Option<u64>,
     pub batches_sent: u64,
-    pub objects_known: u64,
+    /// Object states, since the start.
+    pub objects_sent: u64,
     /// Could not be read, with the reason; first ones only.
     pub unreadable: Vec<String>,
     pub unreadable_total: u64,
@@ -290,9 +291,9 @@ impl NodeStatus {
         out.line(
             "sent",
             format!(
-                "{} batches; {} objects on the backup",
-                words::count(sender.batches_sent),
-                words::count(sender.objects_known)
+                "{} objects in {} batches since the start",
+                words::count(sender.objects_sent),
+                words::count(sender.batches_sent)
             ),
         );
         if sender.fuzzy_total > 0 {

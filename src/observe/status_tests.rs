@@ -46,7 +46,7 @@ pub(crate) fn full() -> NodeStatus {
             acknowledged_batch: Some(77),
             acknowledged_ms: Some(1_795_428_000_000),
             batches_sent: 78,
-            objects_known: 4321,
+            objects_sent: 4321,
             unreadable: vec!["a/secret: permission denied".into()],
             unreadable_total: 2,
             fuzzy_total: 1,
@@ -96,7 +96,7 @@ scan          10.0 s ago, 4,321 objects compared, 7 changes found
 not shared    a/mnt? is another file system mounted below the export
 changes       idle; 5 not yet on the backup, lag 12 ms
 acknowledged  batch 77 at 2026-11-23 10:00:00 UTC (10.0 s ago)
-sent          78 batches; 4,321 objects on the backup
+sent          4,321 objects in 78 batches since the start
 fuzzy         1 files were shipped while they changed without pause
 unreadable    a/secret: permission denied
               2 objects could not be read

@@ -29,6 +29,8 @@ pub(crate) struct Closed {
     pub position: Position,
     /// As it travels.
     pub encoded: Arc<[u8]>,
+    /// Its cut.
+    pub cut: u64,
     /// Object states in it.
     pub objects: usize,
 }
@@ -49,11 +51,6 @@ impl Draft {
         if let Some(state) = self.states.remove(&id) {
             self.bytes -= state_bytes(&state);
         }
-    }
-
-    /// Does it hold a state of this object?
-    pub(crate) fn holds(&self, id: ObjectId) -> bool {
-        self.states.contains_key(&id)
     }
 
     /// Should it be closed?
@@ -91,7 +88,7 @@ impl Draft {
         let encoded: Arc<[u8]> = wire::encode_batch(&batch).into();
         let position = Position { stream: last.stream, number, chain: chain_of(&encoded) };
         view.seal(position);
-        Ok(Some(Closed { position, encoded, objects: count }))
+        Ok(Some(Closed { position, encoded, cut, objects: count }))
     }
 }
 

@@ -1,14 +1,18 @@
 //! Streaming of changes to the backup: session (pure), link over mutual TLS, pairing, sender, receiver, mirror.
 
+mod build;
 pub mod connector;
 pub mod identity;
 pub mod link;
 pub mod mirror;
 mod overlay;
 pub mod pairing;
+pub mod queries;
 mod read;
 mod read_content;
 pub mod receiver;
+mod resolve;
+pub mod sender;
 pub mod session;
 pub mod transport;
 

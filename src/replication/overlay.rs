@@ -147,6 +147,25 @@ impl View {
         self.open
     }
 
+    /// Forgets everything, the shadow's content too; the next batch is number `next`.
+    pub(crate) fn reset(&mut self, next: u64) -> Result<(), ShadowError> {
+        self.shadow.discard()?;
+        self.objects.0.clear();
+        self.keys.0.clear();
+        self.names.0.clear();
+        self.by_parent.clear();
+        self.by_child.clear();
+        self.in_flight.clear();
+        self.touched = Touched::default();
+        self.open = next;
+        Ok(())
+    }
+
+    /// The acknowledged state of an object, learnt from the backup. Nothing of it may be in flight.
+    pub(crate) fn replace_acknowledged(&mut self, id: ObjectId, row: Option<&Row>) -> Result<(), ViewError> {
+        self.store_row(id, row)
+    }
+
     /// The batch under construction is number `next`; nothing may be in flight.
     pub(crate) fn renumber(&mut self, next: u64) {
         self.open = next;
@@ -330,6 +349,13 @@ impl View {
         }
         if self.objects.set(row.id, self.open, None) {
             self.touched.objects.push(row.id);
+        }
+    }
+
+    /// No object has this key from this batch on.
+    pub(crate) fn forget_key(&mut self, key: &ObjectKey) {
+        if self.keys.set(key.clone(), self.open, None) {
+            self.touched.keys.push(key.clone());
         }
     }
 

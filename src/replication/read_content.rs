@@ -93,7 +93,7 @@ impl Scanner {
         let mut edits: Vec<Edit> = Vec::new();
         let mut ranges = ranges.iter().cloned().peekable();
         while let Some(range) = ranges.next() {
-            let Some(from) = restart(&index, range.start, sink) else { return Ok(None) };
+            let Some(from) = restart(&index, file, range.start, size, sink)? else { return Ok(None) };
             // Within a hole the edit before may have ended after the hole's start.
             let from = from.max(edits.last().map_or(0, |edit| edit.old.end)).min(size);
             let mut pass = Pass { range, ranges: &mut ranges, held: Held::of(Some(&index)), extents: Vec::new(), stop: None };
@@ -311,16 +311,25 @@ fn segment(file: BorrowedFd<'_>, at: u64, size: u64) -> Result<Range<u64>, ReadE
 }
 
 /// Where chunking must start again for a change at `offset`: a boundary of the old manifest at or before it.
-fn restart(index: &Index, offset: u64, sink: &mut dyn ContentSink) -> Option<u64> {
-    let before = chunker::restart(offset);
-    if before >= index.len() {
-        // Past the end: the last extent may grow.
-        let last = index.len().saturating_sub(1);
-        let found = index.overlapping(last..index.len(), &mut |hash| sink.fetch(hash)).ok()?;
-        return Some(found.first().map_or(0, |(start, _)| *start));
+fn restart(
+    index: &Index,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    size: u64,
+    sink: &mut dyn ContentSink,
+) -> Result<Option<u64>, ReadError> {
+    let mut held = Held::of(Some(index));
+    // One byte more than `chunker` says: the chunker looks at pairs of bytes, so that the end of a segment (a file cut
+    // short, a hole) moves a boundary one byte before it. Past the end: the last extent may grow.
+    let before = chunker::restart(offset).saturating_sub(1).min(index.len().saturating_sub(1));
+    let Some((start, extent)) = held.at(before, sink) else {
+        return Ok(index.is_empty().then_some(0));
+    };
+    // A hole that does not begin with a hole any more: its data belongs to the segment before it.
+    if matches!(extent, Extent::Hole { .. }) && start > 0 && start < size && segment(file, start, size)?.start == start {
+        return Ok(held.at(start - 1, sink).map(|(start, _)| start));
     }
-    let found = index.overlapping(before..before + 1, &mut |hash| sink.fetch(hash)).ok()?;
-    found.first().map(|(start, _)| *start)
+    Ok(Some(start))
 }
 
 /// The old manifest, one page at a time. What cannot be looked up counts as not there.
@@ -364,6 +373,9 @@ impl<'a> Held<'a> {
         matches!(self.at(offset, sink), Some((_, Extent::Hole { .. })))
     }
 }
+
+#[cfg(test)]
+pub(super) use tests::manifest_of_file;
 
 #[cfg(test)]
 #[path = "read_content_tests.rs"]

@@ -80,6 +80,11 @@ pub(crate) struct Resolver {
     opened: Option<Instant>,
 }
 
+/// Was this key made unusable by `Shadow::kill_keys`?
+fn is_dead(key: &ObjectKey) -> bool {
+    key.handle_type == -1
+}
+
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ESTALE | libc::ENOENT | libc::ENOTDIR))
 }
@@ -109,6 +114,51 @@ impl Resolver {
             hot: HashMap::new(),
             opened: None,
         }
+    }
+
+    /// Opens an object; keys of a former file system lead nowhere.
+    fn open_object(&self, key: &ObjectKey) -> io::Result<OwnedFd> {
+        if is_dead(key) {
+            return Err(io::Error::from_raw_os_error(libc::ESTALE));
+        }
+        self.tree.open_path(key)
+    }
+
+    /// The root, known under another key or not at all.
+    pub(crate) fn add_root(&mut self, known: Option<Arc<Row>>, link: &mut dyn Link) -> Result<(), Fault> {
+        let key = self.tree.root_key().clone();
+        self.directories.insert(&key);
+        let fd = match self.tree.open_path(&key) {
+            Ok(fd) => fd,
+            Err(error) => return self.no_root(&key, &error),
+        };
+        let touch = Touch::ATTRIBUTES;
+        let subject = Subject { fd: fd.as_fd(), id: ObjectId::ROOT, key: &key, old: known.as_deref(), touch: &touch };
+        match self.read(&subject, None, 0, link) {
+            Ok(reading) => {
+                if let Some(old) = &known {
+                    self.view.forget_key(&old.key);
+                }
+                self.ship(key.clone(), reading);
+                let filesystem_id = self.tree.filesystem_id();
+                self.view.shadow().set_export(&key, &filesystem_id)?;
+                self.queue.list(0, key, false);
+                Ok(())
+            }
+            Err(ReadError::Sink(error)) => Err(error.into()),
+            Err(error) => self.no_root(&key, &io::Error::other(error.to_string())),
+        }
+    }
+
+    fn no_root(&self, key: &ObjectKey, error: &io::Error) -> Result<(), Fault> {
+        self.not_readable(key, None, Vec::new(), error.to_string());
+        let reason = format!("the export's root cannot be read: {error}");
+        Err(Fault::Link(LinkDown::Refused { reason }))
+    }
+
+    /// Should the batch be closed?
+    pub(crate) fn wants_closing(&self) -> bool {
+        self.is_full()
     }
 
     fn is_full(&self) -> bool {
@@ -202,7 +252,7 @@ impl Resolver {
         {
             return Ok(Arc::clone(fd));
         }
-        let fd = Arc::new(self.tree.open_path(key)?);
+        let fd = Arc::new(self.open_object(key)?);
         self.last_dir = Some((key.clone(), Arc::clone(&fd)));
         Ok(fd)
     }
@@ -316,9 +366,11 @@ impl Resolver {
         link: &mut dyn Link,
     ) -> Result<Option<ObjectId>, Fault> {
         let is_dir = found.stat.kind == Kind::Directory;
+        // From here on the watcher cares for it; what happened before, the reading sees.
         if is_dir {
-            // From here on the watcher cares for what happens in it; what happened before, the listing sees.
             self.directories.insert(&found.key);
+        } else {
+            self.directories.insert_object(&found.key);
         }
         let id = self.view.new_id();
         let subject =
@@ -485,7 +537,7 @@ impl Resolver {
             return Ok(());
         }
         let Some(row) = self.view.row(id)? else { return Ok(()) };
-        let stat = self.tree.open_path(&row.key).and_then(|fd| Tree::stat(fd.as_fd()));
+        let stat = self.open_object(&row.key).and_then(|fd| Tree::stat(fd.as_fd()));
         match stat {
             Ok(stat) if stat.nlink > 0 && stat.kind == row.kind => match self.locate(&row.key) {
                 Some(entry) => self.entry(take, &entry, false, link),
@@ -499,7 +551,7 @@ impl Resolver {
 
     /// The name that an object has now, as far as the kernel knows one within the export.
     fn locate(&self, key: &ObjectKey) -> Option<Entry> {
-        let path = self.tree.path_of(key)?;
+        let path = if is_dead(key) { None } else { self.tree.path_of(key) }?;
         let (dir_path, name) = match path.iter().rposition(|&byte| byte == b'/') {
             Some(at) => (path.get(..at)?, path.get(at + 1..)?),
             None => (&[][..], path.as_slice()),
@@ -530,7 +582,7 @@ impl Resolver {
         if touch.listing && row.kind == Kind::Directory && !self.queue.will_be_listed(key) {
             self.queue.list(take, key.clone(), false);
         }
-        let opened = self.tree.open_path(key).and_then(|fd| Tree::stat(fd.as_fd()).map(|stat| (fd, stat)));
+        let opened = self.open_object(key).and_then(|fd| Tree::stat(fd.as_fd()).map(|stat| (fd, stat)));
         let (fd, stat) = match opened {
             Ok((fd, stat)) if stat.nlink > 0 && stat.kind == row.kind => (fd, stat),
             Ok(_) => return self.vanished(take, &row, link),
@@ -601,7 +653,7 @@ impl Resolver {
     /// A directory in which names were looked at: do its own times differ?
     fn look_at_times(&mut self, id: ObjectId, link: &mut dyn Link) -> Result<(), Fault> {
         let Some(row) = self.view.row(id)? else { return Ok(()) };
-        let opened = self.tree.open_path(&row.key).and_then(|fd| Tree::stat(fd.as_fd()).map(|stat| (fd, stat)));
+        let opened = self.open_object(&row.key).and_then(|fd| Tree::stat(fd.as_fd()).map(|stat| (fd, stat)));
         match opened {
             Ok((fd, stat)) if stat.ctime != row.ctime || stat.mtime != row.mtime => {
                 // Take 0 counts nothing: what this may lead to is noted by those who changed it.

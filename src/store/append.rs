@@ -102,7 +102,8 @@ impl Store {
         let (codec, payload) = compress(encoded);
         let bounded = |number: u64| i64::try_from(number).is_ok();
         let ids = batch.objects.iter().map(|object| object.id).chain(batch.destroyed.iter().copied());
-        let ids = ids.chain(batch.entries.iter().flat_map(|entry| [Some(entry.parent), entry.child]).flatten());
+        let ids =
+            ids.chain(batch.entries.iter().flat_map(|entry| [Some(entry.parent), entry.child]).flatten());
         if let Some(object) = ids.into_iter().find(|id| !bounded(id.0)) {
             return Err(StoreError::ObjectNumber { batch: batch.number, object });
         }

@@ -47,7 +47,9 @@ CREATE TABLE past_entries(parent INTEGER NOT NULL, name BLOB NOT NULL, since INT
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// SQLite's own error.
-    #[error("catalog: {0}. It is derived: stop the backup, delete catalog.sqlite*, and it is made again from the packs")]
+    #[error(
+        "catalog: {0}. It is derived: stop the backup, delete catalog.sqlite*, and it is made again from the packs"
+    )]
     Sqlite(#[from] rusqlite::Error),
     /// A row is not what this version writes.
     #[error(
@@ -69,7 +71,9 @@ pub enum CatalogError {
         applied: u64,
     },
     /// The answer would be larger than memory allows for.
-    #[error("catalog: the versions of directory {id} from batch {from} to {to} have too many entries to be listed")]
+    #[error(
+        "catalog: the versions of directory {id} from batch {from} to {to} have too many entries to be listed"
+    )]
     TooLarge {
         /// The directory.
         id: u64,
@@ -170,7 +174,8 @@ impl CatalogReader {
 
     /// Everything that `read` does sees the same commit.
     pub fn snapshot<T, E: From<CatalogError>>(
-        &mut self, read: impl FnOnce(&Rows<'_>) -> Result<T, E>,
+        &mut self,
+        read: impl FnOnce(&Rows<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let transaction = self.connection.transaction().map_err(CatalogError::from)?;
         read(&Rows::new(&transaction))

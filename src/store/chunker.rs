@@ -78,12 +78,12 @@ mod tests {
 
     #[test]
     fn feeding_in_pieces_gives_the_same_boundaries() {
-        for seed in 0..20 {
-            let data = noise(seed, 1_000_001 + seed as usize * 7777);
+        for seed in 0..8 {
+            let data = noise(seed, 700_001 + seed as usize * 7777);
             let whole: Vec<usize> = split(&data).map(<[u8]>::len).collect();
             assert!(whole.iter().all(|&len| len <= MAX_CHUNK));
             let (mut lens, mut start, mut fed) = (Vec::new(), 0, 0);
-            let step = 1 + (seed as usize * 13_337) % 90_000;
+            let step = 4001 + (seed as usize * 13_337) % 90_000;
             while start < data.len() {
                 let eof = fed == data.len();
                 match cut(&data[start..fed], eof) {

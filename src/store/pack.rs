@@ -106,7 +106,9 @@ pub enum PackError {
         source: io::Error,
     },
     /// After a failed fsync the pack could not be cut back either.
-    #[error("{pack}: refused until the backup is restarted, because an earlier write or sync failed and could not be undone")]
+    #[error(
+        "{pack}: refused until the backup is restarted, because an earlier write or sync failed and could not be undone"
+    )]
     Refused {
         /// Where.
         pack: PackId,

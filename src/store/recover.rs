@@ -39,7 +39,9 @@ pub struct Recovery {
 
 /// See the module.
 pub(super) fn open(
-    disk: Arc<dyn Disk>, catalog: CatalogFile, options: Options,
+    disk: Arc<dyn Disk>,
+    catalog: CatalogFile,
+    options: Options,
 ) -> Result<(Arc<Store>, Recovery), StoreError> {
     let writer = open_catalog(&*disk, &catalog)?;
     let rebuild = writer.rows().meta(REBUILDING)?.is_some_and(|value| value == [1]);
@@ -106,10 +108,10 @@ fn open_catalog(disk: &dyn Disk, catalog: &CatalogFile) -> Result<CatalogWriter,
 }
 
 fn end(found: &Recovered) -> Place {
-    found.newest.as_ref().map_or(Place::default(), |newest| Place {
-        pack: newest.head.id.number,
-        offset: newest.len,
-    })
+    found
+        .newest
+        .as_ref()
+        .map_or(Place::default(), |newest| Place { pack: newest.head.id.number, offset: newest.len })
 }
 
 /// Enters what the packs hold. A scan makes durable what it finds, so all of it may go to the catalog at once.
@@ -165,8 +167,8 @@ impl Scan<'_> {
         let encoded = decode_blob(head.codec, head.raw_len, &head.hash, payload.to_vec())
             .map_err(|reason| damaged(at, reason))?;
         let number = head.number;
-        let batch = wire::decode_batch(&encoded)
-            .map_err(|source| StoreError::BatchEncoding { number, source })?;
+        let batch =
+            wire::decode_batch(&encoded).map_err(|source| StoreError::BatchEncoding { number, source })?;
         let stream = self.follows(at, &batch)?;
         self.last = Some(Position { stream, number, chain: head.hash });
         if number <= self.writer.applied() {

@@ -19,7 +19,9 @@ impl Complete {
 
     /// Checks that every blob that `batch` refers to, directly or through pages, is held.
     pub(super) fn check(
-        &mut self, batch: &Batch, held: &mut dyn FnMut(&Hash) -> Result<bool, StoreError>,
+        &mut self,
+        batch: &Batch,
+        held: &mut dyn FnMut(&Hash) -> Result<bool, StoreError>,
         read: &mut dyn FnMut(&Hash) -> Result<Vec<u8>, StoreError>,
     ) -> Result<(), StoreError> {
         for object in &batch.objects {
@@ -36,7 +38,9 @@ impl Complete {
     }
 
     fn check_paged(
-        &mut self, batch: &Batch, object: &ObjectState,
+        &mut self,
+        batch: &Batch,
+        object: &ObjectState,
         held: &mut dyn FnMut(&Hash) -> Result<bool, StoreError>,
         read: &mut dyn FnMut(&Hash) -> Result<Vec<u8>, StoreError>,
     ) -> Result<(), StoreError> {
@@ -79,7 +83,9 @@ impl Complete {
 }
 
 fn check_extents(
-    batch: &Batch, object: &ObjectState, extents: &[Extent],
+    batch: &Batch,
+    object: &ObjectState,
+    extents: &[Extent],
     held: &mut dyn FnMut(&Hash) -> Result<bool, StoreError>,
 ) -> Result<(), StoreError> {
     for extent in extents {

@@ -1,0 +1,519 @@
+//! The store as a whole: on a real directory, and on a disk that crashes, fills up and fails.
+
+pub(crate) mod world;
+
+use super::catalog::CatalogFile;
+use super::pack::disk::Disk;
+use super::pack::simulated::SimulatedDisk;
+use super::{Options, Recovery, Series, Store, StoreError, recover};
+use ehpc_proto::replication::message::{BlobKind, Codec};
+use ehpc_proto::replication::{Extent, Hash, Manifest, ObjectId, Position, StreamId};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use world::{Shipment, World, blob};
+
+/// A private directory for a store.
+pub(crate) struct Place(TempDir);
+
+const SMALL: Options = Options { pack_bytes: 20_000, flush_bytes: Some(4000) };
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn open(&self) -> (Arc<Store>, Recovery) {
+        Store::open(self.0.path(), SMALL).unwrap()
+    }
+
+    fn catalog(&self) -> PathBuf {
+        self.0.path().join("catalog.sqlite")
+    }
+
+    fn delete_catalog(&self) {
+        CatalogFile::new(self.catalog()).remove().unwrap();
+    }
+
+    /// Every row of every table but `meta`.
+    fn rows(&self) -> Vec<String> {
+        let connection = rusqlite::Connection::open(self.catalog()).unwrap();
+        ["batches", "blobs", "versions", "live", "entries", "past_entries"]
+            .iter()
+            .flat_map(|table| {
+                let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+                let columns = statement.column_count();
+                let row = |row: &rusqlite::Row<'_>| {
+                    let value = |column| row.get::<_, rusqlite::types::Value>(column);
+                    Ok(format!("{table} {:?}", (0..columns).map(value).collect::<Result<Vec<_>, _>>()?))
+                };
+                let mut rows: Vec<_> = statement.query_map([], row).unwrap().map(Result::unwrap).collect();
+                assert!(!rows.is_empty(), "{table} is not exercised");
+                rows.sort();
+                rows
+            })
+            .collect()
+    }
+}
+
+pub(crate) fn deliver(store: &Store, shipment: &Shipment) -> Result<(), StoreError> {
+    for blob in &shipment.blobs {
+        store.put_blob(blob)?;
+    }
+    let position = store.append_batch(&shipment.encoded, &shipment.batch)?;
+    assert_eq!(position.number, shipment.batch.number);
+    Ok(())
+}
+
+fn apply_all(store: &Arc<Store>) {
+    let mut writer = store.writer().unwrap();
+    for batch in store.read_batches(writer.applied() + 1, usize::MAX).unwrap() {
+        writer.apply(&batch).unwrap();
+    }
+    writer.commit().unwrap();
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_reopening() {
+    let mut world = World::new(1);
+    let place = Place::new();
+    let shipments: Vec<Shipment> = (0..60).map(|_| world.step()).collect();
+    for (life, part) in shipments.chunks(20).enumerate() {
+        let (store, recovery) = place.open();
+        assert_eq!(recovery.position.map_or(0, |position| position.number), life as u64 * 20);
+        assert!(!recovery.catalog_rebuilt && recovery.cut.is_empty());
+        for shipment in part {
+            deliver(&store, shipment).unwrap();
+            if shipment.batch.number % 3 != 0 {
+                let position = store.sync().unwrap();
+                assert_eq!(position, Some(shipment.position));
+            }
+        }
+        store.sync().unwrap();
+        if life == 1 {
+            apply_all(&store);
+        }
+        for shipment in &shipments[..(life + 1) * 20] {
+            assert_eq!(store.read_batch(shipment.batch.number).unwrap(), shipment.batch);
+            assert!(store.knows(&shipment.position).unwrap());
+            for sent in &shipment.blobs {
+                assert_eq!(Hash::of(&store.read_blob(&sent.hash).unwrap()), sent.hash);
+                assert!(!store.put_blob(sent).unwrap(), "held already");
+            }
+        }
+        let stats = store.stats().unwrap();
+        assert_eq!(stats.position, store.position());
+        assert!(stats.meta_bytes > 0 && stats.chunk_bytes > 0);
+    }
+}
+
+#[test]
+fn a_deleted_catalog_is_made_again_the_same() {
+    let mut world = World::new(2);
+    let place = Place::new();
+    let (store, _) = place.open();
+    for _ in 0..80 {
+        deliver(&store, &world.step()).unwrap();
+        if world.rng.random_bool(0.3) {
+            store.sync().unwrap();
+        }
+    }
+    store.sync().unwrap();
+    apply_all(&store);
+    drop(store);
+    let before = place.rows();
+    place.delete_catalog();
+    let (store, recovery) = place.open();
+    assert!(recovery.catalog_rebuilt);
+    assert_eq!((recovery.applied, recovery.position), (80, Some(world.position)));
+    let mut writer = store.writer().unwrap();
+    assert!(writer.is_mirror_unknown().unwrap());
+    writer.set_mirror_unknown(false).unwrap();
+    writer.commit().unwrap();
+    drop(writer);
+    drop(store);
+    assert_same(&place.rows(), &before);
+
+    // A file that is no catalog, or of another version, is replaced too.
+    place.delete_catalog();
+    std::fs::write(place.catalog(), vec![b'x'; 10_000]).unwrap();
+    let (store, recovery) = place.open();
+    assert!(recovery.catalog_rebuilt && store.writer().unwrap().is_mirror_unknown().unwrap());
+    drop(store);
+    assert_same(&place.rows(), &before);
+    let connection = rusqlite::Connection::open(place.catalog()).unwrap();
+    connection.pragma_update(None, "user_version", 999).unwrap();
+    drop(connection);
+    let (store, recovery) = place.open();
+    assert!(recovery.catalog_rebuilt);
+    assert_same(&place.rows(), &before);
+    deliver(&store, &world.step()).unwrap();
+    assert_eq!(store.sync().unwrap(), Some(world.position));
+    apply_all(&store);
+}
+
+fn assert_same(now: &[String], before: &[String]) {
+    let fresh: Vec<_> = now.iter().filter(|row| !before.contains(row)).take(3).collect();
+    let gone: Vec<_> = before.iter().filter(|row| !now.contains(row)).take(3).collect();
+    assert!(fresh.is_empty() && gone.is_empty(), "new: {fresh:#?}, gone: {gone:#?}");
+}
+
+/// Several lives of a store: the receiver appends and syncs, the applier commits, the power goes at any call; at times
+/// the catalog is lost, or an older one comes back, as SQLite allows without syncing each commit.
+#[test]
+fn crashes_lose_nothing_that_was_acknowledged() {
+    for seed in 0..150 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut world = World::new(seed);
+        let disk = SimulatedDisk::new(seed);
+        let place = Place::new();
+        let mut shipments: Vec<Shipment> = Vec::new();
+        let mut acknowledged: Option<Position> = None;
+        for life in 0..4 {
+            let old_catalog = std::fs::read(place.catalog()).ok();
+            let (store, recovery) =
+                open_simulated(&disk, &place).unwrap_or_else(|e| panic!("seed {seed} life {life}: {e}"));
+            check_recovered(&store, &shipments, acknowledged, seed, life);
+            assert!(recovery.applied <= recovery.position.map_or(0, |position| position.number));
+            disk.die_after(rng.random_range(0..400));
+            let _ = live(&mut rng, &mut world, &disk, &store, &mut shipments, &mut acknowledged);
+            drop(store);
+            if rng.random_bool(0.8) {
+                disk.crash()
+            } else {
+                disk.restart()
+            }
+            match rng.random_range(0..6) {
+                0 => place.delete_catalog(),
+                1 if old_catalog.is_some() => {
+                    place.delete_catalog();
+                    std::fs::write(place.catalog(), old_catalog.unwrap()).unwrap();
+                }
+                _ => {}
+            }
+        }
+        let (store, _) = open_simulated(&disk, &place).unwrap();
+        check_recovered(&store, &shipments, acknowledged, seed, 4);
+        apply_all(&store);
+        let durable = store.position().map_or(0, |position| position.number);
+        let reader = store.reader().unwrap();
+        let objects = reader.rows().live(ObjectId(0), 10_000).unwrap().0;
+        let expected = &world.moments[durable as usize];
+        assert!(objects.iter().eq(expected.objects.values()), "seed {seed}");
+        for object in &objects {
+            let mut fetch = |hash: &Hash| store.read_blob(hash).map_err(Into::into);
+            for chunk in super::manifest::chunks_of(&object.content, &mut fetch).unwrap() {
+                store.verify_blob(&chunk).unwrap();
+            }
+        }
+    }
+}
+
+fn open_simulated(disk: &SimulatedDisk, place: &Place) -> Result<(Arc<Store>, Recovery), StoreError> {
+    let options = Options { pack_bytes: 6000, flush_bytes: None };
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    recover::open(disk, CatalogFile::new(place.catalog()), options)
+}
+
+fn check_recovered(
+    store: &Store,
+    shipments: &[Shipment],
+    acknowledged: Option<Position>,
+    seed: u64,
+    life: u32,
+) {
+    let position = store.position();
+    let number = position.map_or(0, |position| position.number);
+    let promised = acknowledged.map_or(0, |position| position.number);
+    assert!(number >= promised, "seed {seed} life {life}: {promised} was acknowledged, {number} is there");
+    for shipment in &shipments[..number as usize] {
+        let batch = store.read_batch(shipment.batch.number);
+        assert_eq!(batch.unwrap(), shipment.batch, "seed {seed} life {life}");
+        assert!(store.knows(&shipment.position).unwrap());
+        for sent in &shipment.blobs {
+            store.read_blob(&sent.hash).unwrap_or_else(|e| panic!("seed {seed} life {life}: {e}"));
+        }
+    }
+    if let Some(last) = shipments.get(number as usize) {
+        assert!(!store.knows(&last.position).unwrap());
+    }
+}
+
+fn live(
+    rng: &mut StdRng,
+    world: &mut World,
+    disk: &SimulatedDisk,
+    store: &Arc<Store>,
+    shipments: &mut Vec<Shipment>,
+    acknowledged: &mut Option<Position>,
+) -> Result<(), StoreError> {
+    // Whoever reconnects sends from the last durable batch on.
+    let mut next = store.position().map_or(0, |position| position.number) as usize;
+    let mut writer = store.writer()?;
+    for _ in 0..40 {
+        match rng.random_range(0..10) {
+            0 => disk.set_capacity(disk.used() + rng.random_range(0..3000)),
+            1..=2 => disk.set_capacity(u64::MAX),
+            3 if rng.random_bool(0.2) => disk.fail_syncs(1),
+            4..=5 => {
+                match store.sync() {
+                    Ok(position) => *acknowledged = position,
+                    Err(error) if error.is_no_space() => continue,
+                    Err(_) => next = store.position().map_or(0, |position| position.number) as usize,
+                }
+                for batch in store.read_batches(writer.applied() + 1, 3)? {
+                    writer.apply(&batch)?;
+                }
+                if rng.random_bool(0.5) {
+                    writer.commit()?;
+                }
+            }
+            _ => {
+                if next == shipments.len() {
+                    shipments.push(world.step());
+                }
+                match deliver(store, &shipments[next]) {
+                    Ok(()) => next += 1,
+                    Err(error) if error.is_no_space() => {}
+                    Err(_) => next = store.position().map_or(0, |position| position.number) as usize,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_stops_the_acknowledgement_and_nothing_is_lost() {
+    let mut world = World::new(3);
+    let (disk, place) = (SimulatedDisk::new(3), Place::new());
+    let (store, _) = open_simulated(&disk, &place).unwrap();
+    let first = world.step();
+    deliver(&store, &first).unwrap();
+    assert_eq!(store.sync().unwrap(), Some(first.position));
+    // Batches are accepted, then there is no room for them in the pack.
+    let more: Vec<Shipment> = (0..10).map(|_| world.step()).collect();
+    for shipment in &more {
+        deliver(&store, shipment).unwrap();
+    }
+    disk.set_capacity(disk.used() + 100);
+    for _ in 0..3 {
+        assert!(store.sync().unwrap_err().is_no_space());
+        assert_eq!(store.position(), Some(first.position));
+    }
+    let big = blob(BlobKind::Chunk, &StdRng::seed_from_u64(9).random::<[u8; 1000]>());
+    assert!(store.put_blob(&big).unwrap_err().is_no_space());
+    disk.set_capacity(u64::MAX);
+    assert!(store.put_blob(&big).unwrap());
+    assert_eq!(store.sync().unwrap(), Some(world.position));
+    disk.crash();
+    drop(store);
+    let (store, _) = open_simulated(&disk, &place).unwrap();
+    assert_eq!(store.position(), Some(world.position));
+    store.verify_blob(&big.hash).unwrap();
+}
+
+#[test]
+fn what_a_failed_sync_lost_is_forgotten_and_can_be_sent_again() {
+    let mut world = World::new(4);
+    let (disk, place) = (SimulatedDisk::new(4), Place::new());
+    let (store, _) = open_simulated(&disk, &place).unwrap();
+    let shipments: Vec<Shipment> = (0..8).map(|_| world.step()).collect();
+    deliver(&store, &shipments[0]).unwrap();
+    let first = store.sync().unwrap();
+    for shipment in &shipments[1..] {
+        deliver(&store, shipment).unwrap();
+    }
+    disk.fail_syncs(1);
+    let error = store.sync().unwrap_err();
+    assert!(!error.is_no_space(), "{error}");
+    assert_eq!(store.position(), first);
+    // The last batch's blobs are gone, so it is refused until they are sent again.
+    assert!(matches!(
+        store.append_batch(&shipments[7].encoded, &shipments[7].batch),
+        Err(StoreError::OutOfOrder { .. })
+    ));
+    for shipment in &shipments[1..] {
+        deliver(&store, shipment).unwrap();
+    }
+    assert_eq!(store.sync().unwrap(), Some(world.position));
+    disk.crash();
+    drop(store);
+    let (store, _) = open_simulated(&disk, &place).unwrap();
+    check_recovered(&store, &shipments, Some(world.position), 4, 0);
+}
+
+#[test]
+fn bad_blobs_and_batches_are_refused() {
+    let mut world = World::new(5);
+    let place = Place::new();
+    let (store, _) = place.open();
+    let good = blob(BlobKind::Chunk, b"some content, some content, some content");
+    let mut bad = good.clone();
+    bad.hash = Hash([9; 32]);
+    assert!(matches!(store.put_blob(&bad), Err(StoreError::BadBlob { .. })));
+    let mut bad = good.clone();
+    bad.raw_len += 1;
+    assert!(matches!(store.put_blob(&bad), Err(StoreError::BadBlob { .. })));
+    // A bomb: more than it says.
+    let mut bad = blob(BlobKind::Chunk, &vec![0; 200_000]);
+    assert_eq!(bad.codec, Codec::Zstd);
+    bad.raw_len = 1000;
+    assert!(matches!(store.put_blob(&bad), Err(StoreError::BadBlob { .. })));
+    bad.raw_len = 300_000;
+    assert!(matches!(store.put_blob(&bad), Err(StoreError::BadBlob { .. })));
+    assert!(store.lacking(&[good.hash]).unwrap()[0]);
+
+    let refused = |shipment: &Shipment| store.append_batch(&shipment.encoded, &shipment.batch).unwrap_err();
+    let first = world.step();
+    let mut second = world.step();
+    while second.blobs.is_empty() {
+        deliver(&store, &first).or_else(|_| Ok::<_, StoreError>(())).unwrap();
+        deliver(&store, &second).unwrap();
+        second = world.step();
+    }
+    let last = second.batch.number - 1;
+    let with = |change: &dyn Fn(&mut Shipment)| {
+        let mut shipment = second.clone();
+        change(&mut shipment);
+        shipment.encoded = ehpc_proto::replication::wire::encode_batch(&shipment.batch);
+        refused(&shipment)
+    };
+    assert!(matches!(refused(&second), StoreError::MissingBlob { .. }));
+    assert!(matches!(with(&|s| s.batch.number += 1), StoreError::OutOfOrder { last: l, .. } if l == last));
+    assert!(matches!(with(&|s| s.batch.previous = Hash([1; 32])), StoreError::OutOfOrder { .. }));
+    assert!(matches!(
+        with(&|s| s.batch.destroyed.push(ObjectId(u64::MAX))),
+        StoreError::ObjectNumber { object: ObjectId(u64::MAX), .. }
+    ));
+    deliver(&store, &second).unwrap();
+    assert_eq!(store.sync().unwrap(), Some(second.position));
+    let other = Position { stream: StreamId([7; 16]), ..second.position };
+    assert!(!store.knows(&other).unwrap());
+    assert!(store.knows(&Position::start(second.position.stream)).unwrap());
+    assert!(!store.knows(&Position::start(StreamId([7; 16]))).unwrap());
+}
+
+#[test]
+fn pages_must_lead_to_chunks_that_are_here() {
+    let mut world = World::new(6);
+    let place = Place::new();
+    let (store, _) = place.open();
+    let mut shipment = world.step();
+    deliver(&store, &shipment).unwrap();
+    let pieces: Vec<[u8; 8]> = (0..600u64).map(u64::to_be_bytes).collect();
+    let extents = pieces.iter().map(|piece| Extent::Data { hash: Hash::of(piece), len: 8 });
+    let (content, pages) = super::manifest::build(extents).unwrap();
+    assert!(pages.len() >= 2 && matches!(content, Manifest::Paged { .. }));
+    shipment = world.step();
+    let mut file = world.now().objects.values().next().unwrap().clone();
+    file.id = ObjectId(999_999);
+    file.kind = ehpc_proto::replication::Kind::File;
+    (file.size, file.content) = (4800, content);
+    shipment.batch.objects.push(file);
+    shipment.encoded = ehpc_proto::replication::wire::encode_batch(&shipment.batch);
+    let missing = |store: &Store, shipment: &Shipment| match deliver(store, shipment) {
+        Err(StoreError::MissingBlob { hash, .. }) => hash,
+        other => panic!("{other:?}"),
+    };
+    let root = pages.last().unwrap().0;
+    assert_eq!(missing(&store, &shipment), root);
+    store.put_blob(&blob(BlobKind::Page, &pages.last().unwrap().1)).unwrap();
+    assert_eq!(missing(&store, &shipment), pages[0].0);
+    for (_, page) in &pages {
+        store.put_blob(&blob(BlobKind::Page, page)).unwrap();
+    }
+    for piece in &pieces {
+        assert_eq!(missing(&store, &shipment), Hash::of(piece));
+        store.put_blob(&blob(BlobKind::Chunk, piece)).unwrap();
+    }
+    deliver(&store, &shipment).unwrap();
+}
+
+#[test]
+fn a_flipped_byte_in_a_pack_is_found_and_named() {
+    let mut world = World::new(7);
+    let place = Place::new();
+    let (store, _) = place.open();
+    for _ in 0..60 {
+        deliver(&store, &world.step()).unwrap();
+    }
+    store.sync().unwrap();
+    apply_all(&store);
+    let object = world.now().objects.values().find_map(|object| match &object.content {
+        Manifest::Inline(extents) => extents.iter().find_map(|extent| match extent {
+            Extent::Data { hash, .. } => Some(*hash),
+            Extent::Hole { .. } => None,
+        }),
+        Manifest::Paged { .. } => None,
+    });
+    let hash = object.unwrap();
+    let at = store.locate(&hash).unwrap().unwrap();
+    assert_eq!(at.pack.series, Series::Chunk);
+    let mut bytes = std::fs::read(&at.path).unwrap();
+    bytes[at.offset as usize + at.stored_len as usize / 2] ^= 0x10;
+    std::fs::write(&at.path, bytes).unwrap();
+    let error = store.verify_blob(&hash).unwrap_err().to_string();
+    assert!(error.contains(&at.pack.to_string()), "{error}");
+    assert!(error.contains("damaged at byte"), "{error}");
+}
+
+#[test]
+fn a_store_has_one_process_and_one_writer() {
+    let place = Place::new();
+    let (store, _) = place.open();
+    let error = Store::open(place.0.path(), SMALL).err().unwrap().to_string();
+    assert!(error.contains("another process"), "{error}");
+    let writer = store.writer().unwrap();
+    assert!(matches!(store.writer(), Err(StoreError::WriterTaken)));
+    drop(writer);
+    store.writer().unwrap();
+}
+
+#[test]
+fn waiting_for_a_durable_batch() {
+    let mut world = World::new(8);
+    let place = Place::new();
+    let (store, _) = place.open();
+    let waiter = {
+        let store = store.clone();
+        std::thread::spawn(move || {
+            let deadline = std::time::Instant::now() + Duration::from_secs(20);
+            loop {
+                match store.wait_durable(0, Duration::from_secs(5)) {
+                    0 if std::time::Instant::now() < deadline => {}
+                    number => return number,
+                }
+            }
+        })
+    };
+    deliver(&store, &world.step()).unwrap();
+    store.sync().unwrap();
+    assert_eq!(waiter.join().unwrap(), 1);
+    assert_eq!(store.wait_durable(1, Duration::ZERO), 1);
+}
+
+#[test]
+fn chunks_without_a_batch_leave_memory() {
+    let place = Place::new();
+    let (store, _) = place.open();
+    let chunks: Vec<_> = (0..500u64).map(|n| blob(BlobKind::Chunk, &n.to_be_bytes())).collect();
+    for chunk in &chunks {
+        assert!(store.put_blob(chunk).unwrap());
+    }
+    store.sync().unwrap();
+    assert_eq!(store.stats().unwrap().blobs_unapplied, 500);
+    let mut writer = store.writer().unwrap();
+    writer.index_blobs().unwrap();
+    writer.commit().unwrap();
+    drop(writer);
+    assert_eq!(store.stats().unwrap().blobs_unapplied, 0);
+    drop(store);
+    let (store, _) = place.open();
+    for chunk in &chunks {
+        assert_eq!(store.locate(&chunk.hash).unwrap().unwrap().raw_len, 8);
+        store.verify_blob(&chunk.hash).unwrap();
+    }
+}

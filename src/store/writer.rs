@@ -81,6 +81,12 @@ impl Writer {
         Ok(())
     }
 
+    /// Forgets where a blob of an applied batch is, because its pack does not hold it intact: it is lacking from the next
+    /// commit on, which also takes it off the list of recent ones.
+    pub fn forget_blob(&mut self, hash: &Hash) -> Result<(), StoreError> {
+        Ok(self.catalog()?.forget_blob(hash)?)
+    }
+
     /// Notes (or forgets) the inode that a live object has in the mirror.
     pub fn set_mirror_inode(&mut self, id: ObjectId, inode: Option<u64>) -> Result<(), StoreError> {
         Ok(self.catalog()?.set_mirror_inode(id, inode)?)

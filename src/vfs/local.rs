@@ -68,11 +68,12 @@ struct Object {
 }
 
 impl LocalVfs {
-    /// Serves `tree`. Sets the process's umask to 0: modes are exactly what clients ask for.
+    /// Serves `tree`. Sets the process's umask to 0 (modes are exactly what clients ask
+    /// for) and raises its limit of descriptors.
     pub fn new(tree: Arc<Tree>, options: LocalOptions) -> LocalVfs {
         credentials::own();
         host::set_umask_zero();
-        let descriptors = Arc::new(Descriptors::new());
+        let descriptors = Arc::new(Descriptors::new(host::raise_descriptor_limit()));
         // Without handles a kept descriptor also saves the walk by name, and is the owner's way to a file
         // whose mode forbids it; so it is kept longer.
         let idle = Duration::from_secs(if tree.opens_by_handle() { 4 } else { 60 });

@@ -23,7 +23,11 @@ pub(super) struct FanotifyWatch {
 }
 
 impl FanotifyWatch {
-    pub(super) fn start(tree: &Arc<Tree>, sink: &Arc<Sink>, fence: &Path) -> Result<FanotifyWatch, WatchError> {
+    pub(super) fn start(
+        tree: &Arc<Tree>,
+        sink: &Arc<Sink>,
+        fence: &Path,
+    ) -> Result<FanotifyWatch, WatchError> {
         FanotifyWatch::start_but_for(own_pid(), tree, sink, fence)
     }
 
@@ -42,10 +46,9 @@ impl FanotifyWatch {
         group
             .mark_filesystem(path)
             .map_err(|source| WatchError::FanotifyMark { path: path.clone(), source })?;
-        group
-            .mark_directory(fence)
-            .map_err(|source| WatchError::Fence { path: fence.to_owned(), source })?;
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| WatchError::Thread(errno.into()))?);
+        group.mark_directory(fence).map_err(|source| WatchError::Fence { path: fence.to_owned(), source })?;
+        let stop =
+            Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| WatchError::Thread(errno.into()))?);
         let reader = Reader { group, sink: Arc::clone(sink), own_pid, written: Written::default() };
         let stop_of_thread = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
@@ -81,8 +84,10 @@ impl Reader {
     fn run(mut self, stop: &OwnedFd) {
         let mut buffer = vec![0u8; BUFFER_BYTES];
         loop {
-            let mut ready =
-                [PollFd::from_borrowed_fd(self.group.as_fd(), PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+            let mut ready = [
+                PollFd::from_borrowed_fd(self.group.as_fd(), PollFlags::IN),
+                PollFd::new(stop, PollFlags::IN),
+            ];
             match poll(&mut ready, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => {

@@ -6,7 +6,9 @@
 //! above it is renamed, each watch is placed through an alias, a symlink with a number that is never
 //! used twice. Events then name the alias, and the alias stands for the directory's key.
 
-use super::{Change, DirectorySet, Markers, ObjectKey, Path, PathBuf, Sink, Touch, Tree, WatchError, Written};
+use super::{
+    Change, DirectorySet, Markers, ObjectKey, Path, PathBuf, Sink, Touch, Tree, WatchError, Written,
+};
 use crate::change::directories::DirectoryObserver;
 use crate::change::dirty::Entry;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -209,7 +211,8 @@ impl Registry {
     fn watch_fence(&self, fence: &Path) -> Result<(), WatchError> {
         let at = |source| WatchError::Fence { path: fence.to_owned(), source };
         let target = fence.canonicalize().map_err(at)?;
-        self.watch(FENCE, &target).map_err(|source| WatchError::InotifyWatch { path: fence.to_owned(), source })
+        self.watch(FENCE, &target)
+            .map_err(|source| WatchError::InotifyWatch { path: fence.to_owned(), source })
     }
 
     /// Watches `target` under the name of `alias`.
@@ -219,7 +222,9 @@ impl Registry {
         let path = self.alias_path(alias);
         // Left behind by a process that was killed in between.
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(notify::Error::io(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(notify::Error::io(error));
+            }
             _ => {}
         }
         std::os::unix::fs::symlink(target, &path).map_err(notify::Error::io)?;
@@ -275,7 +280,10 @@ impl DirectoryObserver for Registry {
             ErrorKind::PathNotFound => {}
             ErrorKind::Io(error) if matches!(error.raw_os_error(), Some(libc::ESTALE | libc::ENOENT)) => {}
             ErrorKind::MaxFilesWatch => {
-                self.failed(key, "the limit fs.inotify.max_user_watches is reached; raise it with sysctl".to_owned());
+                self.failed(
+                    key,
+                    "the limit fs.inotify.max_user_watches is reached; raise it with sysctl".to_owned(),
+                );
             }
             other => self.failed(key, format!("a directory cannot be watched: {other:?}")),
         }

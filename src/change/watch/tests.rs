@@ -168,11 +168,13 @@ impl FakeSender<'_> {
     fn list(&mut self, key: &ObjectKey) {
         let Ok(dir) = self.rig.tree.open_read(key) else { return };
         let mut names: Vec<Box<[u8]>> = Vec::new();
-        self.rig.tree.list(dir.as_fd(), &mut |name, _, _| {
-            names.push(name.into());
-            true
-        })
-        .unwrap();
+        self.rig
+            .tree
+            .list(dir.as_fd(), &mut |name, _, _| {
+                names.push(name.into());
+                true
+            })
+            .unwrap();
         names.iter().for_each(|name| self.name(dir.as_fd(), name));
     }
 }

@@ -43,6 +43,14 @@ enum Opened {
     Never,
 }
 
+/// Is an object at a name that it should have?
+enum Presence {
+    Here,
+    Elsewhere,
+    /// Not to be said before this directory is found.
+    Behind(ObjectId),
+}
+
 pub(super) struct Evacuation<'a> {
     mirror: &'a mut Mirror,
     view: &'a dyn LiveView,
@@ -125,31 +133,43 @@ impl<'a> Evacuation<'a> {
         Ok(())
     }
 
-    /// Limbo: what is known stays, the rest becomes trash.
+    /// Limbo: what is known stays, the rest becomes trash (first, so that every `<id>` is free for its object).
     fn sort_limbo(&mut self) -> Result<(), MirrorError> {
         let limbo = self.mirror.limbo.clone();
+        let mut astray = Vec::new();
         for name in disk::list(limbo.as_fd()).map_err(fault("list", "limbo"))? {
             let Some(stat) = disk::stat_at(limbo.as_fd(), &name).map_err(fault("look at", "limbo"))? else {
                 continue;
             };
             let id = sweep::parse(&name);
             if let Some(&known) = self.by_identity.get(&stat.identity) {
-                if id != Some(known) {
-                    self.to_limbo(limbo.as_fd(), &name, known)?;
+                if id == Some(known) {
+                    self.found.in_limbo.insert(known);
+                } else {
+                    astray.push((name, known));
                 }
-                self.found.in_limbo.insert(known);
             } else if let Some(id) = id
                 && self.at_rest(id, &stat)?
             {
+                self.subject(id)?;
+                self.touch(id)?;
                 self.found.in_limbo.insert(id);
             } else {
                 self.to_trash(limbo.as_fd(), &name, &stat)?;
             }
         }
+        for (name, known) in astray {
+            self.to_limbo(limbo.as_fd(), &name, known)?;
+            // It was taken for trash once, and may have been emptied in part.
+            let state = self.view.object(known).map_err(MirrorError::View)?.map(|known| known.state);
+            if state.is_some_and(|state| state.kind == Kind::Directory) && !self.window.destroyed.contains(&known) {
+                self.found.rebuild.push(known);
+            }
+        }
         Ok(())
     }
 
-    /// A live object without a name that the window does not mention.
+    /// A live object that the window does not mention: without a name, or moved here by a later batch.
     fn at_rest(&self, id: ObjectId, stat: &Stat) -> Result<bool, MirrorError> {
         let known = self.view.object(id).map_err(MirrorError::View)?;
         Ok(known.is_some_and(|known| known.identity == Some(stat.identity)))
@@ -239,41 +259,50 @@ impl<'a> Evacuation<'a> {
         }
     }
 
-    /// Is every object of the window in limbo, missing, or at an untouched old name? True if there is more to scan.
+    /// Is every object of the window in limbo, missing, or at an untouched old name? True if there is more to do.
     fn account(&mut self) -> Result<bool, MirrorError> {
         let mut lost = HashSet::new();
-        let ids: Vec<ObjectId> = self.subjects.keys().copied().collect();
+        let mut ids: Vec<ObjectId> = self.subjects.keys().copied().collect();
+        ids.sort_unstable();
         for id in ids {
-            if self.found.in_limbo.contains(&id) || self.found.missing.contains(&id) {
+            if self.found.missing.contains(&id) {
                 continue;
             }
             let Some(subject) = self.subjects.get(&id) else { continue };
             let identity = subject.identity;
             let untouched: Vec<Spot> =
                 subject.entries.iter().filter(|spot| !self.window.touches(spot)).cloned().collect();
-            if untouched.is_empty() {
+            if untouched.is_empty() && !self.found.in_limbo.contains(&id) {
                 lost.insert(id);
-                continue;
             }
-            let mut right = true;
             for spot in &untouched {
-                right &= self.is_at(spot, identity)?;
-            }
-            if !right {
-                self.touch(id)?;
+                match self.is_at(spot, identity)? {
+                    Presence::Here => {}
+                    Presence::Elsewhere => self.touch(id)?,
+                    // Says nothing about the object: it may well be in that directory.
+                    Presence::Behind(blocker) => {
+                        lost.insert(blocker);
+                    }
+                }
             }
         }
-        if !lost.is_empty() {
+        if self.pending.is_empty() && !lost.is_empty() {
             self.settle(lost)?;
+            return Ok(true);
         }
         Ok(!self.pending.is_empty())
     }
 
-    fn is_at(&mut self, spot: &Spot, identity: Option<Identity>) -> Result<bool, MirrorError> {
-        let Opened::Here(directory) = self.open(spot.parent)? else { return Ok(false) };
+    fn is_at(&mut self, spot: &Spot, identity: Option<Identity>) -> Result<Presence, MirrorError> {
+        let directory = match self.open(spot.parent)? {
+            Opened::Here(directory) => directory,
+            Opened::Behind(blocker) => return Ok(Presence::Behind(blocker)),
+            Opened::Never => return Ok(Presence::Elsewhere),
+        };
         let stat = disk::stat_at(directory.fd.as_fd(), &spot.name);
         let stat = stat.map_err(fault("look at", &String::from_utf8_lossy(&spot.name)))?;
-        Ok(identity.is_some() && stat.map(|stat| stat.identity) == identity)
+        let right = identity.is_some() && stat.map(|stat| stat.identity) == identity;
+        Ok(if right { Presence::Here } else { Presence::Elsewhere })
     }
 
     /// The object is not where it should be: all its names are to be cleared and made anew.

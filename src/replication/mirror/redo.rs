@@ -6,7 +6,7 @@ use super::run::Run;
 use super::view::{ContentSource, LiveView};
 use super::window::{Cleared, Window};
 use super::{Mirror, MirrorError, Outcome, sweep};
-use ehpc_proto::replication::{Batch, EntryState, Hash, ObjectId, Timestamp};
+use ehpc_proto::replication::{Batch, EntryState, Hash, Kind, ObjectId, Timestamp};
 use std::collections::HashSet;
 
 /// Names of one directory that are rebuilt at a time.
@@ -60,7 +60,7 @@ fn redo_window(
     let cleared = Evacuation::new(mirror, view, &mut window, thorough).run()?;
     let after = Cleared { view, window: &window, missing: cleared.missing };
     let mut ops = plan(&after, &window.batch)?;
-    finish_all(&mut ops, &after)?;
+    finish_all(&mut ops, &after, &cleared.in_limbo)?;
     let mut run = Run::new(mirror, &after, content, Some(&window));
     run.relaxed = cleared.relaxed;
     let mut outcome = run.execute(&ops)?;
@@ -70,8 +70,12 @@ fn redo_window(
     Ok(outcome)
 }
 
-/// Every directory in which a name was cleared gets its times back, also where the name is as it was.
-fn finish_all(ops: &mut Vec<Op<'_>>, after: &Cleared<'_>) -> Result<(), MirrorError> {
+/// Every directory in which a name was cleared, or that was moved, gets its times back, also where all is as it was.
+fn finish_all(
+    ops: &mut Vec<Op<'_>>,
+    after: &Cleared<'_>,
+    in_limbo: &HashSet<ObjectId>,
+) -> Result<(), MirrorError> {
     let mut seen: HashSet<ObjectId> = ops
         .iter()
         .filter_map(|op| match op {
@@ -79,11 +83,11 @@ fn finish_all(ops: &mut Vec<Op<'_>>, after: &Cleared<'_>) -> Result<(), MirrorEr
             _ => None,
         })
         .collect();
-    for entry in &after.window.batch.entries {
-        let id = entry.parent;
+    let parents = after.window.batch.entries.iter().map(|entry| entry.parent);
+    for id in parents.chain(in_limbo.iter().copied()) {
         if seen.insert(id) && !after.window.destroyed.contains(&id) {
-            let live = after.object(id).map_err(MirrorError::View)?.is_some();
-            if live {
+            let live = after.object(id).map_err(MirrorError::View)?;
+            if live.is_some_and(|known| known.state.kind == Kind::Directory) {
                 ops.push(Op::Finish { id, state: None });
             }
         }

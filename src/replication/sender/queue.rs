@@ -200,6 +200,16 @@ impl Queue {
         self.hold = Some((acknowledged, None));
     }
 
+    /// The cut moves on by itself again.
+    pub(crate) fn unhold(&mut self) {
+        self.hold = None;
+    }
+
+    /// Work that no change stands for.
+    pub(crate) fn extra(&mut self, work: Vec<Work>) {
+        self.work.extend(work.into_iter().map(|work| (0, work)));
+    }
+
     /// A scan has finished; everything that it noted is numbered up to `current`.
     pub(crate) fn scanned(&mut self, current: u64) {
         if let Some((_, until)) = &mut self.hold {

@@ -143,22 +143,27 @@ impl SenderStatus {
         inner.unreadable.remove(key)?.1
     }
 
-    /// A scan begins, which finds everything that cannot be read anew.
-    pub(crate) fn forget_unlisted(&self) {
-        self.inner.lock().unlisted = 0;
+    /// The names by which the unreadable are tried again.
+    pub(crate) fn retry(&self) -> Vec<Entry> {
+        self.inner.lock().unreadable.values().filter_map(|(_, entry)| entry.clone()).collect()
+    }
+
+    /// Is anything unreadable?
+    pub(crate) fn has_unreadable(&self) -> bool {
+        !self.inner.lock().unreadable.is_empty()
+    }
+
+    /// A scan has finished: it has found anew what cannot be read and what is mounted.
+    pub(crate) fn scanned(&self) {
+        let mut inner = self.inner.lock();
+        inner.unlisted = 0;
+        inner.mount_points.clear();
     }
 
     pub(crate) fn mount_point(&self, path: Vec<u8>) {
         let mut inner = self.inner.lock();
         if inner.mount_points.len() < MOST_LISTED {
             inner.mount_points.insert(path);
-        }
-    }
-
-    pub(crate) fn no_mount_point(&self, path: &[u8]) {
-        let mut inner = self.inner.lock();
-        if !inner.mount_points.is_empty() {
-            inner.mount_points.remove(path);
         }
     }
 }

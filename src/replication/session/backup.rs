@@ -155,7 +155,10 @@ impl BackupSession {
     }
 
     /// An answer, or a part of it.
-    pub fn answer(&mut self, id: u64, more: bool, answer: Answer) -> Vec<Action> {
+    pub fn answer(&mut self, id: u64, more: bool, mut answer: Answer) -> Vec<Action> {
+        if let Answer::Failed { reason } = &mut answer {
+            reason.truncate(reason.floor_char_boundary(wire::check::MAX_TEXT));
+        }
         if !self.questions.contains(&id) {
             return Vec::new();
         }
@@ -166,10 +169,11 @@ impl BackupSession {
     }
 
     /// Ends the session and tells the primary why.
-    pub fn refuse(&mut self, reason: String) -> Vec<Action> {
+    pub fn refuse(&mut self, mut reason: String) -> Vec<Action> {
         if self.phase == Phase::Ended {
             return Vec::new();
         }
+        reason.truncate(reason.floor_char_boundary(wire::check::MAX_TEXT));
         self.phase = Phase::Ended;
         vec![Action::Send(ToPrimary::Refused { reason: reason.clone() }), Action::End { reason }]
     }

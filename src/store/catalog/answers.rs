@@ -44,9 +44,8 @@ impl Rows<'_> {
             let id = ObjectId(unsql(row.get(0)?));
             let encoded: Vec<u8> = row.get(1)?;
             bytes += encoded.len() + 64;
-            objects.push(
-                state::decode(id, &encoded).ok_or(CatalogError::Row { what: "the state", id: id.0 })?,
-            );
+            objects
+                .push(state::decode(id, &encoded).ok_or(CatalogError::Row { what: "the state", id: id.0 })?);
             if bytes > SLICE_BYTES {
                 break;
             }
@@ -73,9 +72,7 @@ impl Rows<'_> {
     ///
     /// The names are cut short at some number: whoever repairs a shadow with this compares the whole listing of every
     /// directory among the objects. Empty = end.
-    pub fn touched(
-        &self, since: u64, after: ObjectId, limit: usize,
-    ) -> Result<TouchedSlice, CatalogError> {
+    pub fn touched(&self, since: u64, after: ObjectId, limit: usize) -> Result<TouchedSlice, CatalogError> {
         let mut ids = BTreeSet::new();
         for query in [
             "SELECT id FROM live WHERE id > ?1 AND batch > ?2 ORDER BY id LIMIT ?3",
@@ -111,7 +108,8 @@ impl Rows<'_> {
 
     /// The primary's key of an object, as of its last state.
     fn last_key(&self, id: u64) -> Result<Vec<u8>, CatalogError> {
-        let query = "SELECT state FROM versions WHERE id = ?1 AND state IS NOT NULL ORDER BY batch DESC LIMIT 1";
+        let query =
+            "SELECT state FROM versions WHERE id = ?1 AND state IS NOT NULL ORDER BY batch DESC LIMIT 1";
         let mut statement = self.connection.prepare_cached(query)?;
         let encoded: Option<Vec<u8>> = statement.query_row([sql(id)], |row| row.get(0)).optional()?;
         let state = encoded.and_then(|encoded| state::decode(ObjectId(id), &encoded));
@@ -121,7 +119,10 @@ impl Rows<'_> {
     /// For each object every version that was live at some batch in `from..=to`, oldest first. The first is the one at
     /// `from` (with `state: None` if it did not exist then).
     pub fn versions(
-        &self, objects: &[ObjectId], from: u64, to: u64,
+        &self,
+        objects: &[ObjectId],
+        from: u64,
+        to: u64,
     ) -> Result<Vec<Vec<Version>>, CatalogError> {
         objects.iter().map(|id| self.versions_of(*id, from, to)).collect()
     }
@@ -149,9 +150,8 @@ impl Rows<'_> {
         if states.first_key_value().is_none_or(|(batch, _)| *batch > from) {
             states.insert(from, None);
         }
-        let is_directory = |state: &Option<ObjectState>| {
-            state.as_ref().is_some_and(|state| state.kind == Kind::Directory)
-        };
+        let is_directory =
+            |state: &Option<ObjectState>| state.as_ref().is_some_and(|state| state.kind == Kind::Directory);
         if !states.values().any(is_directory) {
             let version = |(batch, state)| Version { batch, state, entries: Vec::new() };
             return Ok(states.into_iter().map(version).collect());
@@ -161,7 +161,11 @@ impl Rows<'_> {
 
     /// A directory has a new version whenever its listing changes, too.
     fn directory_versions(
-        &self, id: ObjectId, from: u64, to: u64, states: &BTreeMap<u64, Option<ObjectState>>,
+        &self,
+        id: ObjectId,
+        from: u64,
+        to: u64,
+        states: &BTreeMap<u64, Option<ObjectState>>,
     ) -> Result<Vec<Version>, CatalogError> {
         let mut moments: BTreeSet<u64> = states.keys().copied().collect();
         let query = "SELECT since FROM entries WHERE parent = ?1 AND since > ?2 AND since <= ?3 UNION \
@@ -200,9 +204,9 @@ impl Rows<'_> {
     pub fn buckets(&self, first: u64, count: u32) -> Result<Buckets, CatalogError> {
         let from = first.saturating_mul(BUCKET);
         let to = first.saturating_add(u64::from(count)).saturating_mul(BUCKET);
-        let mut live = self.connection.prepare_cached(
-            "SELECT id, kind, digest FROM live WHERE id >= ?1 AND id < ?2 ORDER BY id",
-        )?;
+        let mut live = self
+            .connection
+            .prepare_cached("SELECT id, kind, digest FROM live WHERE id >= ?1 AND id < ?2 ORDER BY id")?;
         let mut entries = self.connection.prepare_cached(
             "SELECT parent, name, child FROM entries WHERE parent >= ?1 AND parent < ?2 ORDER BY parent, name",
         )?;
@@ -233,8 +237,7 @@ impl Rows<'_> {
             close(&mut bucket);
         }
         let query = "SELECT max(id) FROM live";
-        let highest: Option<i64> =
-            self.connection.prepare_cached(query)?.query_row([], |row| row.get(0))?;
+        let highest: Option<i64> = self.connection.prepare_cached(query)?.query_row([], |row| row.get(0))?;
         Ok(Buckets { digests, highest: ObjectId(highest.map_or(0, unsql)), objects: self.count()? })
     }
 }

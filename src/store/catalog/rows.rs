@@ -35,7 +35,10 @@ impl<'c> Rows<'c> {
     }
 
     fn optional<T>(
-        &self, query: &str, parameters: impl rusqlite::Params, read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+        &self,
+        query: &str,
+        parameters: impl rusqlite::Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, CatalogError> {
         Ok(self.connection.prepare_cached(query)?.query_row(parameters, read).optional()?)
     }
@@ -46,9 +49,10 @@ impl<'c> Rows<'c> {
 
     /// The last applied batch; `None` before the first.
     pub fn position(&self) -> Result<Option<Position>, CatalogError> {
-        let row = self.optional("SELECT number, chain FROM batches ORDER BY number DESC LIMIT 1", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+        let row =
+            self.optional("SELECT number, chain FROM batches ORDER BY number DESC LIMIT 1", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
         let (Some((number, chain)), Some(stream)) = (row, self.meta("stream")?) else { return Ok(None) };
         let malformed = || CatalogError::Row { what: "the stream", id: 0 };
         let stream = StreamId(stream.try_into().map_err(|_| malformed())?);
@@ -119,7 +123,10 @@ impl<'c> Rows<'c> {
 
     /// A directory's entries in order of name, from after `after`, at most `limit`.
     pub fn children(
-        &self, parent: ObjectId, after: Option<&[u8]>, limit: usize,
+        &self,
+        parent: ObjectId,
+        after: Option<&[u8]>,
+        limit: usize,
     ) -> Result<Vec<(Vec<u8>, ObjectId)>, CatalogError> {
         // No name is empty, so the empty one is before all.
         let query = "SELECT name, child FROM entries WHERE parent = ?1 AND name > ?2 ORDER BY name LIMIT ?3";

@@ -128,9 +128,7 @@ impl CatalogWriter {
         match entry.child {
             Some(child) => self
                 .connection
-                .prepare_cached(
-                    "UPDATE entries SET child = ?3, since = ?4 WHERE parent = ?1 AND name = ?2",
-                )?
+                .prepare_cached("UPDATE entries SET child = ?3, since = ?4 WHERE parent = ?1 AND name = ?2")?
                 .execute((parent, name, sql(child.0), batch))?,
             None => self
                 .connection
@@ -165,6 +163,13 @@ impl CatalogWriter {
                 at.raw_len,
                 codec_byte(at.codec),
             ))?;
+        Ok(())
+    }
+
+    /// The blob is not where it was noted to be.
+    pub(crate) fn forget_blob(&mut self, hash: &Hash) -> Result<(), CatalogError> {
+        self.begin()?;
+        self.connection.prepare_cached("DELETE FROM blobs WHERE hash = ?1")?.execute([&hash.0[..]])?;
         Ok(())
     }
 

@@ -6,8 +6,8 @@
 use super::ManifestError;
 use ehpc_proto::replication::{Extent, Hash, INLINE_EXTENTS, MAX_CHUNK, PAGE_EXTENTS};
 
-/// Most pages under one root (a root of 5.5 MB; about 5 TiB of data, or 100 million extents at the very most).
-pub const MAX_PAGES: usize = 131_072;
+/// Most pages under one root: what fits a blob of 4 MiB (`wire::check::MAX_PAGE`); about 4 TiB of data.
+pub const MAX_PAGES: usize = 98_304;
 
 const VERSION: u8 = 1;
 const DATA: u8 = 1;

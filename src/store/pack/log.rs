@@ -79,7 +79,11 @@ pub(crate) struct PackLog {
 impl PackLog {
     /// Goes on with `newest` as `scan::recover` found it.
     pub(crate) fn new(
-        series: Series, disk: Arc<dyn Disk>, limit: u64, newest: Option<Newest>, sealed_bytes: u64,
+        series: Series,
+        disk: Arc<dyn Disk>,
+        limit: u64,
+        newest: Option<Newest>,
+        sealed_bytes: u64,
     ) -> PackLog {
         let tail = Mutex::new(Tail { newest, broken: false, sealed_bytes });
         PackLog { series, disk, limit, syncing: Mutex::new(()), tail, open: Mutex::new(Vec::new()) }
@@ -219,19 +223,17 @@ impl PackLog {
     /// Where the next record goes.
     pub(crate) fn end(&self) -> Place {
         let tail = self.tail.lock();
-        tail.newest.as_ref().map_or(Place::default(), |newest| Place {
-            pack: newest.head.id.number,
-            offset: newest.len,
-        })
+        tail.newest
+            .as_ref()
+            .map_or(Place::default(), |newest| Place { pack: newest.head.id.number, offset: newest.len })
     }
 
     /// Everything before this place is on the disk.
     pub(crate) fn durable(&self) -> Place {
         let tail = self.tail.lock();
-        tail.newest.as_ref().map_or(Place::default(), |newest| Place {
-            pack: newest.head.id.number,
-            offset: newest.durable,
-        })
+        tail.newest
+            .as_ref()
+            .map_or(Place::default(), |newest| Place { pack: newest.head.id.number, offset: newest.durable })
     }
 
     /// Bytes appended and not yet synced.
@@ -259,10 +261,11 @@ impl PackLog {
             return Ok(file);
         }
         let id = self.id(number);
-        let file = self
-            .disk
-            .open(&id.to_string())
-            .map_err(|source| PackError::Io { pack: id, action: "open it", source })?;
+        let file = self.disk.open(&id.to_string()).map_err(|source| PackError::Io {
+            pack: id,
+            action: "open it",
+            source,
+        })?;
         if open.len() == OPEN_FILES {
             open.remove(0);
         }
@@ -285,9 +288,11 @@ pub(crate) fn read_located(disk: &dyn Disk, at: &Located, hash: &Hash) -> Result
 fn read_payload(file: &dyn PackFile, at: &Located, hash: &Hash) -> Result<Vec<u8>, PackError> {
     let id = at.pack();
     let mut stored = vec![0; at.stored_len as usize];
-    let read = file
-        .read_at(&mut stored, at.payload())
-        .map_err(|source| PackError::Io { pack: id, action: "read it", source })?;
+    let read = file.read_at(&mut stored, at.payload()).map_err(|source| PackError::Io {
+        pack: id,
+        action: "read it",
+        source,
+    })?;
     let damaged = |reason| PackError::Damaged { pack: id, offset: at.place.offset, reason };
     if read != stored.len() {
         return Err(damaged("the pack ends within the record"));

@@ -134,7 +134,10 @@ impl Head {
 
 /// Decodes `stored` and checks it against its name. Never allocates more than `raw_len`.
 pub(crate) fn decode_blob(
-    codec: Codec, raw_len: u32, hash: &Hash, stored: Vec<u8>,
+    codec: Codec,
+    raw_len: u32,
+    hash: &Hash,
+    stored: Vec<u8>,
 ) -> Result<Vec<u8>, &'static str> {
     let raw = match codec {
         Codec::Raw => stored,
@@ -145,9 +148,7 @@ pub(crate) fn decode_blob(
 }
 
 /// Checks that `stored` decodes to what `hash` names, without keeping the result.
-pub(crate) fn check_blob(
-    codec: Codec, raw_len: u32, hash: &Hash, stored: &[u8],
-) -> Result<(), &'static str> {
+pub(crate) fn check_blob(codec: Codec, raw_len: u32, hash: &Hash, stored: &[u8]) -> Result<(), &'static str> {
     match codec {
         Codec::Raw => check_raw(raw_len, hash, stored),
         Codec::Zstd => check_raw(raw_len, hash, &unpack(stored, raw_len as usize)?),

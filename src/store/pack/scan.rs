@@ -34,7 +34,11 @@ pub(crate) type Visit<'a, E> = dyn FnMut(&Located, &Head, Option<&[u8]>) -> Resu
 
 /// Scans `series` from `from` on. What was durable at `from` (it is a record's end, or the start) must be there.
 pub(crate) fn recover<E: From<PackError>>(
-    series: Series, disk: &dyn Disk, from: Place, payloads: Payloads, visit: &mut Visit<'_, E>,
+    series: Series,
+    disk: &dyn Disk,
+    from: Place,
+    payloads: Payloads,
+    visit: &mut Visit<'_, E>,
 ) -> Result<Recovered, E> {
     let mut packs = existing(series, disk)?;
     remove_empty_tail(series, disk, &mut packs, from)?;
@@ -98,14 +102,18 @@ fn existing(series: Series, disk: &dyn Disk) -> Result<Vec<(u32, u64)>, PackErro
 /// A pack without records is a creation that was interrupted, or was about to be used: removed, so that the pack
 /// before it is the newest again.
 fn remove_empty_tail(
-    series: Series, disk: &dyn Disk, packs: &mut Vec<(u32, u64)>, from: Place,
+    series: Series,
+    disk: &dyn Disk,
+    packs: &mut Vec<(u32, u64)>,
+    from: Place,
 ) -> Result<(), PackError> {
     let mut removed = false;
     while let Some((number, _)) =
         packs.last().copied().filter(|(number, len)| *len <= FILE_HEAD as u64 && *number > from.pack)
     {
         let name = PackId { series, number }.to_string();
-        disk.remove(&name).map_err(|source| PackError::Directory { action: "remove an empty pack", source })?;
+        disk.remove(&name)
+            .map_err(|source| PackError::Directory { action: "remove an empty pack", source })?;
         packs.pop();
         removed = true;
     }
@@ -134,8 +142,7 @@ impl Walk {
         let mut bytes = [0; FILE_HEAD];
         file.read_at(&mut bytes, 0).map_err(failed)?;
         let reason = "its header is not that of this pack";
-        let head =
-            FileHead::decode(id, &bytes).ok_or(PackError::Damaged { pack: id, offset: 0, reason })?;
+        let head = FileHead::decode(id, &bytes).ok_or(PackError::Damaged { pack: id, offset: 0, reason })?;
         Ok(Walk { head, file, len, window: Vec::new(), window_at: 0, last_durable: 0 })
     }
 
@@ -144,10 +151,9 @@ impl Walk {
         let held = self.window_at..self.window_at + self.window.len() as u64;
         if !(held.contains(&offset) && offset + len as u64 <= held.end) {
             self.window.resize(len.max(WINDOW), 0);
-            let read = self
-                .file
-                .read_at(&mut self.window, offset)
-                .map_err(|source: io::Error| PackError::Io { pack: self.head.id, action: "read it", source })?;
+            let read = self.file.read_at(&mut self.window, offset).map_err(|source: io::Error| {
+                PackError::Io { pack: self.head.id, action: "read it", source }
+            })?;
             self.window.truncate(read);
             self.window_at = offset;
         }
@@ -166,7 +172,10 @@ impl Walk {
 
     /// Visits the whole records from `start` on; returns where they end.
     fn visit_all<E: From<PackError>>(
-        &mut self, start: u64, check: bool, visit: &mut Visit<'_, E>,
+        &mut self,
+        start: u64,
+        check: bool,
+        visit: &mut Visit<'_, E>,
     ) -> Result<u64, E> {
         let mut offset = start;
         while offset < self.len {
@@ -204,9 +213,11 @@ impl Walk {
             if piece.is_empty() {
                 break;
             }
-            self.file
-                .write_at([&piece, &[]], at)
-                .map_err(|source| PackError::Io { pack: id, action: "write its tail again", source })?;
+            self.file.write_at([&piece, &[]], at).map_err(|source| PackError::Io {
+                pack: id,
+                action: "write its tail again",
+                source,
+            })?;
             at += piece.len() as u64;
         }
         self.file.sync().map_err(|source| PackError::SyncFailed { pack: id, source })

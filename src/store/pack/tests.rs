@@ -51,8 +51,8 @@ fn what_was_synced_survives_and_nothing_torn_is_taken() {
         let mut durable = Found::new();
         let mut from = Place::default();
         for life in 0..4 {
-            let (log, found) = start(&disk, from, Payloads::All)
-                .unwrap_or_else(|e| panic!("seed {seed} life {life}: {e}"));
+            let (log, found) =
+                start(&disk, from, Payloads::All).unwrap_or_else(|e| panic!("seed {seed} life {life}: {e}"));
             let known: Vec<_> = durable.iter().filter(|(at, _)| at.place >= from).copied().collect();
             assert!(found.starts_with(&known), "seed {seed} life {life}: a synced record is missing");
             durable.retain(|(at, _)| at.place < from);

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 const SHARDS: usize = 16;
 /// Most objects with kept descriptors, all shards together.
-const MAX_OBJECTS: usize = 512;
+const MAX_OBJECTS: u64 = 512;
+/// An object has up to this many, and as many again are left to sockets and to the rest of the process.
+const MAX_PER_OBJECT: u64 = 4;
 
 /// What a descriptor was opened for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,11 +39,19 @@ struct Kept {
 pub(super) struct Descriptors {
     shards: [Mutex<HashMap<ObjectKey, Kept>>; SHARDS],
     hasher: RandomState,
+    objects_per_shard: usize,
 }
 
 impl Descriptors {
-    pub(super) fn new() -> Descriptors {
-        Descriptors { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+    /// For a process that may have `limit` descriptors.
+    pub(super) fn new(limit: u64) -> Descriptors {
+        let objects = MAX_OBJECTS.min(limit / (2 * MAX_PER_OBJECT));
+        let objects_per_shard = usize::try_from(objects).unwrap_or(0) / SHARDS;
+        Descriptors {
+            objects_per_shard: objects_per_shard.max(1),
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+        }
     }
 
     fn shard(&self, key: &ObjectKey) -> &Mutex<HashMap<ObjectKey, Kept>> {
@@ -69,7 +79,7 @@ impl Descriptors {
         // Descriptors are closed after the lock is released: closing can take its time.
         let mut out = None;
         let mut shard = self.shard(key).lock();
-        if !shard.contains_key(key) && shard.len() >= MAX_OBJECTS / SHARDS {
+        if !shard.contains_key(key) && shard.len() >= self.objects_per_shard {
             let oldest = shard.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| key.clone());
             out = oldest.and_then(|key| shard.remove(&key));
         }

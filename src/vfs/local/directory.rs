@@ -66,7 +66,7 @@ impl LocalVfs {
         }
         // Mount points are directories, but for file mounts, which LOOKUP refuses.
         let hidden = matches!(listed.kind, Some(Kind::Directory) | None)
-            && statx::is_mount_point(dir, listed.name, self.tree.device()).unwrap_or(false);
+            && statx::at(dir, listed.name).is_ok_and(|stat| self.tree.is_foreign(&stat));
         (!hidden).then_some((listed.ino, None))
     }
 }

@@ -181,7 +181,7 @@ impl LocalVfs {
         dir: BorrowedFd<'_>,
         name: &[u8],
         mode: Mode,
-    ) -> Result<Made, VfsError> {
+    ) -> Result<(ObjectKey, Arc<OwnedFd>), VfsError> {
         let flags = OFlags::RDWR
             | OFlags::CREATE
             | OFlags::EXCL
@@ -193,15 +193,16 @@ impl LocalVfs {
         self.tree.remember(&key, dir_key, name);
         self.descriptors.keep(&key, Use::Read, &file);
         self.descriptors.keep(&key, Use::Write, &file);
-        let stat = statx::of(file.as_fd())?;
-        Ok(Made { key, stat, file: Some(file) })
+        Ok((key, file))
     }
 
-    fn finish_file(&self, mut made: Made, set: &SetAttributes) -> Result<Made, VfsError> {
-        if let Some(file) = &made.file {
-            made.stat = self.finish_new(file.as_fd(), Some(file.as_fd()), set)?;
-        }
-        Ok(made)
+    fn finish_file(
+        &self,
+        (key, file): (ObjectKey, Arc<OwnedFd>),
+        set: &SetAttributes,
+    ) -> Result<Made, VfsError> {
+        let stat = self.finish_new(file.as_fd(), Some(file.as_fd()), set)?;
+        Ok(Made { key, stat, file: Some(file) })
     }
 
     fn create_or_open(
@@ -246,16 +247,14 @@ impl LocalVfs {
         verifier: [u8; 8],
     ) -> Result<Made, VfsError> {
         match self.create_new(dir_key, dir, name, Mode::from_raw_mode(u32::from(EXCLUSIVE_MODE))) {
-            Ok(mut made) => {
-                if let Some(file) = &made.file {
-                    let (atime, mtime) = verifier_times(verifier);
-                    change_times(file.as_fd(), SetTime::To(atime), SetTime::To(mtime))?;
-                    made.stat = statx::of(file.as_fd())?;
-                    // Always, for the verifier must survive what the client's retry survives.
-                    self.flush(file.as_fd(), false)?;
-                }
+            Ok((key, file)) => {
+                let (atime, mtime) = verifier_times(verifier);
+                change_times(file.as_fd(), SetTime::To(atime), SetTime::To(mtime))?;
+                let stat = statx::of(file.as_fd())?;
+                // Always, for the verifier must survive what the client's retry survives.
+                self.flush(file.as_fd(), false)?;
                 self.flush_entries(dir)?;
-                Ok(made)
+                Ok(Made { key, stat, file: None })
             }
             Err(VfsError::Exist) => {
                 let found = self.tree.lookup(dir, name)?.ok_or(VfsError::Jukebox)?;

@@ -360,10 +360,20 @@ fn comparable(a: Attributes) -> (Kind, u16, u32, u32, u32, u64, (u32, u32)) {
 }
 
 fn run(open: impl Fn(&std::path::Path) -> Tree, options: LocalOptions, seed: Option<u64>, steps: usize) {
+    let dir = super::tests::directory_for_all();
+    run_in(dir.path(), open, options, seed, steps);
+}
+
+fn run_in(
+    path: &std::path::Path,
+    open: impl Fn(&std::path::Path) -> Tree,
+    options: LocalOptions,
+    seed: Option<u64>,
+    steps: usize,
+) {
     let seed = seed.unwrap_or_else(rand::random);
     println!("seed {seed}");
-    let dir = super::tests::directory_for_all();
-    let mut twins = Twins::new(open(dir.path()), options, seed);
+    let mut twins = Twins::new(open(path), options, seed);
     for number in 0..steps {
         twins.step(number);
     }
@@ -399,4 +409,29 @@ fn a_local_directory_behaves_as_the_model_without_kernel_handles() {
     for seed in [Some(4), None] {
         run(|path| Tree::open_with_inode_keys(path).unwrap(), QUICK, seed, 4000);
     }
+}
+
+/// tmpfs has handles of another shape and cookies of its own.
+#[test]
+fn a_tmpfs_behaves_as_the_model() {
+    let dir = super::tests::directory_for_all();
+    let _mount = super::tests::Mount::new("tmpfs", dir.path(), "size=64m");
+    run_in(dir.path(), |path| Tree::open(path).unwrap(), QUICK, None, 4000);
+}
+
+/// overlayfs has no handles, and its files may have device numbers of their own.
+#[test]
+fn an_overlayfs_behaves_as_the_model() {
+    let dir = super::tests::directory_for_all();
+    let _below = super::tests::Mount::new("tmpfs", dir.path(), "size=64m");
+    for name in ["lower", "upper", "work", "merged"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    let options =
+        ["lower", "upper", "work"].map(|name| format!("{name}dir={}", dir.path().join(name).display()));
+    let merged = dir.path().join("merged");
+    let _mount = super::tests::Mount::new("overlay", &merged, &options.join(","));
+    let tree = Tree::open(&merged).unwrap();
+    assert!(!tree.opens_by_handle());
+    run_in(&merged, |path| Tree::open(path).unwrap(), QUICK, None, 3000);
 }

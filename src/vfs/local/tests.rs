@@ -377,6 +377,24 @@ fn nothing_leads_above_the_root() {
 }
 
 #[test]
+fn what_is_not_a_name_never_becomes_a_path() {
+    let dir = directory_for_all();
+    let vfs = serve(dir.path());
+    let root = vfs.root();
+    fs::create_dir(dir.path().join("a")).unwrap();
+    for name in [&b""[..], b".", b"..", b"a/b", b"/etc", b"../x", b"a\0b"] {
+        assert_eq!(vfs.lookup(&ROOT, &root, name).0.unwrap_err(), VfsError::Inval, "{name:?}");
+        let how = CreateHow::Unchecked(with_mode(0o644));
+        assert_eq!(vfs.create(&ROOT, &root, name, how).result.unwrap_err(), VfsError::Inval);
+        assert_eq!(vfs.mkdir(&ROOT, &root, name, &with_mode(0o755)).result.unwrap_err(), VfsError::Inval);
+        assert_eq!(vfs.remove(&ROOT, &root, name).result.unwrap_err(), VfsError::Inval);
+        let renamed = vfs.rename(&ROOT, (&root, b"a"), (&root, name));
+        assert_eq!(renamed.result.unwrap_err(), VfsError::Inval);
+    }
+    assert_eq!(names(&vfs, &root, false), [".", "..", "a"]);
+}
+
+#[test]
 fn modes_are_what_was_asked() {
     let dir = directory_for_all();
     let vfs = serve(dir.path());
@@ -458,13 +476,14 @@ fn listings_resume_where_they_stopped_while_names_come_and_go() {
     assert!(seen.values().all(|&count| count == 1));
 }
 
-struct Mount<'a>(&'a Path);
+/// Unmounted when it goes.
+pub(super) struct Mount<'a>(&'a Path);
 
 impl<'a> Mount<'a> {
-    fn tmpfs(path: &'a Path, size: &str) -> Mount<'a> {
-        let options = format!("size={size},mode=777");
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(path).status();
-        assert!(done.unwrap().success());
+    pub(super) fn new(kind: &str, path: &'a Path, options: &str) -> Mount<'a> {
+        let done =
+            Command::new("mount").args(["-t", kind, "-o", options, "none"]).arg(path).output().unwrap();
+        assert!(done.status.success(), "mount: {}", String::from_utf8_lossy(&done.stderr));
         Mount(path)
     }
 }
@@ -482,7 +501,7 @@ fn other_file_systems_are_hidden_and_refused() {
     let point = dir.path().join("mounted");
     fs::create_dir(&point).unwrap();
     fs::create_dir(dir.path().join("plain")).unwrap();
-    let _mount = Mount::tmpfs(&point, "64k");
+    let _mount = Mount::new("tmpfs", &point, "size=64k");
     let vfs = serve(dir.path());
     assert_eq!(vfs.mount_points(), [Path::new("mounted")]);
     assert_eq!(find(&vfs, "mounted").unwrap_err(), VfsError::Access);
@@ -499,7 +518,7 @@ fn other_file_systems_are_hidden_and_refused() {
 #[test]
 fn a_full_disk_says_so_and_recovers() {
     let dir = directory_for_all();
-    let _mount = Mount::tmpfs(dir.path(), "256k");
+    let _mount = Mount::new("tmpfs", dir.path(), "size=256k");
     let vfs = serve_with(dir.path(), LocalOptions::default());
     let key = make(&vfs, &ROOT, "file", 0o644, b"start");
     let big = vec![1; 1 << 20];

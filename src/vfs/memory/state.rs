@@ -314,10 +314,10 @@ impl State {
         id: u64,
         set: &SetAttributes,
     ) -> Result<(), VfsError> {
-        if let Some(size) = set.size.filter(|&size| size > 0) {
-            if self.get(id)?.kind == Kind::File {
-                self.truncate(id, size)?;
-            }
+        if let Some(size) = set.size.filter(|&size| size > 0)
+            && self.get(id)?.kind == Kind::File
+        {
+            self.truncate(id, size)?;
         }
         match self.change_owner(caller, id, set) {
             Ok(()) | Err(VfsError::Perm) => {}

@@ -143,7 +143,9 @@ fn answer(answer: &Answer) -> Checked {
             entries.iter().try_for_each(|e| name("answer", &e.name))
         }
         Answer::Touched { objects, entries } => {
-            objects.iter().try_for_each(|(_, bytes)| key("answer", bytes))?;
+            // An object that never had a state has no key.
+            let keys = objects.iter().filter(|(_, bytes)| !bytes.is_empty());
+            keys.map(|(_, bytes)| bytes).try_for_each(|bytes| key("answer", bytes))?;
             entries.iter().try_for_each(|(_, bytes)| name("answer", bytes))
         }
         Answer::Blobs(blobs) => at_most("answer", "blobs", blobs.len(), MAX_LIST),
