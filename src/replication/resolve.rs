@@ -18,7 +18,7 @@ use crate::change::shadow::{Row, ShadowError};
 use crate::change::touch::{Content, Entry, Touch};
 use crate::host::{Found, ObjectKey, Stat, Tree};
 use ehpc_proto::replication::{Kind, ObjectId, Position};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -78,6 +78,8 @@ pub(crate) struct Resolver {
     /// Large files read whole: when that ended, and how long it took.
     hot: HashMap<ObjectKey, (Instant, Duration)>,
     opened: Option<Instant>,
+    /// Objects that are shipped when they are next read, even if nothing differs.
+    distrusted: HashSet<ObjectId>,
 }
 
 /// Was this key made unusable by `Shadow::kill_keys`?
@@ -113,7 +115,17 @@ impl Resolver {
             last_dir: None,
             hot: HashMap::new(),
             opened: None,
+            distrusted: HashSet::new(),
         }
+    }
+
+    /// The backup may not have what the shadow says it has of this object: it is shipped when it is next read, with
+    /// every chunk that the backup then says it lacks. Gives its key; `None` = there is no such object.
+    pub(crate) fn distrust(&mut self, id: ObjectId) -> Result<Option<ObjectKey>, Fault> {
+        let Some(row) = self.view.row(id)? else { return Ok(None) };
+        self.distrusted.insert(id);
+        self.outlet.forget_sent();
+        Ok(Some(row.key.clone()))
     }
 
     /// Opens an object; keys of a former file system lead nowhere.
@@ -620,7 +632,9 @@ impl Resolver {
         link: &mut dyn Link,
     ) -> Result<(), Fault> {
         let begun = Instant::now();
-        let subject = Subject { fd, id: row.id, key: &row.key, old: Some(row), touch };
+        let distrusted = self.distrusted.remove(&row.id);
+        let old = if distrusted { None } else { Some(&**row) };
+        let subject = Subject { fd, id: row.id, key: &row.key, old, touch };
         let is_large = row.kind == Kind::File && row.size >= HOT_FROM;
         let path = if is_large { self.view.path_of(row.id)? } else { None };
         let reading = match self.read(&subject, path, row.size, link) {
@@ -641,7 +655,7 @@ impl Resolver {
             }
             self.hot.insert(row.key.clone(), (Instant::now(), begun.elapsed()));
         }
-        if !row.equals_state(&reading.state) {
+        if distrusted || !row.equals_state(&reading.state) {
             self.ship(row.key.clone(), reading);
         } else if row.ctime != reading.ctime || row.racy != reading.racy {
             let noted = Row { ctime: reading.ctime, racy: reading.racy, ..Row::clone(row) };

@@ -19,7 +19,7 @@ use crate::change::directories::DirectorySet;
 use crate::change::shadow::{Shadow, ShadowError};
 use crate::change::touch::{Entry, Touch};
 use crate::change::watermark::ShadowNote;
-use crate::change::{DirtySet, ShadowReader};
+use crate::change::{Change, DirtySet, ShadowReader, Source};
 use crate::host::{ObjectKey, Tree};
 use acks::{Acks, InFlight};
 use crossbeam_channel::{Receiver, Sender as ChannelSender};
@@ -58,6 +58,8 @@ enum Request {
     Stop(oneshot::Sender<()>),
     /// Answered when everything asked before is written to the shadow.
     Flush(oneshot::Sender<()>),
+    /// Answered when these objects are noted, to be shipped whatever the shadow says of them.
+    Reship(Vec<ObjectId>, oneshot::Sender<()>),
 }
 
 /// How other threads speak to the sender; may be made, and used, before the sender runs.
@@ -105,6 +107,14 @@ impl SenderControl {
     pub async fn flush(&self) -> Result<(), SenderError> {
         let (done, finished) = oneshot::channel();
         self.request(Request::Flush(done));
+        finished.await.map_err(|_| SenderError::Stopped)
+    }
+
+    /// Has these objects read and shipped anew, content too, whatever the shadow says of them. Resolves when they are
+    /// in the dirty set: a fence after that waits for them.
+    pub async fn reship(&self, objects: Vec<ObjectId>) -> Result<(), SenderError> {
+        let (done, finished) = oneshot::channel();
+        self.request(Request::Reship(objects, done));
         finished.await.map_err(|_| SenderError::Stopped)
     }
 
@@ -511,6 +521,19 @@ impl Sender {
                 Request::Flush(done) => {
                     if let Err(error) = self.resolver.view.shadow().commit() {
                         tracing::error!(%error, "the shadow could not be committed");
+                    }
+                    let _ = done.send(());
+                }
+                Request::Reship(objects, done) => {
+                    for id in objects {
+                        match self.resolver.distrust(id) {
+                            Ok(Some(key)) => {
+                                let touch = Touch { listing: true, ..Touch::SETTLED_CONTENT };
+                                self.dirty.note_from(Source::Other, Change::Object(key, touch));
+                            }
+                            Ok(None) => {}
+                            Err(fault) => tracing::error!(%fault, object = id.0, "an object cannot be shipped anew"),
+                        }
                     }
                     let _ = done.send(());
                 }
