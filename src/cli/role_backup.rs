@@ -2,12 +2,11 @@
 
 use super::assemble::{Faults, Launch, Role};
 use super::daemon::listen;
-use super::packs::Packs;
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::status::{BackupStatus, LinkStatus};
 use crate::observe::{Control, NodeStatus, Refusal};
 use crate::replication::identity::{Identity, Peers};
-use crate::replication::receiver::{Receiver, ReceiverMonitor, ReceiverOptions};
+use crate::replication::receiver::{BackupStore, Receiver, ReceiverMonitor, ReceiverOptions};
 use crate::settings::Backup;
 use crate::store::{self, Recovery, Store};
 use anyhow::{Context, Result};
@@ -53,7 +52,7 @@ impl BackupRole {
         let options = ReceiverOptions {
             identity: Arc::new(identity),
             peers: Peers::of(&settings.directory),
-            store: Arc::new(Packs(Arc::clone(&store))),
+            store: Arc::clone(&store) as Arc<dyn BackupStore>,
             queries: Arc::new(NoQueries),
             on_durable: Arc::new(|_| ()),
         };
