@@ -1,7 +1,7 @@
 //! Streaming of changes to the backup: session (pure), link over mutual TLS, pairing, sender, receiver, mirror.
 
-mod build;
 pub mod applier;
+mod build;
 pub mod connector;
 pub mod identity;
 pub mod link;
