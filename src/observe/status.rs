@@ -85,6 +85,8 @@ pub struct ScanStatus {
     pub finished_ms: Option<u64>,
     pub objects: u64,
     pub differing: u64,
+    /// Why the last one did not finish, or not in full, and what to do.
+    pub problem: Option<String>,
 }
 
 /// The sender of changes.

@@ -37,6 +37,7 @@ pub(crate) fn full() -> NodeStatus {
                 finished_ms: Some(1_795_428_000_000),
                 objects: 4321,
                 differing: 7,
+                problem: None,
             }),
         }),
         sender: Some(SenderStatus {
