@@ -58,11 +58,14 @@ struct Shared {
     applied: watch::Sender<u64>,
     /// Somebody waits for this batch to be committed.
     wanted: AtomicU64,
+    /// End gracefully.
     stop: AtomicBool,
+    /// End without a commit.
+    abandon: AtomicBool,
     status: Mutex<ApplierStatus>,
 }
 
-/// A running applier. Dropped, it stops at once and commits nothing more; [`Applier::stop`] is the graceful end.
+/// A running applier. Dropped, it ends after the batch at hand without a commit; [`Applier::stop`] is the graceful end.
 pub struct Applier {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -81,6 +84,7 @@ impl Applier {
             applied,
             wanted: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            abandon: AtomicBool::new(false),
             status: Mutex::new(status),
         });
         let running = shared.clone();
@@ -116,6 +120,10 @@ impl Applier {
     /// Finishes the batch at hand, commits, ends.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::SeqCst);
+        self.join();
+    }
+
+    fn join(&self) {
         self.shared.store.wake();
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
@@ -127,8 +135,8 @@ impl Applier {
 
 impl Drop for Applier {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.store.wake();
+        self.shared.abandon.store(true, Ordering::SeqCst);
+        self.join();
     }
 }
 
@@ -214,7 +222,7 @@ impl Shared {
     fn run(&self) {
         let mut pause = RETRY.0;
         let mut last_news = Instant::now();
-        loop {
+        while !self.abandon.load(Ordering::SeqCst) {
             let stopping = self.stop.load(Ordering::SeqCst);
             match self.step(stopping, &mut last_news) {
                 Ok(()) if stopping => break,
@@ -250,7 +258,7 @@ impl Shared {
         if due {
             self.commit()?;
         }
-        if !stopping {
+        if !stopping && !self.abandon.load(Ordering::SeqCst) {
             let core = self.core.lock();
             let (settled, uncommitted) = (core.is_settled(), core.is_uncommitted());
             drop(core);
@@ -295,7 +303,7 @@ impl Shared {
     /// Waits; a stop ends it.
     fn pause(&self, pause: Duration) {
         let until = Instant::now() + pause;
-        while !self.stop.load(Ordering::SeqCst) {
+        while !self.stop.load(Ordering::SeqCst) && !self.abandon.load(Ordering::SeqCst) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -305,3 +313,7 @@ impl Shared {
     }
 }
 
+
+#[cfg(test)]
+#[path = "applier/tests.rs"]
+mod tests;

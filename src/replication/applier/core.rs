@@ -3,6 +3,8 @@
 use super::source::{CatalogView, PackContent};
 use super::status::{ApplierState, ApplierStatus};
 use crate::replication::mirror::check::{Check, Finding, Findings, LongRead};
+#[cfg(test)]
+use crate::replication::mirror::disk::{Step, Verdict};
 use crate::replication::mirror::{LiveView, Mirror, MirrorError, Outcome, SourceError};
 use crate::store::manifest::Index;
 use crate::store::{Store, StoreError, Writer};
@@ -136,6 +138,13 @@ impl Core {
         let again = self.writer.rollback().map_err(ApplierError::from).and_then(|()| self.begin());
         if let Err(error) = again {
             tracing::error!("the applier cannot start anew yet: {error}");
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn gate(&mut self, gate: Option<Box<dyn FnMut(Step) -> Verdict + Send>>) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.set_gate(gate);
         }
     }
 

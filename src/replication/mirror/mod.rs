@@ -15,7 +15,7 @@ pub mod check;
 mod content;
 mod create;
 mod directories;
-mod disk;
+pub(crate) mod disk;
 mod evacuate;
 pub mod plan;
 mod redo;
@@ -25,7 +25,7 @@ pub mod view;
 mod window;
 
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod simulation;
 
@@ -291,6 +291,12 @@ impl Mirror {
     /// Everything applied so far is on the disk when this returns.
     pub fn sync(&self) -> Result<(), MirrorError> {
         rustix::fs::syncfs(&self.root).map_err(|errno| self.fault("sync", &self.path, errno.into()))
+    }
+
+    /// What the next system calls meet; see [`disk::Verdict`].
+    #[cfg(test)]
+    pub(crate) fn set_gate(&mut self, gate: Option<Box<dyn FnMut(disk::Step) -> disk::Verdict + Send>>) {
+        self.disk.gate = gate;
     }
 
     fn trash_name(&mut self) -> Vec<u8> {
