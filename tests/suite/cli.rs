@@ -1,103 +1,13 @@
 //! The command line: help, exit status, what a person reads when something is wrong, start and end of daemons.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use crate::executable::{EXECUTABLE, get, run, status, text, up, wait_healthy};
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-const EXECUTABLE: &str = env!("CARGO_BIN_EXE_ehpc-store");
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/cluster.toml");
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(EXECUTABLE).args(arguments).stdin(Stdio::null()).output().expect("the executable runs")
-}
-
-fn status(output: &Output) -> i32 {
-    output.status.code().expect("ended by itself")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A daemon that is killed when the test ends.
-struct Daemon {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-    ready: String,
-}
-
-impl Daemon {
-    fn start(arguments: &[&str]) -> Daemon {
-        let mut child = Command::new(EXECUTABLE)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the executable runs");
-        let (send, lines) = mpsc::channel();
-        let stdout = child.stdout.take().expect("piped");
-        std::thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| send.send(line))
-        });
-        let mut daemon = Daemon { child, lines, ready: String::new() };
-        match daemon.lines.recv_timeout(Duration::from_secs(60)) {
-            Ok(line) if line.starts_with("ready ") => daemon.ready = line,
-            other => {
-                let _ = daemon.child.kill();
-                let mut log = String::new();
-                let _ = daemon.child.stderr.take().expect("piped").read_to_string(&mut log);
-                panic!("{other:?} instead of ready:\n{log}");
-            }
-        }
-        // Keep draining, so that the daemon never waits for its log's reader.
-        let mut stderr = daemon.child.stderr.take().expect("piped");
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        daemon
-    }
-
-    fn address(&self, key: &str) -> String {
-        let found = self.ready.split_whitespace().filter_map(|word| word.split_once('=')).find(|(name, _)| *name == key);
-        found.unwrap_or_else(|| panic!("no {key}= in {}", self.ready)).1.to_owned()
-    }
-
-    fn terminate(mut self) -> i32 {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
-        let until = Instant::now() + Duration::from_secs(30);
-        let (_keep, never) = mpsc::channel::<()>();
-        while Instant::now() < until {
-            if let Some(status) = self.child.try_wait().expect("waits") {
-                return status.code().unwrap_or(-1);
-            }
-            let _ = never.recv_timeout(Duration::from_millis(5));
-        }
-        panic!("no end within 30 s of SIGTERM");
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("connects");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answered");
-    answer
-}
-
-fn up(data: &Path) -> Daemon {
-    Daemon::start(&["up", "--any-ports", "--data", data.to_str().expect("text")])
-}
 
 #[test]
 fn help_and_versions() {
@@ -231,17 +141,6 @@ fn a_node_starts_answers_and_ends() {
     assert_eq!(status(&run(&["status", "--data", data])), 2);
     let again = up(Path::new(data));
     assert_eq!(again.terminate(), 0);
-}
-
-fn wait_healthy(data: &str) {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        let output = run(&["status", "--data", data]);
-        if status(&output) == 0 {
-            return;
-        }
-        assert!(Instant::now() < until, "not healthy: {}{}", text(&output.stdout), text(&output.stderr));
-    }
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 mod bad_state;
 mod cli;
+mod executable;
 mod kill;
 mod local;
 mod main_job;
+mod node;
 mod power;
 mod scratch;
