@@ -166,9 +166,11 @@ fn thousands_of_new_entries_are_made_in_place_parents_first() {
 #[test]
 fn what_cannot_be_is_refused() {
     let model = tree(&[(2, 'd', &[(1, "a")])]);
-    let two = plan(&model, &batch(&[(1, "b", Some(2))]));
+    let second_name = batch(&[(1, "b", Some(2))]);
+    let two = plan(&model, &second_name);
     assert!(matches!(two, Err(PlanError::TwoPlaces { id: ObjectId(2), .. })), "{two:?}");
-    let unknown = plan(&model, &batch(&[(1, "b", Some(9))]));
+    let nothing = batch(&[(1, "b", Some(9))]);
+    let unknown = plan(&model, &nothing);
     assert!(matches!(unknown, Err(PlanError::Unknown { id: ObjectId(9), .. })), "{unknown:?}");
     let mut cycle = batch(&[(8, "x", Some(9)), (9, "y", Some(8))]);
     cycle.objects = vec![state_of(ObjectId(8), Kind::Directory), state_of(ObjectId(9), Kind::Directory)];
