@@ -42,14 +42,16 @@ impl Launch {
     /// State directories to lock, in a fixed order.
     pub(super) fn state_directories(&self) -> Vec<PathBuf> {
         let nfs1 = self.cluster.nfs1.as_ref().filter(|_| self.roles.nfs1).map(|nfs1| nfs1.state.clone());
-        let backup = self.cluster.backup.as_ref().filter(|_| self.roles.backup).map(|backup| backup.directory.clone());
+        let backup =
+            self.cluster.backup.as_ref().filter(|_| self.roles.backup).map(|backup| backup.directory.clone());
         nfs1.into_iter().chain(backup).collect()
     }
 
     /// Where the status page is to be served.
     pub(super) fn dashboards(&self) -> Vec<(&'static str, SocketAddr)> {
         let nfs1 = self.cluster.nfs1.as_ref().filter(|_| self.roles.nfs1).and_then(|nfs1| nfs1.dashboard);
-        let backup = self.cluster.backup.as_ref().filter(|_| self.roles.backup).and_then(|backup| backup.dashboard);
+        let backup =
+            self.cluster.backup.as_ref().filter(|_| self.roles.backup).and_then(|backup| backup.dashboard);
         let nfs1 = nfs1.map(|address| ("nfs1.dashboard", address));
         nfs1.into_iter().chain(backup.map(|address| ("backup.dashboard", address))).collect()
     }
@@ -168,8 +170,10 @@ impl Control for Node {
         if let Some(role) = able {
             return role.act(action, arguments, progress);
         }
-        let refusal =
-            Refusal::Unknown { action: action.to_owned(), known: self.actions().iter().map(|known| known.name).collect() };
+        let refusal = Refusal::Unknown {
+            action: action.to_owned(),
+            known: self.actions().iter().map(|known| known.name).collect(),
+        };
         Box::pin(async move { Err(refusal) })
     }
 }
@@ -189,8 +193,11 @@ fn advice(launch: &Launch, listening: &[(String, String)]) -> Vec<String> {
         let address = listening.iter().find(|(name, _)| name == what)?.1.parse::<SocketAddr>().ok()?;
         Some(address.port())
     };
-    if let (Some(nfs1), Some(port)) = (launch.cluster.nfs1.as_ref().filter(|_| launch.roles.nfs1), port("nfs")) {
-        let host = if nfs1.listen.ip().is_unspecified() { nfs1.host.clone() } else { nfs1.listen.ip().to_string() };
+    if let (Some(nfs1), Some(port)) =
+        (launch.cluster.nfs1.as_ref().filter(|_| launch.roles.nfs1), port("nfs"))
+    {
+        let host =
+            if nfs1.listen.ip().is_unspecified() { nfs1.host.clone() } else { nfs1.listen.ip().to_string() };
         lines.push(format!("  the share     {}", nfs1.export.path.display()));
         lines.push(format!(
             "  mount it      mount -t nfs -o vers=3,tcp,nolock,port={port},mountport={port} {host}:{} /mnt",

@@ -77,7 +77,8 @@ pub fn main() -> ExitCode {
         Ok(Verdict::Bad) => ExitCode::from(1),
         Err(error) => {
             // Whoever closed the pipe has read enough.
-            let piped = error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe);
+            let piped =
+                error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe);
             if !piped {
                 let _ = writeln!(io::stderr(), "ehpc-store: {error:#}");
             }

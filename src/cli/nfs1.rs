@@ -6,7 +6,9 @@ use super::daemon::{self, DaemonOptions};
 use super::locate::Where;
 use crate::settings::cluster::check_export_name;
 use crate::settings::environment::Roles;
-use crate::settings::{Cluster, Durability, Export, HostPort, Nfs1 as Settings, Problem, Problems, Seconds, Site, WatcherChoice};
+use crate::settings::{
+    Cluster, Durability, Export, HostPort, Nfs1 as Settings, Problem, Problems, Seconds, Site, WatcherChoice,
+};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -75,7 +77,7 @@ impl Nfs1 {
                 let host = cluster.nfs1.map_or("no host".to_owned(), |nfs1| nfs1.host);
                 bail!("nfs1 runs on {host} in the cluster file; run this there, or say --host");
             }
-            None => self.from_options()?,
+            None => self.of_options()?,
         };
         let mut launch = Launch::new(cluster, ONLY_NFS1);
         launch.accept_new_export = self.accept_new_export;
@@ -83,7 +85,7 @@ impl Nfs1 {
         daemon::run(launch, &self.daemon)
     }
 
-    fn from_options(&self) -> Result<Cluster> {
+    fn of_options(&self) -> Result<Cluster> {
         let without = "needed without --cluster FILE; see `ehpc-store nfs1 --help`";
         let export = self.export.clone().with_context(|| format!("--export DIR is {without}"))?;
         let state = self.state.clone().with_context(|| format!("--state DIR is {without}"))?;

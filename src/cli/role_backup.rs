@@ -34,7 +34,11 @@ pub(super) struct BackupRole {
 
 impl BackupRole {
     /// Opens the store, then lets the primary in.
-    pub(super) async fn start(launch: &Launch, _faults: Faults, _stop: CancellationToken) -> Result<BackupRole> {
+    pub(super) async fn start(
+        launch: &Launch,
+        _faults: Faults,
+        _stop: CancellationToken,
+    ) -> Result<BackupRole> {
         let settings = launch.cluster.backup.clone().context("the settings have no backup")?;
         let listener = listen(&launch.cluster, "backup.listen", settings.listen).await?;
         let directory = settings.directory.clone();
@@ -51,7 +55,10 @@ impl BackupRole {
             identity: Arc::new(identity),
             peers: Peers::of(&settings.directory),
             store: Arc::clone(&store) as Arc<dyn BackupStore>,
-            queries: Arc::new(StoreQueries::new(Arc::clone(&store), Arc::clone(&applier) as Arc<dyn Backstage>)),
+            queries: Arc::new(StoreQueries::new(
+                Arc::clone(&store),
+                Arc::clone(&applier) as Arc<dyn Backstage>,
+            )),
             on_durable: {
                 let applier = Arc::clone(&applier);
                 Arc::new(move |number| applier.durable(number))
@@ -102,7 +109,8 @@ impl BackupRole {
         match applier.state {
             ApplierState::Running => {}
             ApplierState::Paused { reason } => {
-                status.error = Some(format!("catalog and live replica do not follow, and will try again: {reason}"));
+                status.error =
+                    Some(format!("catalog and live replica do not follow, and will try again: {reason}"));
             }
             other => status.notes.push(other.to_string()),
         }

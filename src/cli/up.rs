@@ -50,7 +50,9 @@ impl Up {
         let mut launch = match daemon::from_file(&at)? {
             Some((cluster, roles)) => {
                 if !roles.nfs1 && !roles.backup {
-                    bail!("this host has neither nfs1 nor backup in the cluster file: there is nothing to run");
+                    bail!(
+                        "this host has neither nfs1 nor backup in the cluster file: there is nothing to run"
+                    );
                 }
                 Launch::new(cluster, roles)
             }
@@ -63,7 +65,8 @@ impl Up {
 
     fn local(&self) -> Result<Launch> {
         let data = self.data.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
-        fs::create_dir_all(&data).with_context(|| format!("creating {}: name another with --data", data.display()))?;
+        fs::create_dir_all(&data)
+            .with_context(|| format!("creating {}: name another with --data", data.display()))?;
         let data = data.canonicalize().with_context(|| format!("opening {}", data.display()))?;
         let share = data.join("share");
         fs::create_dir_all(&share).with_context(|| format!("creating {}", share.display()))?;
@@ -71,7 +74,8 @@ impl Up {
         if self.any_ports {
             cluster.any_ports();
         }
-        let mut launch = Launch::new(cluster, crate::settings::environment::Roles { nfs1: true, backup: true });
+        let mut launch =
+            Launch::new(cluster, crate::settings::environment::Roles { nfs1: true, backup: true });
         launch.pair_here = true;
         Ok(launch)
     }

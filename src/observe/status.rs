@@ -185,7 +185,8 @@ impl NodeStatus {
                 (false, Some(ms)) => words::ago(ms, self.process.now_ms),
                 (false, None) => "never".to_owned(),
             };
-            let summary = if verify.summary.is_empty() { String::new() } else { format!(": {}", verify.summary) };
+            let summary =
+                if verify.summary.is_empty() { String::new() } else { format!(": {}", verify.summary) };
             out.line("verify", format!("{when}{summary}"));
         }
         for text in &self.attention {
@@ -208,7 +209,8 @@ impl NodeStatus {
                 process.version
             ),
         );
-        let listening: Vec<String> = process.listening.iter().map(|(what, at)| format!("{what} {at}")).collect();
+        let listening: Vec<String> =
+            process.listening.iter().map(|(what, at)| format!("{what} {at}")).collect();
         if !listening.is_empty() {
             out.line("listening", listening.join(", "));
         }
@@ -238,8 +240,9 @@ impl NodeStatus {
 
     fn render_capture(&self, out: &mut Screen) {
         let Some(capture) = &self.capture else { return };
-        let watched =
-            capture.watched_directories.map_or(String::new(), |n| format!(", {} directories", words::count(n)));
+        let watched = capture
+            .watched_directories
+            .map_or(String::new(), |n| format!(", {} directories", words::count(n)));
         out.line(
             "watcher",
             format!(

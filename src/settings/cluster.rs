@@ -17,7 +17,8 @@ pub const DASHBOARD_PORT: u16 = 8900;
 /// Longest MNT path (RFC 1813).
 const MAX_EXPORT_NAME: usize = 1024;
 /// Scans more often than this would never end on a large tree.
-const SCAN_INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
+const SCAN_INTERVAL: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
 const DEFAULT_SCAN_INTERVAL: Seconds = Seconds(Duration::from_secs(6 * 3600));
 
 words! {
@@ -217,7 +218,12 @@ impl Cluster {
         if !top.has("nfs1") && !top.has("backup") {
             let site = Site::Whole(file.to_path_buf());
             let what = "no host has a role".to_owned();
-            document.report(site, what, "a section [nfs1], [backup] or both", "see config/cluster.toml of the source tree");
+            document.report(
+                site,
+                what,
+                "a section [nfs1], [backup] or both",
+                "see config/cluster.toml of the source tree",
+            );
         }
         let mut cluster = Cluster { hosts, nfs1, backup, log, sites: std::mem::take(&mut document.sites) };
         document.problems.0.extend(cluster.conflicts());
@@ -248,7 +254,9 @@ impl Cluster {
         let listeners = self.listeners();
         for (at, (key, host, address)) in listeners.iter().enumerate() {
             let clash = listeners[..at].iter().find(|(_, other_host, other)| {
-                let same_ip = address.ip() == other.ip() || address.ip().is_unspecified() || other.ip().is_unspecified();
+                let same_ip = address.ip() == other.ip()
+                    || address.ip().is_unspecified()
+                    || other.ip().is_unspecified();
                 other_host == host && other.port() == address.port() && same_ip
             });
             if let Some((other, ..)) = clash {
@@ -263,7 +271,11 @@ impl Cluster {
         let directories = self.directories();
         for (key, host, path) in &directories {
             for (other, other_host, outer) in &directories {
-                if key != other && host == other_host && path.starts_with(outer) && (path != outer || key > other) {
+                if key != other
+                    && host == other_host
+                    && path.starts_with(outer)
+                    && (path != outer || key > other)
+                {
                     problems.push(Problem {
                         site: self.site(key),
                         what: format!("`{key}` is inside `{other}` ({})", outer.display()),
@@ -405,7 +417,12 @@ fn read_nfs1<'t>(
 fn read_export<'t>(document: &mut Document<'t>, nfs1: &Section<'_, 't>) -> Option<Export> {
     if !nfs1.has("export") {
         let what = "[nfs1] has no section [nfs1.export]".to_owned();
-        document.report(nfs1.site.clone(), what, "what to share", "add [nfs1.export] with `path = \"/home/share\"`");
+        document.report(
+            nfs1.site.clone(),
+            what,
+            "what to share",
+            "add [nfs1.export] with `path = \"/home/share\"`",
+        );
     }
     let section = document.section(nfs1, "export", &["path", "name", "durability", "sync"])?;
     let path: Option<PathBuf> = document.require(&section, "path");
@@ -436,4 +453,3 @@ pub fn check_export_name(name: &str) -> Result<(), String> {
     }
     Ok(())
 }
-

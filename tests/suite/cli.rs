@@ -14,7 +14,11 @@ fn help_and_versions() {
     let help = run(&["--help"]);
     assert_eq!(status(&help), 0);
     for command in ["up", "nfs1", "backup", "verify", "status", "pair", "check", "ctl"] {
-        assert!(text(&help.stdout).contains(&format!("\n  {command} ")), "{command} in {}", text(&help.stdout));
+        assert!(
+            text(&help.stdout).contains(&format!("\n  {command} ")),
+            "{command} in {}",
+            text(&help.stdout)
+        );
         assert_eq!(status(&run(&[command, "--help"])), 0, "{command} --help");
     }
     assert_eq!(text(&run(&["--version"]).stdout), format!("ehpc-store {}\n", env!("CARGO_PKG_VERSION")));
@@ -26,7 +30,10 @@ fn help_and_versions() {
 #[test]
 fn check_tells_every_problem_and_its_place() {
     let right = run(&["check", "--cluster", SAMPLE, "--host", "web1"]);
-    assert_eq!((status(&right), text(&right.stdout).as_str()), (0, "no problem: the file is right; host web1 has no role in it\n"));
+    assert_eq!(
+        (status(&right), text(&right.stdout).as_str()),
+        (0, "no problem: the file is right; host web1 has no role in it\n")
+    );
 
     let scratch = tempfile::tempdir().expect("a directory");
     let busy = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -47,8 +54,14 @@ fn check_tells_every_problem_and_its_place() {
     assert_eq!(status(&wrong), 1);
     let told = text(&wrong.stdout);
     let pid = std::process::id();
-    assert!(told.contains(&format!("{file}:6:10: cannot listen on 127.0.0.1:{port}: in use by pid {pid} (")), "{told}");
-    assert!(told.contains(&format!("{file}:7:15: ")) && told.contains("missing: no such directory"), "{told}");
+    assert!(
+        told.contains(&format!("{file}:6:10: cannot listen on 127.0.0.1:{port}: in use by pid {pid} (")),
+        "{told}"
+    );
+    assert!(
+        told.contains(&format!("{file}:7:15: ")) && told.contains("missing: no such directory"),
+        "{told}"
+    );
     assert!(told.ends_with("problems; nothing was started\n"), "{told}");
     assert!(!scratch.path().join("state").exists(), "check creates nothing");
 
@@ -60,7 +73,11 @@ fn check_tells_every_problem_and_its_place() {
 
     assert_eq!(status(&run(&["check", "--cluster", "/nonexistent.toml"])), 2);
     assert_eq!(status(&run(&["check", "--cluster", file, "--host", "two"])), 2);
-    assert_eq!(status(&run(&["check", "--cluster", SAMPLE])), 0, "another machine's name is no problem of the file");
+    assert_eq!(
+        status(&run(&["check", "--cluster", SAMPLE])),
+        0,
+        "another machine's name is no problem of the file"
+    );
 }
 
 #[test]
@@ -87,10 +104,21 @@ fn wrong_options_of_daemons_are_told() {
         (&["nfs1", "--export", share], "--state DIR is needed"),
         (&["backup"], "--dir DIR is needed"),
         (
-            &["nfs1", "--export", share, "--state", inside.to_str().expect("text"), "--dashboard", "127.0.0.1:0"],
+            &[
+                "nfs1",
+                "--export",
+                share,
+                "--state",
+                inside.to_str().expect("text"),
+                "--dashboard",
+                "127.0.0.1:0",
+            ],
             "option --state: `nfs1.state` is inside `nfs1.export.path`",
         ),
-        (&["nfs1", "--export", share, "--state", "/x", "--export-name", "share"], "`share` does not start with /"),
+        (
+            &["nfs1", "--export", share, "--state", "/x", "--export-name", "share"],
+            "`share` does not start with /",
+        ),
         (&["nfs1", "--cluster", SAMPLE, "--host", "backup"], "nfs1 runs on nfs1 in the cluster file"),
         (&["backup", "--cluster", SAMPLE, "--host", "nfs1"], "backup runs on backup in the cluster file"),
         (&["up", "--cluster", SAMPLE, "--host", "ha1"], "neither nfs1 nor backup"),
@@ -109,10 +137,17 @@ fn a_node_starts_answers_and_ends() {
     let data = scratch.path().join("data");
     let node = up(&data);
     let data = data.to_str().expect("text");
-    assert!(node.address("nfs").starts_with("127.0.0.1:") && node.address("replication").starts_with("127.0.0.1:"));
-    let advice: Vec<String> = (0..5).map(|_| node.lines.recv_timeout(Duration::from_secs(5)).expect("advice")).collect();
+    assert!(
+        node.address("nfs").starts_with("127.0.0.1:")
+            && node.address("replication").starts_with("127.0.0.1:")
+    );
+    let advice: Vec<String> =
+        (0..5).map(|_| node.lines.recv_timeout(Duration::from_secs(5)).expect("advice")).collect();
     assert!(advice.iter().any(|line| line.contains("mount -t nfs -o vers=3,tcp,nolock,port=")), "{advice:?}");
-    assert!(advice.iter().any(|line| line.contains(&format!("ehpc-store status --data {data}"))), "{advice:?}");
+    assert!(
+        advice.iter().any(|line| line.contains(&format!("ehpc-store status --data {data}"))),
+        "{advice:?}"
+    );
 
     wait_healthy(data);
     let dashboard = node.address("dashboard");
@@ -121,7 +156,11 @@ fn a_node_starts_answers_and_ends() {
     assert!(get(&dashboard, "/?lang=zh").contains("正常"));
     let screen = run(&["status", "--data", data]);
     assert_eq!(status(&screen), 0);
-    assert!(text(&screen.stdout).starts_with("node          nfs1 + backup healthy, up "), "{}", text(&screen.stdout));
+    assert!(
+        text(&screen.stdout).starts_with("node          nfs1 + backup healthy, up "),
+        "{}",
+        text(&screen.stdout)
+    );
     let json = run(&["status", "--json", "--data", data]);
     let value: serde_json::Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
     assert_eq!(value["process"]["pid"], node.child.id());
@@ -163,7 +202,8 @@ fn logs_can_be_json() {
     let log = text(&output.stderr);
     assert!(!log.is_empty());
     for line in log.lines() {
-        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let value: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(value["level"].is_string() && value["message"].is_string(), "{line}");
     }
 }

@@ -60,7 +60,11 @@ impl Daemon {
     }
 
     pub(crate) fn address(&self, key: &str) -> String {
-        let found = self.ready.split_whitespace().filter_map(|word| word.split_once('=')).find(|(name, _)| *name == key);
+        let found = self
+            .ready
+            .split_whitespace()
+            .filter_map(|word| word.split_once('='))
+            .find(|(name, _)| *name == key);
         found.unwrap_or_else(|| panic!("no {key}= in {}", self.ready)).1.to_owned()
     }
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 fn json(arguments: &[&str]) -> Value {
     let output = run(arguments);
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}{}", text(&output.stdout), text(&output.stderr)))
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{arguments:?}: {error}: {}{}", text(&output.stdout), text(&output.stderr))
+    })
 }
 
 fn ok(arguments: &[&str]) -> String {
@@ -41,7 +42,9 @@ fn up_from_nothing_to_proof_and_repair() {
     fs::write(share.join("dir/file"), b"first").expect("written");
     std::os::unix::fs::symlink("dir/file", share.join("link")).expect("made");
     ok(&["ctl", "fence", "--data", at]);
-    wait("the replica has the file", || fs::read(mirror.join("dir/file")).is_ok_and(|bytes| bytes == b"first"));
+    wait("the replica has the file", || {
+        fs::read(mirror.join("dir/file")).is_ok_and(|bytes| bytes == b"first")
+    });
     fs::rename(share.join("dir"), share.join("renamed")).expect("renamed");
 
     let report = json(&["verify", "--json", "--read-data", "--data", at]);
@@ -99,7 +102,17 @@ fn two_hosts_are_paired_by_a_code_and_by_nothing_else() {
     let backup = Daemon::start(&["backup", "--dir", directory, "--listen", any, "--dashboard", any]);
     let address = backup.address("replication");
     let nfs1 = [
-        "nfs1", "--export", str(&share), "--state", state, "--listen", any, "--dashboard", any, "--backup", &address,
+        "nfs1",
+        "--export",
+        str(&share),
+        "--state",
+        state,
+        "--listen",
+        any,
+        "--dashboard",
+        any,
+        "--backup",
+        &address,
     ];
     let running = Daemon::start(&nfs1);
     wait("nfs1 says that it is not paired", || {
@@ -142,13 +155,28 @@ fn durability_remote_and_no_mirror() {
     fs::create_dir(&share).expect("made");
     let (state, directory) = (str(&state), str(&directory));
     let any = "127.0.0.1:0";
-    let backup = Daemon::start(&["backup", "--dir", directory, "--listen", any, "--dashboard", any, "--no-mirror"]);
+    let backup =
+        Daemon::start(&["backup", "--dir", directory, "--listen", any, "--dashboard", any, "--no-mirror"]);
     let address = backup.address("replication");
     let code = json(&["pair", "--state", directory, "--json"])["code"].as_str().expect("a code").to_owned();
     ok(&["pair", "--state", state, "--backup", &address, "--code", &code]);
     let _nfs1 = Daemon::start(&[
-        "nfs1", "--export", str(&share), "--state", state, "--listen", any, "--dashboard", any, "--backup", &address,
-        "--durability", "remote", "--watcher", "notify", "--sync",
+        "nfs1",
+        "--export",
+        str(&share),
+        "--state",
+        state,
+        "--listen",
+        any,
+        "--dashboard",
+        any,
+        "--backup",
+        &address,
+        "--durability",
+        "remote",
+        "--watcher",
+        "notify",
+        "--sync",
     ]);
     fs::write(share.join("file"), vec![7; 300_000]).expect("written");
     ok(&["verify", "--read-data", "--state", state]);
