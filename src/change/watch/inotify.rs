@@ -11,12 +11,14 @@ use super::{
 };
 use crate::change::directories::DirectoryObserver;
 use crate::change::dirty::Entry;
+use crate::host::coarse_now;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use ehpc_proto::replication::Timestamp;
 use notify::event::{AccessKind, AccessMode, ModifyKind, RemoveKind, RenameMode};
 use notify::{Config, ErrorKind, Event, EventKind, INotifyWatcher, RecursiveMode, Watcher as _};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -26,6 +28,8 @@ use std::time::Duration;
 const RENAME_PATIENCE: Duration = Duration::from_millis(10);
 /// Events that are looked at together, so that many writes of one file cost one look-up.
 const TOGETHER: usize = 1024;
+/// Older than anything in the kernel's queue, generously.
+const QUEUE_SECONDS: i64 = 60;
 /// The alias of the fence directory.
 const FENCE: u64 = 0;
 
@@ -381,9 +385,15 @@ impl Taker {
                     self.sink.object(key, Touch::ATTRIBUTES);
                 }
             }
-            Seen::Overflow => self.sink.overflow(),
+            Seen::Overflow => self.overflow(),
             Seen::Stop => {}
         }
+    }
+
+    fn overflow(&self) {
+        // notify empties the kernel's queue all the time: what it held is younger than this.
+        let now = coarse_now();
+        self.sink.overflow(Timestamp { seconds: now.seconds - QUEUE_SECONDS, ..now });
     }
 
     fn markers(&self) -> &Markers {
@@ -410,7 +420,7 @@ impl Taker {
     /// Looks up the touched names' objects and notes them.
     fn flush(&mut self) {
         // Open directories only while they are used: a descriptor keeps a deleted directory alive.
-        let mut open: HashMap<u64, Option<OwnedFd>> = HashMap::new();
+        let mut open: HashMap<u64, std::io::Result<OwnedFd>> = HashMap::new();
         for ((alias, name), what) in std::mem::take(&mut self.touched) {
             let Some(dir) = self.registry.key(alias) else { continue };
             let Some(name) = name else {
@@ -420,21 +430,34 @@ impl Taker {
             if open.len() > 64 {
                 open.clear();
             }
-            let fd = open.entry(alias).or_insert_with(|| self.registry.tree.open_path(&dir).ok());
-            let found = fd.as_ref().and_then(|fd| {
-                use std::os::fd::AsFd;
-                self.registry.tree.lookup(fd.as_fd(), &name).ok().flatten()
-            });
+            let fd = open.entry(alias).or_insert_with(|| self.registry.tree.open_path(&dir));
+            let found = match fd {
+                Ok(fd) => self.registry.tree.lookup(fd.as_fd(), &name),
+                Err(error) => {
+                    Err(std::io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)))
+                }
+            };
             match found {
-                Some(found) if !found.stat.mount_root => {
+                Ok(Some(found)) if found.stat.mount_root => {}
+                Ok(Some(found)) => {
                     let touch = touch(&mut self.written, what, &found.key);
                     self.sink.object(found.key, touch);
                 }
-                // Gone, or out of reach: whoever reads the entry finds out.
-                _ => self.sink.note(Change::entry(&dir, &name)),
+                // Gone or out of reach: whoever reads the entry finds out.
+                Ok(None) => self.sink.note(Change::entry(&dir, &name)),
+                Err(error) if is_lasting(&error) => self.sink.note(Change::entry(&dir, &name)),
+                // Which object it was cannot be told now (out of descriptors or memory).
+                Err(_) => self.overflow(),
             }
         }
     }
+}
+
+fn is_lasting(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ESTALE | libc::ENOENT | libc::EACCES | libc::EPERM | libc::ENOTDIR)
+    )
 }
 
 fn touch(written: &mut Written, what: u8, key: &ObjectKey) -> Touch {

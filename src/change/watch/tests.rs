@@ -324,9 +324,24 @@ fn our_own_changes_are_dropped_but_for_markers() {
 fn lost_events_demand_a_scan() {
     let rig = Rig::new(Use::Fanotify);
     assert!(!rig.sink.scans.status().outstanding);
-    rig.sink.overflow();
+    let since = Timestamp { seconds: 5, nanos: 0 };
+    rig.sink.overflow(since);
+    rig.sink.overflow(Timestamp { seconds: 6, nanos: 0 });
+    assert_eq!(rig.sink.scans.take_suspicious(), Some(since));
     assert!(rig.sink.scans.status().outstanding);
-    assert_eq!(rig.watch.status().overflows, 1);
+    assert_eq!(rig.watch.status().overflows, 2);
+    // What NFS says exactly may hide what was lost, until a scan has looked.
+    let noted = |rig: &Rig| {
+        let key = rig.tree.root_key().clone();
+        rig.sink.dirty.note_from(Source::Nfs, Change::Object(key, Touch::range(0..9)));
+        touch_of(&rig.sink.dirty.take(9).changes, rig.tree.root_key()).unwrap()
+    };
+    rig.watch.restore_trust();
+    assert_eq!(noted(&rig), Touch::CONTENT, "the scan is still outstanding");
+    let (demanded, _) = rig.sink.scans.begin();
+    rig.sink.scans.end(demanded, crate::change::ScanOutcome::Finished(Default::default()));
+    rig.watch.restore_trust();
+    assert_eq!(noted(&rig), Touch::range(0..9));
 }
 
 #[test]
