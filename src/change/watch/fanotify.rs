@@ -31,34 +31,38 @@ impl FanotifyWatch {
         sink: &Arc<Sink>,
         fence: &Path,
     ) -> Result<FanotifyWatch, WatchError> {
-        FanotifyWatch::start_but_for(own_pid(), tree, sink, fence)
+        let group = Fanotify::open().map_err(WatchError::FanotifyOpen)?;
+        Group::mark(group, tree, fence)?.run(own_pid(), sink)
     }
+}
 
-    /// Drops the events of process `own_pid`.
-    pub(super) fn start_but_for(
-        own_pid: i32,
-        tree: &Arc<Tree>,
-        sink: &Arc<Sink>,
-        fence: &Path,
-    ) -> Result<FanotifyWatch, WatchError> {
+/// A group with its marks: the kernel queues from now on.
+pub(super) struct Group {
+    group: Fanotify,
+    since: Timestamp,
+}
+
+impl Group {
+    pub(super) fn mark(group: Fanotify, tree: &Tree, fence: &Path) -> Result<Group, WatchError> {
         if tree.key_kind() != KeyKind::Handle {
             return Err(WatchError::NoHandles);
         }
-        let group = Fanotify::open().map_err(WatchError::FanotifyOpen)?;
+        let since = coarse_now();
         let path = tree.root_path();
         group
             .mark_filesystem(path)
             .map_err(|source| WatchError::FanotifyMark { path: path.clone(), source })?;
         group.mark_directory(fence).map_err(|source| WatchError::Fence { path: fence.to_owned(), source })?;
+        Ok(Group { group, since })
+    }
+
+    /// Starts the thread that reads. Drops the events of process `own_pid`.
+    pub(super) fn run(self, own_pid: i32, sink: &Arc<Sink>) -> Result<FanotifyWatch, WatchError> {
         let stop =
             Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| WatchError::Thread(errno.into()))?);
-        let reader = Reader {
-            group,
-            sink: Arc::clone(sink),
-            own_pid,
-            written: Written::default(),
-            quiet: coarse_now(),
-        };
+        let Group { group, since } = self;
+        let sink = Arc::clone(sink);
+        let reader = Reader { group, sink, own_pid, written: Written::default(), quiet: since };
         let stop_of_thread = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("fanotify".to_owned())

@@ -258,22 +258,9 @@ impl Registry {
         failures.keys.insert(key.clone());
         failures.why = Some(why);
     }
-}
 
-impl DirectoryObserver for Registry {
-    fn inserted(&self, key: &ObjectKey) {
-        let alias = {
-            let mut names = self.names.write();
-            names.last += 1;
-            let alias = names.last;
-            names.key_of.insert(alias, key.clone());
-            names.alias_of.insert(key.clone(), alias);
-            alias
-        };
-        let result = match self.tree.open_path(key) {
-            Ok(fd) => self.watch(alias, Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd()))),
-            Err(error) => Err(notify::Error::io(error)),
-        };
+    /// Records what became of a watch.
+    fn placed(&self, key: &ObjectKey, alias: u64, result: Result<(), notify::Error>) {
         let Err(error) = result else {
             self.failures.lock().keys.remove(key);
             return;
@@ -291,6 +278,24 @@ impl DirectoryObserver for Registry {
             }
             other => self.failed(key, format!("a directory cannot be watched: {other:?}")),
         }
+    }
+}
+
+impl DirectoryObserver for Registry {
+    fn inserted(&self, key: &ObjectKey) {
+        let alias = {
+            let mut names = self.names.write();
+            names.last += 1;
+            let alias = names.last;
+            names.key_of.insert(alias, key.clone());
+            names.alias_of.insert(key.clone(), alias);
+            alias
+        };
+        let result = match self.tree.open_path(key) {
+            Ok(fd) => self.watch(alias, Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd()))),
+            Err(error) => Err(notify::Error::io(error)),
+        };
+        self.placed(key, alias, result);
     }
 
     fn removed(&self, key: &ObjectKey) {
@@ -469,4 +474,36 @@ fn touch(written: &mut Written, what: u8, key: &ObjectKey) -> Touch {
         touch.merge(written.closed(key));
     }
     touch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::scans::Scans;
+    use crate::change::{DirectorySet, DirtySet};
+
+    #[test]
+    fn a_directory_without_a_watch_is_counted_explained_and_tried_again() {
+        let root = tempfile::tempdir().unwrap();
+        for dir in ["export", "fence"] {
+            std::fs::create_dir(root.path().join(dir)).unwrap();
+        }
+        let tree = Arc::new(Tree::open(&root.path().join("export")).unwrap());
+        let sink = Sink::new(DirtySet::new(), DirectorySet::new(), Scans::new());
+        let (fence, aliases) = (root.path().join("fence"), root.path().join("aliases"));
+        let watch = InotifyWatch::start(&tree, &sink, &fence, &aliases).unwrap();
+        let registry = &watch.registry;
+        // As the kernel answers when fs.inotify.max_user_watches is used up.
+        registry.placed(tree.root_key(), 7, Err(notify::Error::new(ErrorKind::MaxFilesWatch)));
+        let (unwatched, why) = watch.unwatched();
+        assert_eq!(unwatched, 1);
+        assert!(why.unwrap().contains("fs.inotify.max_user_watches"));
+        watch.retry();
+        assert_eq!(watch.unwatched(), (0, None));
+        // One that is gone by then is no failure.
+        let gone = notify::Error::io(std::io::Error::from_raw_os_error(libc::ESTALE));
+        registry.placed(tree.root_key(), 8, Err(gone));
+        assert_eq!(watch.unwatched(), (0, None));
+        assert!(std::fs::read_dir(&aliases).unwrap().next().is_none(), "no alias stays behind");
+    }
 }

@@ -28,7 +28,6 @@ pub(in crate::change) enum Use {
 
 impl Rig {
     pub(in crate::change) fn new(which: Use) -> Rig {
-        // Beside the build, on a disk file system: /tmp may be one that has no handles.
         let root = tempfile::tempdir().unwrap();
         for dir in ["export", "outside", "fence", "aliases"] {
             fs::create_dir(root.path().join(dir)).unwrap();
@@ -39,7 +38,8 @@ impl Rig {
         let aliases = root.path().join("aliases");
         let watch = match which {
             Use::Fanotify => {
-                let running = fanotify::FanotifyWatch::start_but_for(-1, &tree, &sink, &fence).unwrap();
+                let group = crate::host::fanotify::Fanotify::open().unwrap();
+                let running = fanotify::Group::mark(group, &tree, &fence).unwrap().run(-1, &sink).unwrap();
                 Watch { running: Running::Fanotify { _watch: running }, why: None, sink: Arc::clone(&sink) }
             }
             Use::FanotifyButForUs => start(&tree, &sink, &fence, &aliases, WatchChoice::Best),
@@ -342,6 +342,26 @@ fn lost_events_demand_a_scan() {
     rig.sink.scans.end(demanded, crate::change::ScanOutcome::Finished(Default::default()));
     rig.watch.restore_trust();
     assert_eq!(noted(&rig), Touch::range(0..9));
+}
+
+#[test]
+fn a_queue_that_overflowed_is_told_by_the_kernel() {
+    let rig = Rig::new(Use::None);
+    let group = crate::host::fanotify::Fanotify::open_bounded().unwrap();
+    let fence = rig.root.path().join("fence");
+    let waiting = fanotify::Group::mark(group, &rig.tree, &fence).unwrap();
+    // Twice as many events as the queue holds by default, and nobody reads.
+    let limit = fs::read_to_string("/proc/sys/fs/fanotify/max_queued_events").unwrap();
+    for n in 0..limit.trim().parse::<u64>().unwrap() {
+        fs::File::create(rig.at(&n.to_string())).unwrap();
+    }
+    assert!(!rig.sink.scans.status().outstanding);
+    let before = crate::host::coarse_now();
+    let running = waiting.run(-1, &rig.sink).unwrap();
+    let changes = rig.until("the overflow", |_| rig.sink.scans.status().outstanding);
+    assert!(changes.len() > 1000, "what was queued is noted: {}", changes.len());
+    assert!(rig.sink.scans.take_suspicious().is_some_and(|since| since <= before));
+    drop(running);
 }
 
 #[test]
