@@ -177,6 +177,29 @@ fn acknowledgement_never_goes_back_and_sets_the_lag() {
 }
 
 #[test]
+fn while_changes_may_have_been_missed_no_source_is_believed() {
+    let dirty = DirtySet::new();
+    let noted = |source, touch| {
+        dirty.note_from(source, Change::Object(key(1), touch));
+        match dirty.take(1).changes.pop() {
+            Some(Change::Object(_, touch)) => touch,
+            other => panic!("{other:?}"),
+        }
+    };
+    let range = Touch::range(0..10);
+    assert_eq!(noted(Source::Nfs, range.clone()), range);
+    dirty.trust(Trust::Loose);
+    assert_eq!(noted(Source::Nfs, range.clone()), Touch::CONTENT);
+    assert_eq!(noted(Source::Watcher, Touch::ATTRIBUTES), Touch::ATTRIBUTES);
+    dirty.trust(Trust::Uncertain);
+    assert_eq!(noted(Source::Nfs, range.clone()), Touch::CONTENT);
+    assert_eq!(noted(Source::Watcher, Touch::ATTRIBUTES), Touch::CONTENT);
+    assert_eq!(noted(Source::Scan, Touch::ATTRIBUTES), Touch::ATTRIBUTES);
+    dirty.trust(Trust::Exact);
+    assert_eq!(noted(Source::Nfs, range.clone()), range);
+}
+
+#[test]
 fn counts_tell_who_noticed() {
     let dirty = DirtySet::new();
     dirty.note_from(Source::Nfs, object(1));
