@@ -71,7 +71,9 @@ pub enum CatalogError {
         applied: u64,
     },
     /// The answer would be larger than one message holds.
-    #[error("catalog: directory {id} has too many entries in batches {from} to {to} to be told in one answer")]
+    #[error(
+        "catalog: directory {id} has too many entries in batches {from} to {to} to be told in one answer"
+    )]
     TooLarge {
         /// The directory.
         id: u64,
