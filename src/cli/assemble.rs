@@ -1,5 +1,6 @@
 //! Builds a node from its roles.
 
+use super::panics;
 use super::role_backup::BackupRole;
 use super::role_nfs1::Nfs1Role;
 use crate::observe::control::{Action, Outcome, Progress};
@@ -63,7 +64,7 @@ pub(super) trait Role: Control {
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
-/// Where a role tells that it cannot go on.
+/// Where it is told that a role cannot go on.
 pub(super) type Faults = mpsc::Sender<anyhow::Error>;
 
 /// A running node.
@@ -80,6 +81,7 @@ impl Node {
     /// Starts the backup first, so that nfs1 finds it.
     pub(super) async fn start(mut launch: Launch, stop: CancellationToken) -> Result<Node> {
         let (fault, faults) = mpsc::channel(4);
+        panics::report_to(fault);
         let mut node = Node {
             started: Instant::now(),
             names: Vec::new(),
@@ -96,7 +98,7 @@ impl Node {
         }
         if launch.roles.backup {
             node.names.push("backup".to_owned());
-            let backup = BackupRole::start(&launch, fault.clone(), stop.clone()).await?;
+            let backup = BackupRole::start(&launch).await?;
             node.listening("replication", backup.address());
             if let Some(nfs1) = &mut launch.cluster.nfs1
                 && launch.roles.nfs1
@@ -107,7 +109,7 @@ impl Node {
             node.roles.push(Arc::new(backup));
         }
         if launch.roles.nfs1 {
-            let nfs1 = Nfs1Role::start(&launch, fault, stop).await?;
+            let nfs1 = Nfs1Role::start(&launch, stop).await?;
             node.listening("nfs", nfs1.address());
             node.roles.push(Arc::new(nfs1));
         }
@@ -131,7 +133,7 @@ impl Node {
         text
     }
 
-    /// Resolves when a role cannot go on.
+    /// Resolves when a role cannot go on any more.
     pub(super) async fn failed(&self) -> anyhow::Error {
         match self.faults.lock().await.recv().await {
             Some(fault) => fault,

@@ -68,6 +68,7 @@ impl Backup {
             listen: self.listen.unwrap_or(defaults.listen),
             dashboard: self.dashboard.or(dashboard),
             mirror: !self.no_mirror,
+            pack_size: defaults.pack_size,
             host: defaults.host,
         });
         for (key, flag) in [

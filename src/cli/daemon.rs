@@ -107,7 +107,10 @@ async fn live(launch: Launch) -> Result<Verdict> {
             }
         }));
     }
-    say(&node.ready())?;
+    if let Err(error) = say(&node.ready()) {
+        // Nobody reads; the log says it too.
+        tracing::warn!(%error, "the ready line could not be written");
+    }
     let ended = tokio::select! {
         name = signals.next() => {
             tracing::info!(signal = name, "ending: a second signal ends at once");

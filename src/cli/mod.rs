@@ -13,6 +13,7 @@ mod describe;
 mod locate;
 mod nfs1;
 mod pair;
+mod panics;
 mod prove;
 mod rate;
 mod role_backup;

@@ -1,6 +1,6 @@
 //! The nfs1 role: the share, what notices its changes, and what sends them.
 
-use super::assemble::{Faults, Launch, Role};
+use super::assemble::{Launch, Role};
 use super::daemon::listen;
 use super::describe;
 use super::prove::Prover;
@@ -65,7 +65,7 @@ struct Link {
 
 impl Nfs1Role {
     /// Opens the export, starts noticing changes, then serves it.
-    pub(super) async fn start(launch: &Launch, _faults: Faults, stop: CancellationToken) -> Result<Nfs1Role> {
+    pub(super) async fn start(launch: &Launch, stop: CancellationToken) -> Result<Nfs1Role> {
         let settings = launch.cluster.nfs1.clone().context("the settings have no nfs1")?;
         let listener = listen(&launch.cluster, "nfs1.listen", settings.listen).await?;
         let path = &settings.export.path;

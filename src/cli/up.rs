@@ -6,6 +6,7 @@ use super::daemon::{self, DaemonOptions};
 use super::locate::DEFAULT_DATA;
 use super::locate::Where;
 use crate::settings::Cluster;
+use crate::settings::environment::Roles;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
@@ -58,6 +59,8 @@ impl Up {
             }
             None => self.local()?,
         };
+        // Two roles of one process need no code.
+        launch.pair_here = launch.roles.nfs1 && launch.roles.backup;
         launch.accept_new_export = self.accept_new_export;
         launch.accept_removal = self.accept_removal;
         daemon::run(launch, &self.daemon)
@@ -74,9 +77,6 @@ impl Up {
         if self.any_ports {
             cluster.any_ports();
         }
-        let mut launch =
-            Launch::new(cluster, crate::settings::environment::Roles { nfs1: true, backup: true });
-        launch.pair_here = true;
-        Ok(launch)
+        Ok(Launch::new(cluster, Roles { nfs1: true, backup: true }))
     }
 }

@@ -163,6 +163,25 @@ fn what_is_wrong_is_unhealthy_and_on_the_screen() {
 }
 
 #[test]
+fn a_backup_that_acknowledges_nothing_is_unhealthy() {
+    let mut node = full();
+    let later = node.process.now_ms + 200_000;
+    node.process.now_ms = later;
+    assert_eq!(node.unhealthy(), Vec::<String>::new(), "nothing waits for long");
+    if let Some(sender) = &mut node.sender {
+        sender.lag_ms = 200_000;
+    }
+    assert_eq!(
+        node.unhealthy(),
+        ["the backup has acknowledged nothing for 3 min 20 s although changes wait"]
+    );
+    if let Some(sender) = &mut node.sender {
+        sender.acknowledged_ms = Some(later - 1000);
+    }
+    assert_eq!(node.unhealthy(), Vec::<String>::new(), "it is behind, and catching up");
+}
+
+#[test]
 fn json_goes_both_ways() {
     let node = full();
     let text = serde_json::to_string(&node).expect("serializes");

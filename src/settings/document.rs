@@ -1,7 +1,7 @@
 //! TOML with positions: typed reading that collects every problem instead of stopping at the first.
 
 use super::problem::{Problem, Problems, Site, nearest};
-use super::units::Seconds;
+use super::units::{Bytes, Seconds};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -258,6 +258,16 @@ impl Setting for SocketAddr {
             0 => Err(Some(format!("`{word}` has port 0, which nobody could find"))),
             _ => Ok(address),
         }
+    }
+}
+
+impl Setting for Bytes {
+    fn expected() -> String {
+        "a size in quotes, such as \"64 MiB\"".to_owned()
+    }
+    fn read(value: &DeValue<'_>) -> Result<Bytes, Option<String>> {
+        let word = text(value)?;
+        word.parse().map_err(|_| Some(format!("`{word}` is not a size")))
     }
 }
 

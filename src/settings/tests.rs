@@ -155,6 +155,14 @@ fn contradictions_are_found() {
     }
     let port = sample_with("0.0.0.0:2049", "0.0.0.0:0");
     assert!(problems(&port).contains("`0.0.0.0:0` has port 0"));
+    let no_backup = SAMPLE.split("# The node that keeps the history").next().expect("a first part");
+    assert!(problems(no_backup).contains("[nfs1] has no backup"), "{}", problems(no_backup));
+    let tiny = sample_with("\"64 MiB\"", "\"64 KiB\"");
+    assert!(
+        problems(&tiny).contains("packs of 64 KiB\n    expected: from \"8 MiB\" to \"4 GiB\""),
+        "{}",
+        problems(&tiny)
+    );
     let no_export = SAMPLE.replace("[nfs1.export]", "[other]");
     assert!(problems(&no_export).contains("[nfs1] has no section [nfs1.export]"));
 }
@@ -183,12 +191,18 @@ state = "{file}/state"
 listen = "127.0.0.1:{port}"
 dashboard = "203.0.113.7:{port}"
 export = {{ path = "{missing}" }}
+[backup]
+host = "one"
+directory = "{backup}"
+listen = "127.0.0.1:1"
+dashboard = "127.0.0.1:2"
 "#,
         file = file.display(),
         missing = scratch.path().join("missing").display(),
+        backup = scratch.path().join("backup").display(),
     );
     let cluster = Cluster::parse(Path::new("c.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"));
-    let roles = Roles { nfs1: true, backup: true };
+    let roles = Roles { nfs1: true, backup: false };
     let text = environment::check(&cluster, roles, &[]).expect_err("four problems").to_string();
     let pid = std::process::id();
     assert!(
@@ -206,7 +220,7 @@ export = {{ path = "{missing}" }}
     assert!(text.ends_with("4 problems; nothing was started"), "{text}");
     let own = environment::check(&cluster, roles, &[pid]).expect_err("three problems").to_string();
     assert!(!own.contains("in use"), "{own}");
-    assert!(environment::check(&cluster, Roles { nfs1: false, backup: true }, &[]).is_ok());
+    assert!(environment::check(&cluster, Roles { nfs1: false, backup: false }, &[]).is_ok());
 }
 
 #[test]

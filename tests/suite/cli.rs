@@ -43,7 +43,8 @@ fn check_tells_every_problem_and_its_place() {
         &file,
         format!(
             "[hosts.one]\naddress = \"127.0.0.1\"\n[nfs1]\nhost = \"one\"\nstate = \"{state}\"\nlisten = \"127.0.0.1:{port}\"\n\
-             export.path = \"{missing}\"\n",
+             export.path = \"{missing}\"\n[backup]\nhost = \"two\"\ndirectory = \"/b\"\n\
+             [hosts.two]\naddress = \"127.0.0.2\"\n",
             state = scratch.path().join("state").display(),
             missing = scratch.path().join("missing").display(),
         ),
@@ -72,7 +73,7 @@ fn check_tells_every_problem_and_its_place() {
     assert!(!scratch.path().join("state").exists());
 
     assert_eq!(status(&run(&["check", "--cluster", "/nonexistent.toml"])), 2);
-    assert_eq!(status(&run(&["check", "--cluster", file, "--host", "two"])), 2);
+    assert_eq!(status(&run(&["check", "--cluster", file, "--host", "three"])), 2);
     assert_eq!(
         status(&run(&["check", "--cluster", SAMPLE])),
         0,
@@ -102,6 +103,7 @@ fn wrong_options_of_daemons_are_told() {
     for (arguments, expected) in [
         (&["nfs1"][..], "--export DIR is needed"),
         (&["nfs1", "--export", share], "--state DIR is needed"),
+        (&["nfs1", "--export", share, "--state", "/x"], "--backup ADDR:PORT is needed"),
         (&["backup"], "--dir DIR is needed"),
         (
             &[
@@ -112,11 +114,13 @@ fn wrong_options_of_daemons_are_told() {
                 inside.to_str().expect("text"),
                 "--dashboard",
                 "127.0.0.1:0",
+                "--backup",
+                "b:1",
             ],
             "option --state: `nfs1.state` is inside `nfs1.export.path`",
         ),
         (
-            &["nfs1", "--export", share, "--state", "/x", "--export-name", "share"],
+            &["nfs1", "--export", share, "--state", "/x", "--backup", "b:1", "--export-name", "share"],
             "`share` does not start with /",
         ),
         (&["nfs1", "--cluster", SAMPLE, "--host", "backup"], "nfs1 runs on nfs1 in the cluster file"),

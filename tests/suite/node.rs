@@ -176,7 +176,7 @@ fn durability_remote_and_no_mirror() {
         "remote",
         "--watcher",
         "notify",
-        "--sync",
+        "--async",
     ]);
     fs::write(share.join("file"), vec![7; 300_000]).expect("written");
     ok(&["verify", "--read-data", "--state", state]);
