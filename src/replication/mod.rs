@@ -1,5 +1,6 @@
 //! Streaming of changes to the backup: session (pure), link over mutual TLS, pairing, sender, receiver, mirror.
 
+pub mod applier;
 mod build;
 pub mod connector;
 pub mod identity;

@@ -23,7 +23,7 @@ use crate::change::shadow::{Row, ShadowError};
 use crate::change::touch::{Entry, Touch};
 use crate::host::{ObjectKey, Tree};
 use ehpc_proto::replication::{Kind, ObjectId, Position};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -89,6 +89,8 @@ pub(crate) struct Resolver {
     /// Large files read whole: when that ended, and how long it took.
     hot: HashMap<ObjectKey, (Instant, Duration)>,
     opened: Option<Instant>,
+    /// Objects that are shipped when they are next read, even if nothing differs.
+    distrusted: HashSet<ObjectId>,
 }
 
 /// Was this key made unusable by `Shadow::kill_keys`?
@@ -124,7 +126,17 @@ impl Resolver {
             last_dir: None,
             hot: HashMap::new(),
             opened: None,
+            distrusted: HashSet::new(),
         }
+    }
+
+    /// The backup may not have what the shadow says it has of this object: it is shipped when it is next read, with
+    /// every chunk that the backup then says it lacks. Gives its key; `None` = there is no such object.
+    pub(crate) fn distrust(&mut self, id: ObjectId) -> Result<Option<ObjectKey>, Fault> {
+        let Some(row) = self.view.row(id)? else { return Ok(None) };
+        self.distrusted.insert(id);
+        self.outlet.forget_sent();
+        Ok(Some(row.key.clone()))
     }
 
     /// Opens an object where it was last seen; keys of a former file system lead nowhere.

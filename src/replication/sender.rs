@@ -20,7 +20,7 @@ use crate::change::directories::DirectorySet;
 use crate::change::shadow::Shadow;
 use crate::change::touch::{Entry, Touch};
 use crate::change::watermark::ShadowNote;
-use crate::change::{DirtySet, ShadowReader};
+use crate::change::{Change, DirtySet, ShadowReader, Source};
 use crate::host::Tree;
 use acks::{Acks, InFlight};
 use crossbeam_channel::Receiver;
@@ -431,9 +431,24 @@ impl Sender {
                     }
                     let _ = done.send(());
                 }
+                Request::Reship(objects, done) => {
+                    objects.into_iter().for_each(|id| self.reship(id));
+                    let _ = done.send(());
+                }
             }
         }
         Ok(())
+    }
+
+    fn reship(&mut self, id: ObjectId) {
+        match self.resolver.distrust(id) {
+            Ok(Some(key)) => {
+                let touch = Touch { listing: true, ..Touch::SETTLED_CONTENT };
+                self.dirty.note_from(Source::Other, Change::Object(key, touch));
+            }
+            Ok(None) => {}
+            Err(fault) => tracing::error!(%fault, object = id.0, "an object cannot be shipped anew"),
+        }
     }
 
     fn take_note(&mut self, note: ShadowNote) {

@@ -10,11 +10,12 @@
 //! is in batches that will be redone.
 
 mod attributes;
+pub mod check;
 
 mod content;
 mod create;
 mod directories;
-mod disk;
+pub(crate) mod disk;
 mod evacuate;
 pub mod plan;
 mod redo;
@@ -24,7 +25,7 @@ pub mod view;
 mod window;
 
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod simulation;
 
@@ -173,11 +174,24 @@ fn open_directory(path: &Path) -> Result<OwnedFd, MirrorError> {
 }
 
 impl Mirror {
+    /// Names of a directory that [`Mirror::rebuild`] looks at at a time.
+    pub const REBUILD_SLICE: usize = 1000;
+
     /// Opens (makes) `<dir>/mirror` and `<dir>/limbo`.
     pub fn open(dir: &Path) -> Result<Mirror, MirrorError> {
         let path = dir.join("mirror");
         let root = open_directory(&path)?;
-        let limbo = open_directory(&dir.join("limbo"))?;
+        let limbo_path = dir.join("limbo");
+        let limbo = open_directory(&limbo_path)?;
+        let device = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_dev).ok();
+        if device(&root) != device(&limbo) {
+            let source = io::Error::other(format!(
+                "{} is on another file system than {}; both must be on one, so that a rename can move between them",
+                limbo_path.display(),
+                path.display()
+            ));
+            return Err(MirrorError::Io { what: "use", path: path.display().to_string(), source });
+        }
         Ok(Mirror {
             path,
             root: Arc::new(root),
@@ -232,8 +246,8 @@ impl Mirror {
         redo::redo(self, batches, view, content)
     }
 
-    /// Fills a directory from the catalog, a slice of names from after `after` on; `None` = nothing is left to do.
-    /// Else the last name done, and what to record before the next slice.
+    /// Makes a directory's listing that of the catalog, a slice of names from after `after` on; `None` = it is
+    /// complete. Else the place to go on from, and what to record before the next slice.
     pub fn rebuild(
         &mut self,
         directory: ObjectId,
@@ -242,6 +256,16 @@ impl Mirror {
         content: &dyn ContentSource,
     ) -> Result<Option<(Vec<u8>, Outcome)>, MirrorError> {
         redo::rebuild_slice(self, directory, after, view, content)
+    }
+
+    /// Writes a live object anew from the packs: its names, attributes and content (not a directory's listing).
+    pub fn repair(
+        &mut self,
+        id: ObjectId,
+        view: &dyn LiveView,
+        content: &dyn ContentSource,
+    ) -> Result<Outcome, MirrorError> {
+        redo::repair(self, id, view, content)
     }
 
     /// Moves everything out of the mirror, which is then empty.
@@ -267,6 +291,12 @@ impl Mirror {
     /// Everything applied so far is on the disk when this returns.
     pub fn sync(&self) -> Result<(), MirrorError> {
         rustix::fs::syncfs(&self.root).map_err(|errno| self.fault("sync", &self.path, errno.into()))
+    }
+
+    /// What the next system calls meet; see [`disk::Verdict`].
+    #[cfg(test)]
+    pub(crate) fn set_gate(&mut self, gate: Option<Box<dyn FnMut(disk::Step) -> disk::Verdict + Send>>) {
+        self.disk.gate = gate;
     }
 
     fn trash_name(&mut self) -> Vec<u8> {

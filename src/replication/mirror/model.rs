@@ -15,14 +15,14 @@ use std::sync::Arc;
 
 /// Live rows.
 #[derive(Clone, Default)]
-pub(super) struct Model {
-    pub(super) objects: BTreeMap<ObjectId, Known>,
-    pub(super) entries: BTreeMap<Spot, ObjectId>,
-    pub(super) names: BTreeMap<ObjectId, BTreeSet<Spot>>,
+pub(crate) struct Model {
+    pub(crate) objects: BTreeMap<ObjectId, Known>,
+    pub(crate) entries: BTreeMap<Spot, ObjectId>,
+    pub(crate) names: BTreeMap<ObjectId, BTreeSet<Spot>>,
 }
 
 impl Model {
-    pub(super) fn apply(&mut self, batch: &Batch) {
+    pub(crate) fn apply(&mut self, batch: &Batch) {
         for state in &batch.objects {
             let identity = self.objects.get(&state.id).and_then(|known| known.identity);
             self.objects.insert(state.id, Known { state: state.clone(), identity });
@@ -47,7 +47,7 @@ impl Model {
         }
     }
 
-    pub(super) fn record(&mut self, outcome: &Outcome) {
+    pub(crate) fn record(&mut self, outcome: &Outcome) {
         for (id, identity) in &outcome.identities {
             if let Some(known) = self.objects.get_mut(id) {
                 known.identity = Some(*identity);
@@ -87,18 +87,18 @@ impl LiveView for Model {
 }
 
 /// Chunks and pages; large chunks also in a file, for the kernel to copy.
-pub(super) struct Chunks {
-    pub(super) blobs: HashMap<Hash, Vec<u8>>,
+pub(crate) struct Chunks {
+    pub(crate) blobs: HashMap<Hash, Vec<u8>>,
     raw: HashMap<Hash, u64>,
     pack: Arc<std::fs::File>,
 }
 
 impl Chunks {
-    pub(super) fn new() -> Chunks {
+    pub(crate) fn new() -> Chunks {
         Chunks { blobs: HashMap::new(), raw: HashMap::new(), pack: Arc::new(tempfile::tempfile().unwrap()) }
     }
 
-    pub(super) fn put(&mut self, bytes: Vec<u8>) -> Hash {
+    pub(crate) fn put(&mut self, bytes: Vec<u8>) -> Hash {
         let hash = Hash::of(&bytes);
         if bytes.len() >= 16 * 1024 && !self.raw.contains_key(&hash) {
             let mut pack = &*self.pack;
@@ -110,13 +110,30 @@ impl Chunks {
         hash
     }
 
-    pub(super) fn manifest(&mut self, extents: &[Extent]) -> Manifest {
+    pub(crate) fn manifest(&mut self, extents: &[Extent]) -> Manifest {
         let (manifest, blobs) = crate::store::manifest::build(extents.iter().copied()).unwrap();
         self.blobs.extend(blobs);
         manifest
     }
 
-    pub(super) fn bytes(&self, manifest: &Manifest) -> Vec<u8> {
+    /// Root and pages of a paged manifest.
+    pub(crate) fn pages(&self, manifest: &Manifest) -> Vec<Hash> {
+        let Manifest::Paged { root } = manifest else { return Vec::new() };
+        let index = crate::store::manifest::Index::open(manifest, &mut |hash| self.blob(hash)).unwrap();
+        let mut pages: Vec<Hash> = index.page_refs().iter().map(|page| page.hash).collect();
+        pages.push(*root);
+        pages
+    }
+
+    pub(crate) fn first_chunk(&self, manifest: &Manifest) -> Option<Hash> {
+        let extents = crate::store::manifest::load(manifest, &mut |hash| self.blob(hash)).unwrap();
+        extents.iter().find_map(|extent| match extent {
+            Extent::Data { hash, .. } => Some(*hash),
+            Extent::Hole { .. } => None,
+        })
+    }
+
+    pub(crate) fn bytes(&self, manifest: &Manifest) -> Vec<u8> {
         let mut out = Vec::new();
         let extents = crate::store::manifest::load(manifest, &mut |hash| self.blob(hash)).unwrap();
         for extent in extents {
@@ -139,10 +156,10 @@ impl ContentSource for Chunks {
 }
 
 /// A primary whose tree changes at random.
-pub(super) struct Primary {
-    pub(super) rng: StdRng,
-    pub(super) tree: Model,
-    pub(super) chunks: Chunks,
+pub(crate) struct Primary {
+    pub(crate) rng: StdRng,
+    pub(crate) tree: Model,
+    pub(crate) chunks: Chunks,
     extents: HashMap<ObjectId, Vec<Extent>>,
     next: u64,
     number: u64,
@@ -152,7 +169,7 @@ pub(super) struct Primary {
 }
 
 impl Primary {
-    pub(super) fn new(seed: u64) -> Primary {
+    pub(crate) fn new(seed: u64) -> Primary {
         let mut primary = Primary {
             rng: StdRng::seed_from_u64(seed),
             tree: Model::default(),
@@ -450,8 +467,13 @@ impl Primary {
         }
     }
 
+    /// The next batch has this object's state again.
+    pub(crate) fn touch(&mut self, id: ObjectId) {
+        self.touched.insert(id);
+    }
+
     /// The next batch: what `mutations` changes leave.
-    pub(super) fn batch(&mut self, mutations: usize) -> Batch {
+    pub(crate) fn batch(&mut self, mutations: usize) -> Batch {
         for _ in 0..mutations {
             self.mutate();
         }
@@ -478,7 +500,7 @@ impl Primary {
 }
 
 /// Panics where the mirror on disk differs from the model; `recorded`: also where another inode is recorded.
-pub(super) fn compare(mirror: &Mirror, model: &Model, chunks: &Chunks, recorded: bool) {
+pub(crate) fn compare(mirror: &Mirror, model: &Model, chunks: &Chunks, recorded: bool) {
     let mut inodes = HashMap::new();
     let mut open = vec![(ObjectId::ROOT, mirror.root.clone(), String::new())];
     while let Some((id, fd, path)) = open.pop() {
@@ -537,5 +559,24 @@ fn compare_content(
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).unwrap();
         assert!(bytes == chunks.bytes(&state.content), "{path}: content of {:?}", state.id);
+    }
+}
+
+/// A plain state.
+pub(crate) fn state_of(id: ObjectId, kind: Kind) -> ObjectState {
+    ObjectState {
+        id,
+        key: id.0.to_be_bytes().to_vec(),
+        kind,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        mtime: Timestamp { seconds: 1_000_000_000, nanos: 5 },
+        rdev: (0, 0),
+        target: Vec::new(),
+        xattrs: Vec::new(),
+        content: Manifest::EMPTY,
+        fuzzy: false,
     }
 }

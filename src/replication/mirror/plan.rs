@@ -419,3 +419,7 @@ fn depth(gone: &HashMap<ObjectId, Option<ObjectId>>, id: ObjectId) -> usize {
     }
     depth
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

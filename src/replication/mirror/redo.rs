@@ -5,12 +5,12 @@ use super::plan::{Op, plan};
 use super::run::Run;
 use super::view::{ContentSource, LiveView};
 use super::window::{Cleared, Window};
-use super::{Mirror, MirrorError, Outcome, sweep};
+use super::{Mirror, MirrorError, Outcome, disk, sweep};
 use ehpc_proto::replication::{Batch, EntryState, Hash, Kind, ObjectId, Timestamp};
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 
-/// Names of one directory that are rebuilt at a time.
-const SLICE: usize = 1000;
+const SLICE: usize = Mirror::REBUILD_SLICE;
 
 pub(super) fn redo(
     mirror: &mut Mirror,
@@ -29,25 +29,46 @@ pub(super) fn rebuild_slice(
     view: &dyn LiveView,
     content: &dyn ContentSource,
 ) -> Result<Option<(Vec<u8>, Outcome)>, MirrorError> {
+    let Some(known) = view.object(directory).map_err(MirrorError::View)? else { return Ok(None) };
     let children = view.children(directory, after, SLICE).map_err(MirrorError::View)?;
-    let Some((last, _)) = children.last() else { return Ok(None) };
-    let last = last.clone();
-    let entries = children
-        .into_iter()
-        .map(|(name, child)| EntryState { parent: directory, name, child: Some(child) })
-        .collect();
-    let batch = Batch {
-        number: 0,
-        previous: Hash([0; 32]),
-        cut: 0,
-        time: Timestamp::default(),
-        objects: Vec::new(),
-        entries,
-        destroyed: Vec::new(),
+    let last_slice = children.len() < SLICE;
+    let last = match children.last() {
+        Some((last, _)) => last.clone(),
+        // No name is longer than 255 bytes: this one comes after all.
+        None if after.is_none() || after.is_some_and(|after| after != PAST_ALL) => PAST_ALL.to_vec(),
+        None => return Ok(None),
     };
+    let mut batch = empty_batch();
+    if after.is_none() {
+        batch.objects.push(known.state);
+    }
+    let mut names: HashSet<Vec<u8>> = HashSet::new();
+    mirror.directories.clear();
+    let open = Run::new(mirror, view, content, None).directory(directory).ok();
+    let fault = |source| MirrorError::Io { what: "list", path: format!("directory {}", directory.0), source };
+    if let Some(open) = &open {
+        // Names that are not in the catalog must go; each slice looks at its own part of the names.
+        let within = |name: &Vec<u8>| after.is_none_or(|after| name.as_slice() > after) && (last_slice || *name <= last);
+        names = disk::list(open.fd.as_fd()).map_err(fault)?.into_iter().filter(within).collect();
+    }
+    for (name, child) in children {
+        names.remove(&name);
+        let recorded = view.object(child).map_err(MirrorError::View)?.and_then(|known| known.identity);
+        let there = match &open {
+            Some(open) => disk::stat_at(open.fd.as_fd(), &name).map_err(fault)?.map(|stat| stat.identity),
+            None => None,
+        };
+        if recorded.is_none() || there != recorded {
+            batch.entries.push(EntryState { parent: directory, name, child: Some(child) });
+        }
+    }
+    batch.entries.extend(names.into_iter().map(|name| EntryState { parent: directory, name, child: None }));
     let outcome = redo_window(mirror, Window::merge(&[batch]), view, content, false)?;
-    Ok(Some((last, outcome)))
+    Ok(Some((if last_slice { PAST_ALL.to_vec() } else { last }, outcome)))
 }
+
+/// After every name.
+const PAST_ALL: &[u8] = &[0xff; 256];
 
 fn redo_window(
     mirror: &mut Mirror,
@@ -93,4 +114,34 @@ fn finish_all(
         }
     }
     Ok(())
+}
+
+/// An object that the check found wrong: its names are cleared and made anew, content and attributes written again.
+/// (A directory's listing is [`rebuild_slice`]'s.)
+pub(super) fn repair(
+    mirror: &mut Mirror,
+    id: ObjectId,
+    view: &dyn LiveView,
+    content: &dyn ContentSource,
+) -> Result<Outcome, MirrorError> {
+    let Some(known) = view.object(id).map_err(MirrorError::View)? else { return Ok(Outcome::default()) };
+    let mut batch = empty_batch();
+    batch.objects.push(known.state);
+    let mut window = Window::merge(&[batch]);
+    for spot in view.entries_of(id).map_err(MirrorError::View)? {
+        window.touch(spot, Some(id));
+    }
+    redo_window(mirror, window, view, content, true)
+}
+
+fn empty_batch() -> Batch {
+    Batch {
+        number: 0,
+        previous: Hash([0; 32]),
+        cut: 0,
+        time: Timestamp::default(),
+        objects: Vec::new(),
+        entries: Vec::new(),
+        destroyed: Vec::new(),
+    }
 }

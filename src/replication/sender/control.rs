@@ -4,6 +4,7 @@ use super::status::SenderStatus;
 use crate::change::shadow::ShadowError;
 use crate::change::watermark::ShadowNote;
 use crossbeam_channel::{Receiver, Sender as ChannelSender};
+use ehpc_proto::replication::ObjectId;
 use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
 
@@ -27,6 +28,8 @@ pub(super) enum Request {
     Stop(oneshot::Sender<()>),
     /// Answered when everything asked before is written to the shadow.
     Flush(oneshot::Sender<()>),
+    /// Answered when these objects are noted, to be shipped whatever the shadow says of them.
+    Reship(Vec<ObjectId>, oneshot::Sender<()>),
 }
 
 /// How other threads speak to the sender; may be made, and used, before the sender runs.
@@ -74,6 +77,14 @@ impl SenderControl {
     pub async fn flush(&self) -> Result<(), SenderError> {
         let (done, finished) = oneshot::channel();
         self.request(Request::Flush(done));
+        finished.await.map_err(|_| SenderError::Stopped)
+    }
+
+    /// Has these objects read and shipped anew, content too, whatever the shadow says of them. Resolves when they are
+    /// in the dirty set: a fence after that waits for them.
+    pub async fn reship(&self, objects: Vec<ObjectId>) -> Result<(), SenderError> {
+        let (done, finished) = oneshot::channel();
+        self.request(Request::Reship(objects, done));
         finished.await.map_err(|_| SenderError::Stopped)
     }
 
