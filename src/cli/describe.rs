@@ -50,22 +50,11 @@ pub(super) fn capture(capture: &CaptureStatus, attention: &mut Vec<String>) -> s
         }
         _ => {}
     }
-    match &scan.last {
-        Some(ScanOutcome::Finished(report)) => {
-            mount_points.clone_from(&report.mount_points);
-            if let (n @ 1.., Some(first)) = (report.unreadable, &report.first_unreadable) {
-                attention.push(format!("the scan could not read {n} directories; the first: {first}"));
-            }
-        }
-        Some(ScanOutcome::NeedsConsent { would_remove, known }) => attention.push(format!(
-            "a scan found {} of {} objects missing and stopped: is a disk unmounted? If the removal is meant: \
-             ehpc-store ctl accept-removal",
-            words::count(*would_remove),
-            words::count(*known)
-        )),
-        Some(ScanOutcome::Failed(why)) => attention.push(format!("the scan failed and is tried again: {why}")),
-        None => {}
+    if let Some(ScanOutcome::Finished(report)) = &scan.last {
+        mount_points.clone_from(&report.mount_points);
     }
+    let problem = scan.last.as_ref().and_then(scan_problem);
+    attention.extend(problem.clone());
     if watch.watcher == Watcher::None {
         let why = watch.why.as_deref().unwrap_or("it is switched off");
         attention.push(format!("nothing watches the export between scans: {why}"));
@@ -82,7 +71,26 @@ pub(super) fn capture(capture: &CaptureStatus, attention: &mut Vec<String>) -> s
             finished_ms: scan.finished_at.map(|seconds| seconds * 1000),
             objects,
             differing,
+            problem,
         }),
+    }
+}
+
+/// What a person must know of a scan's outcome.
+fn scan_problem(outcome: &ScanOutcome) -> Option<String> {
+    match outcome {
+        ScanOutcome::Finished(report) => {
+            let first = report.first_unreadable.as_ref()?;
+            let n = report.unreadable;
+            Some(format!("the scan could not read {n} directories; the first: {first}"))
+        }
+        ScanOutcome::NeedsConsent { would_remove, known } => Some(format!(
+            "a scan found {} of {} objects missing and stopped: is a disk unmounted? If the removal is meant: \
+             ehpc-store ctl accept-removal",
+            words::count(*would_remove),
+            words::count(*known)
+        )),
+        ScanOutcome::Failed(why) => Some(format!("the scan failed and is tried again: {why}")),
     }
 }
 

@@ -2,12 +2,14 @@
 
 use super::assemble::{Faults, Launch, Role};
 use super::daemon::listen;
-use super::packs::Packs;
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::status::{BackupStatus, LinkStatus};
 use crate::observe::{Control, NodeStatus, Refusal};
+use crate::replication::applier::{Applier, ApplierOptions, ApplierState};
 use crate::replication::identity::{Identity, Peers};
-use crate::replication::receiver::{Receiver, ReceiverMonitor, ReceiverOptions};
+use crate::replication::mirror::MirrorNotes;
+use crate::replication::queries::{Backstage, StoreQueries};
+use crate::replication::receiver::{BackupStore, Receiver, ReceiverMonitor, ReceiverOptions};
 use crate::settings::Backup;
 use crate::store::{self, Recovery, Store};
 use anyhow::{Context, Result};
@@ -27,17 +29,7 @@ pub(super) struct BackupRole {
     store: Arc<Store>,
     monitor: ReceiverMonitor,
     receiver: Mutex<Option<Receiver>>,
-}
-
-struct NoQueries;
-impl crate::replication::receiver::QueryHandler for NoQueries {
-    fn answer(
-        &self,
-        _query: ehpc_proto::replication::message::Query,
-        part: &mut dyn FnMut(ehpc_proto::replication::message::Answer, bool) -> bool,
-    ) {
-        part(ehpc_proto::replication::message::Answer::Failed { reason: String::new() }, false);
-    }
+    applier: Arc<Applier>,
 }
 
 impl BackupRole {
@@ -49,13 +41,21 @@ impl BackupRole {
         let opened = tokio::task::spawn_blocking(move || Store::open(&directory, store::Options::default()));
         let (store, recovery) = opened.await??;
         tell(&recovery);
+        let applier = {
+            let options = ApplierOptions { directory: settings.mirror.then(|| settings.directory.clone()) };
+            let store = Arc::clone(&store);
+            tokio::task::spawn_blocking(move || Applier::start(store, options)).await??
+        };
         let identity = Identity::load_or_create(&settings.directory, &settings.host)?;
         let options = ReceiverOptions {
             identity: Arc::new(identity),
             peers: Peers::of(&settings.directory),
-            store: Arc::new(Packs(Arc::clone(&store))),
-            queries: Arc::new(NoQueries),
-            on_durable: Arc::new(|_| ()),
+            store: Arc::clone(&store) as Arc<dyn BackupStore>,
+            queries: Arc::new(StoreQueries::new(Arc::clone(&store), Arc::clone(&applier) as Arc<dyn Backstage>)),
+            on_durable: {
+                let applier = Arc::clone(&applier);
+                Arc::new(move |number| applier.durable(number))
+            },
         };
         let receiver = Receiver::start(&Handle::current(), listener.into_std()?, options)?;
         Ok(BackupRole {
@@ -64,6 +64,7 @@ impl BackupRole {
             store,
             monitor: receiver.monitor(),
             receiver: Mutex::new(Some(receiver)),
+            applier,
         })
     }
 
@@ -92,10 +93,21 @@ impl BackupRole {
             Ok(stats) => {
                 status.durable = stats.position.map_or(0, |position| position.number);
                 status.stream = stats.position.map(|position| hex(&position.stream.0));
-                status.applied = stats.applied;
                 status.packs_bytes = stats.meta_bytes + stats.chunk_bytes;
             }
             Err(error) => status.error = Some(error.to_string()),
+        }
+        let applier = self.applier.status();
+        status.applied = applier.committed;
+        match applier.state {
+            ApplierState::Running => {}
+            ApplierState::Paused { reason } => {
+                status.error = Some(format!("catalog and live replica do not follow, and will try again: {reason}"));
+            }
+            other => status.notes.push(other.to_string()),
+        }
+        if let Some(notes) = applier.notes.filter(|notes| *notes != MirrorNotes::default()) {
+            status.notes.push(notes.to_string());
         }
         status
     }
@@ -146,6 +158,10 @@ impl Role for BackupRole {
             let receiver = self.receiver.lock().take();
             if let Some(receiver) = receiver {
                 receiver.shutdown().await;
+            }
+            let applier = Arc::clone(&self.applier);
+            if tokio::task::spawn_blocking(move || applier.stop()).await.is_err() {
+                tracing::warn!("the applier did not end in order; what it did is redone at the next start");
             }
         })
     }

@@ -3,9 +3,10 @@
 use super::assemble::{Faults, Launch, Role};
 use super::daemon::listen;
 use super::describe;
+use super::prove::Prover;
 use super::rate::Rate;
 use crate::change::{
-    self, CaptureOptions, ChangeCapture, DirtySet, Fence, Recording, Scans, ShadowNotes, ShadowReader, WatchChoice,
+    self, CaptureOptions, ChangeCapture, DirtySet, Recording, ShadowNotes, ShadowReader, WatchChoice,
     watch::Watcher,
 };
 use crate::host::Tree;
@@ -16,6 +17,7 @@ use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkSt
 use crate::replication::identity::{Identity, Peers};
 use crate::replication::sender::{self, SenderControl, SenderParts};
 use crate::settings::{Cluster, Durability, Nfs1, WatcherChoice};
+use crate::verify;
 use crate::vfs::{LocalOptions, LocalVfs};
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
@@ -24,6 +26,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -44,18 +47,18 @@ pub(super) struct Nfs1Role {
     server: nfs::Server,
     stop_nfs: CancellationToken,
     rate: Arc<Mutex<Rate>>,
-    fence: Fence,
-    scans: Arc<Scans>,
+    prover: Arc<Prover>,
+    /// Set at a stop: a verification that runs ends early.
+    stop_verify: Arc<AtomicBool>,
     capture: Mutex<Option<ChangeCapture>>,
     dirty: Arc<DirtySet>,
     sender: SenderControl,
     link: Link,
 }
 
-/// The link to the backup, for status and questions.
+/// The link to the backup.
 struct Link {
     monitor: LinkMonitor,
-    asker: Asker,
     /// Ends waits and connections.
     stop: CancellationToken,
 }
@@ -86,18 +89,28 @@ impl Nfs1Role {
         if launch.accept_removal {
             capture.scans().consent();
         }
-        let (connector, link) = connector(&settings)?;
+        let (connector, asker, link) = connector(&settings)?;
         let scans = Arc::clone(capture.scans());
         let parts = SenderParts {
             export: settings.export.name.clone(),
             tree: Arc::clone(&tree),
             dirty: Arc::clone(&dirty),
             directories: Arc::clone(capture.directories()),
-            shadow: index,
+            shadow: index.clone(),
             connector: Box::new(connector),
             scan: Arc::new(move || scans.demand()),
         };
         sender::spawn(parts, seat)?;
+        let prover = Prover {
+            tree: Arc::clone(&tree),
+            index,
+            scans: Arc::clone(capture.scans()),
+            fence: capture.fence().clone(),
+            sender: control.clone(),
+            asker,
+            runtime: Handle::current(),
+            last: Mutex::default(),
+        };
         let stop_nfs = CancellationToken::new();
         let server = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone())?;
         let rate = Arc::default();
@@ -108,8 +121,8 @@ impl Nfs1Role {
             server,
             stop_nfs,
             rate,
-            fence: capture.fence().clone(),
-            scans: Arc::clone(capture.scans()),
+            prover: Arc::new(prover),
+            stop_verify: Arc::default(),
             capture: Mutex::new(Some(capture)),
             dirty,
             sender: control,
@@ -123,7 +136,7 @@ impl Nfs1Role {
     }
 
     fn fence(&self) -> Outcome {
-        let fence = self.fence.clone();
+        let fence = self.prover.fence.clone();
         Box::pin(async move {
             let started = Instant::now();
             fence.wait(FENCE_PATIENCE).await.map_err(|error| Refusal::Failed(error.to_string()))?;
@@ -134,7 +147,7 @@ impl Nfs1Role {
 }
 
 /// What connects to the backup, and the handles on it.
-fn connector(settings: &Nfs1) -> Result<(TlsConnector, Link)> {
+fn connector(settings: &Nfs1) -> Result<(TlsConnector, Asker, Link)> {
     let backup = settings.backup.as_ref().context(
         "nfs1 has no backup: say --backup ADDR:PORT, or add [backup] to the cluster file",
     )?;
@@ -147,8 +160,22 @@ fn connector(settings: &Nfs1) -> Result<(TlsConnector, Link)> {
         seed: rand::random(),
     };
     let connector = TlsConnector::new(Handle::current(), options);
-    let link = Link { monitor: connector.monitor(), asker: connector.asker(), stop };
-    Ok((connector, link))
+    let (asker, link) = (connector.asker(), Link { monitor: connector.monitor(), stop });
+    Ok((connector, asker, link))
+}
+
+impl Nfs1Role {
+    fn verify(&self, arguments: &Value, progress: Progress) -> Outcome {
+        let asked = |name: &str| arguments[name].as_bool().unwrap_or(false);
+        let options = verify::Options { read_data: asked("read_data"), repair: asked("repair") };
+        let (prover, stopping) = (Arc::clone(&self.prover), Arc::clone(&self.stop_verify));
+        Box::pin(async move {
+            let run = tokio::task::spawn_blocking(move || prover.run(options, &progress, &stopping));
+            let report = run.await.map_err(|error| Refusal::Failed(format!("verify ended abnormally: {error}")))?;
+            let report = report.map_err(Refusal::Failed)?;
+            serde_json::to_value(report).map_err(|error| Refusal::Failed(error.to_string()))
+        })
+    }
 }
 
 fn capture_options(settings: &Nfs1, accept_new_export: bool) -> CaptureOptions {
@@ -213,7 +240,7 @@ impl Nfs1Role {
             tracing::warn!("the link is down at this stop: the backup gets the last changes after the next start");
             return;
         }
-        if let Err(error) = self.fence.wait(LAST_FENCE).await {
+        if let Err(error) = self.prover.fence.wait(LAST_FENCE).await {
             tracing::warn!("the backup does not have everything at this stop: {error}");
         }
     }
@@ -232,6 +259,7 @@ impl Role for Nfs1Role {
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             self.stop_nfs.cancel();
+            self.stop_verify.store(true, Ordering::Relaxed);
             self.server.stopped().await;
             self.last_fence().await;
             self.end_capture().await;
@@ -253,26 +281,29 @@ impl Control for Nfs1Role {
         }
         let report = self.sender.status().report();
         status.sender = Some(describe::sender(&report, &self.dirty, &mut status.attention));
+        status.verify = Some(self.prover.last.lock().clone());
         status.link = Some(describe::link(&self.link.monitor.status()));
     }
 
     fn actions(&self) -> Vec<Action> {
         vec![
+            Action { name: "verify", help: "prove that the backup equals the share" },
             Action { name: "fence", help: "wait until everything before now is on the backup's disk" },
             Action { name: "rescan", help: "compare the whole export with the index now" },
             Action { name: "accept-removal", help: "go on although a scan would remove most of the objects" },
         ]
     }
 
-    fn act(&self, action: &str, _arguments: Value, _progress: Progress) -> Outcome {
+    fn act(&self, action: &str, arguments: Value, progress: Progress) -> Outcome {
         match action {
+            "verify" => self.verify(&arguments, progress),
             "fence" => self.fence(),
             "rescan" => {
-                self.scans.ask();
+                self.prover.scans.ask();
                 done("a scan begins; `ehpc-store status` shows it")
             }
             "accept-removal" => {
-                self.scans.consent();
+                self.prover.scans.consent();
                 done("accepted: a scan begins, and may remove what it finds missing")
             }
             other => {

@@ -166,7 +166,6 @@ fn backup_rows(page: &mut Page, node: &NodeStatus) {
     page.row("directory", "目录", &backup.directory);
     page.row("durable batch", "已落盘批次", words::count(backup.durable));
     page.row("applied batch", "已应用批次", words::count(backup.applied));
-    page.row("objects", "对象数", words::count(backup.objects));
     page.row("packs", "数据包大小", words::bytes(backup.packs_bytes));
     page.row("free", "剩余空间", words::bytes(backup.free_bytes));
     let off = page.language.pick("off", "未启用");

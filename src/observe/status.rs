@@ -85,6 +85,8 @@ pub struct ScanStatus {
     pub finished_ms: Option<u64>,
     pub objects: u64,
     pub differing: u64,
+    /// Why the last one did not finish, or not in full, and what to do.
+    pub problem: Option<String>,
 }
 
 /// The sender of changes.
@@ -132,7 +134,6 @@ pub struct BackupStatus {
     pub applied: u64,
     pub packs_bytes: u64,
     pub free_bytes: u64,
-    pub objects: u64,
     /// "DIR/mirror", or `None` with `mirror = false`.
     pub mirror: Option<String>,
     /// What the mirror cannot hold (not root), and other remarks.
@@ -323,11 +324,10 @@ impl NodeStatus {
         out.line(
             "backup",
             format!(
-                "{}: batch {} durable, {} applied; {} objects; packs {}, {} free",
+                "{}: batch {} durable, {} applied; packs {}, {} free",
                 backup.directory,
                 words::count(backup.durable),
                 words::count(backup.applied),
-                words::count(backup.objects),
                 words::bytes(backup.packs_bytes),
                 words::bytes(backup.free_bytes)
             ),

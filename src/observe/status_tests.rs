@@ -37,6 +37,7 @@ pub(crate) fn full() -> NodeStatus {
                 finished_ms: Some(1_795_428_000_000),
                 objects: 4321,
                 differing: 7,
+                problem: None,
             }),
         }),
         sender: Some(SenderStatus {
@@ -66,7 +67,6 @@ pub(crate) fn full() -> NodeStatus {
             applied: 76,
             packs_bytes: 1 << 20,
             free_bytes: 1 << 40,
-            objects: 4321,
             mirror: Some("/d/backup/mirror".into()),
             notes: vec!["not root: owners are kept in the packs only".into()],
             error: None,
@@ -101,7 +101,7 @@ fuzzy         1 files were shipped while they changed without pause
 unreadable    a/secret: permission denied
               2 objects could not be read
 link          127.0.0.1:12090 connected since 2026-11-23 10:00:00 UTC, 4.0 KiB sent
-backup        /d/backup: batch 77 durable, 76 applied; 4,321 objects; packs 1.0 MiB, 1.0 TiB free
+backup        /d/backup: batch 77 durable, 76 applied; packs 1.0 MiB, 1.0 TiB free
 mirror        /d/backup/mirror
               not root: owners are kept in the packs only
 verify        16 min 50 s ago: equal, 4,321 objects

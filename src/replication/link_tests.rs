@@ -259,7 +259,7 @@ fn batches_and_blobs_arrive_are_acknowledged_and_resumed() {
     acked(&mut *link, 100);
     assert!(woken.load(Ordering::SeqCst) > 0);
     assert_eq!(hosts.store.durable(), 100);
-    assert_eq!(hosts.store.told.load(Ordering::SeqCst), 100);
+    until("the applier is told", || hosts.store.told.load(Ordering::SeqCst) == 100);
 
     let answer = link.ask(Query::Blobs(vec![hashes[0], Hash([0; 32])])).unwrap();
     assert_eq!(answer, Answer::Blobs(vec![Some(b"one".to_vec()), None]));
@@ -524,6 +524,71 @@ fn a_full_disk_refuses_and_recovers_without_loss() {
     link.send_batch(2, encoded).unwrap();
     acked(&mut *link, 2);
     assert!(!receiver.monitor().status().disk_full);
+}
+
+#[test]
+fn the_reason_of_a_refusal_arrives_in_the_midst_of_a_stream() {
+    let hosts = Hosts::paired();
+    let receiver = hosts.receiver();
+    hosts.store.full.store(true, Ordering::SeqCst);
+    let mut connector = hosts.connector(receiver.address());
+    for _ in 0..3 {
+        let (_, mut link) = connector.connect(hello(None)).unwrap();
+        let down = loop {
+            let content = vec![1; 262_144];
+            if let Err(down) = link.send_blobs(vec![blob(&content), blob(&content), blob(&content)]) {
+                break down;
+            }
+        };
+        assert!(matches!(&down, LinkDown::Refused { reason } if reason.contains("disk is full")), "{down}");
+    }
+}
+
+/// Stands in for the backup: accepts one connection, reads the hello and sends `answer`.
+fn pretends(hosts: &Hosts, answer: Vec<u8>) -> SocketAddr {
+    use tokio::io::AsyncWriteExt;
+    let identity = Identity::load_or_create(hosts.backup.path(), "backup1").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    hosts.runtime.spawn(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let config = transport::server_config(&identity, Trust::Unpinned, ALPN_STORE).unwrap();
+        let stream = tokio_rustls::TlsAcceptor::from(config).accept(socket).await.unwrap();
+        let (read, mut write) = tokio::io::split(stream);
+        let mut reader = FrameReader::new(read, wire::MAX_FRAME);
+        reader.next(FrameKind::ToBackup).await.unwrap();
+        write.write_all(&answer).await.unwrap();
+        write.flush().await.unwrap();
+        let _ = reader.next(FrameKind::ToBackup).await;
+    });
+    address
+}
+
+#[test]
+fn a_backup_that_breaks_the_protocol_is_not_believed() {
+    let hosts = Hosts::paired();
+    let framed = |message: &ToPrimary| {
+        let payload = wire::encode_to_primary(message);
+        let mut bytes = wire::frame::header(FrameKind::ToPrimary, false, payload.len()).unwrap().to_vec();
+        bytes.extend_from_slice(&payload);
+        bytes
+    };
+    let welcome =
+        |version, credit| ToPrimary::Welcome { version, position: None, shadow_known: false, credit };
+    for (answer, expected) in [
+        (framed(&welcome(2, 32 << 20)), "speaks version 2"),
+        (framed(&welcome(1, 5)), "allows 5 bytes"),
+        (framed(&ToPrimary::Ack { number: 1 }), "did not begin with a welcome"),
+        (framed(&ToPrimary::Refused { reason: "not today".to_owned() }), "the backup refuses: not today"),
+        (vec![0x80, 0, 0, 0], "claims 2147483648 bytes"),
+        (vec![0, 0, 0, 3, 2, 9, 9], "cannot be decoded"),
+        (vec![0, 0, 0, 3, 1, 9, 9], "ToBackup frame"),
+    ] {
+        let down = fails(&mut hosts.connector(pretends(&hosts, answer)));
+        assert!(down.to_string().contains(expected), "{down} instead of {expected}");
+    }
 }
 
 #[test]

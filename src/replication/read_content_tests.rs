@@ -106,11 +106,11 @@ fn known_chunks_are_not_given_again() {
 /// After any change within the ranges the manifest is that of the whole file.
 #[test]
 fn ranges_give_what_reading_the_whole_file_gives() {
-    for seed in 0..90u64 {
+    for seed in 0..60u64 {
         let mut random = StdRng::seed_from_u64(seed);
         let file = tempfile::tempfile().unwrap();
         let mut sink = Kept::default();
-        let scale = [200_000, 2_000_000, 20_000_000][(seed % 3) as usize];
+        let scale = [200_000, 2_000_000, 12_000_000][(seed % 3) as usize];
         for _ in 0..random.random_range(1..6) {
             let len = random.random_range(1..scale / 2);
             let at = random.random_range(0..scale as u64);

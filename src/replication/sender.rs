@@ -6,6 +6,7 @@
 
 pub(crate) mod acks;
 mod catch_up;
+mod control;
 pub(crate) mod outlet;
 pub(crate) mod queue;
 mod resend;
@@ -16,19 +17,21 @@ use super::link::{Connector, Hello, Link, LinkDown, Welcome};
 use super::overlay::View;
 use super::resolve::{Fault, Resolver};
 use crate::change::directories::DirectorySet;
-use crate::change::shadow::{Shadow, ShadowError};
+use crate::change::shadow::Shadow;
 use crate::change::touch::{Entry, Touch};
 use crate::change::watermark::ShadowNote;
-use crate::change::{DirtySet, ShadowReader};
-use crate::host::{ObjectKey, Tree};
+use crate::change::{Change, DirtySet, ShadowReader, Source};
+use crate::host::Tree;
 use acks::{Acks, InFlight};
-use crossbeam_channel::{Receiver, Sender as ChannelSender};
+use crossbeam_channel::Receiver;
 use ehpc_proto::replication::{ObjectId, Position, StreamId};
 use queue::Work;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use control::Request;
+pub use control::{SenderControl, SenderError, SenderSeat};
 pub use status::{FileProgress, SenderReport, SenderState, SenderStatus, Unreadable};
 use tokio::sync::{Notify, oneshot};
 
@@ -38,88 +41,6 @@ const TAKE: usize = 2_000;
 const RETRY_UNREADABLE: Duration = Duration::from_secs(30);
 /// After a fault of the shadow it is opened again after this.
 const RETRY_SHADOW: Duration = Duration::from_secs(5);
-
-/// Faults of the start.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum SenderError {
-    #[error(transparent)]
-    Shadow(#[from] ShadowError),
-    #[error("cannot start the sender's thread: {0}")]
-    Thread(std::io::Error),
-    #[error("the sender has stopped")]
-    Stopped,
-}
-
-enum Request {
-    Note(ShadowNote),
-    Rebuild,
-    /// Answered when everything is written to the shadow.
-    Stop(oneshot::Sender<()>),
-    /// Answered when everything asked before is written to the shadow.
-    Flush(oneshot::Sender<()>),
-}
-
-/// How other threads speak to the sender; may be made, and used, before the sender runs.
-#[derive(Clone)]
-pub struct SenderControl {
-    requests: ChannelSender<Request>,
-    wake: Arc<Notify>,
-    status: Arc<SenderStatus>,
-}
-
-/// The other end of a [`SenderControl`].
-pub struct SenderSeat {
-    requests: Receiver<Request>,
-    wake: Arc<Notify>,
-    status: Arc<SenderStatus>,
-}
-
-impl SenderControl {
-    /// A control, and the seat that the sender will take.
-    pub fn new() -> (SenderControl, SenderSeat) {
-        let (sender, requests) = crossbeam_channel::unbounded();
-        let wake = Arc::new(Notify::new());
-        let status = Arc::new(SenderStatus::default());
-        let control = SenderControl { requests: sender, wake: Arc::clone(&wake), status: Arc::clone(&status) };
-        (control, SenderSeat { requests, wake, status })
-    }
-
-    fn request(&self, request: Request) {
-        // A sender that has stopped needs no requests.
-        let _ = self.requests.send(request);
-        self.wake.notify_one();
-    }
-
-    /// Has something recorded in the shadow.
-    pub fn note(&self, note: ShadowNote) {
-        self.request(Request::Note(note));
-    }
-
-    /// Throws the shadow away, rebuilds it from the backup and has the tree scanned.
-    pub fn rebuild(&self) {
-        self.request(Request::Rebuild);
-    }
-
-    /// Resolves when everything noted before is committed to the shadow.
-    pub async fn flush(&self) -> Result<(), SenderError> {
-        let (done, finished) = oneshot::channel();
-        self.request(Request::Flush(done));
-        finished.await.map_err(|_| SenderError::Stopped)
-    }
-
-    /// Stops the sender (the connector must be told to give up as well); resolves when the shadow is closed.
-    pub async fn stop(&self) {
-        let (done, finished) = oneshot::channel();
-        self.request(Request::Stop(done));
-        let _ = finished.await;
-    }
-
-    /// What it is doing.
-    pub fn status(&self) -> &Arc<SenderStatus> {
-        &self.status
-    }
-}
 
 /// What the sender works with.
 pub struct SenderParts {
@@ -514,9 +435,24 @@ impl Sender {
                     }
                     let _ = done.send(());
                 }
+                Request::Reship(objects, done) => {
+                    objects.into_iter().for_each(|id| self.reship(id));
+                    let _ = done.send(());
+                }
             }
         }
         Ok(())
+    }
+
+    fn reship(&mut self, id: ObjectId) {
+        match self.resolver.distrust(id) {
+            Ok(Some(key)) => {
+                let touch = Touch { listing: true, ..Touch::SETTLED_CONTENT };
+                self.dirty.note_from(Source::Other, Change::Object(key, touch));
+            }
+            Ok(None) => {}
+            Err(fault) => tracing::error!(%fault, object = id.0, "an object cannot be shipped anew"),
+        }
     }
 
     fn take_note(&mut self, note: ShadowNote) {
@@ -556,5 +492,4 @@ fn new_stream() -> StreamId {
 #[cfg(test)]
 mod fake_backup;
 #[cfg(test)]
-#[path = "sender_tests.rs"]
 mod tests;

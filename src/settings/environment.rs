@@ -54,7 +54,7 @@ type Fault = Option<(String, String)>;
 fn check_export(path: &Path) -> Fault {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some((
-            "does not exist".to_owned(),
+            "no such directory".to_owned(),
             format!("create it (mkdir -p {}) or mount its disk", path.display()),
         )),
         Err(error) => Some((error.to_string(), "make it reachable for this user".to_owned())),

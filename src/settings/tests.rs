@@ -183,7 +183,7 @@ export = {{ path = "{missing}" }}
     assert!(text.contains(&format!("next: stop pid {pid} or choose another port")), "{text}");
     assert!(text.contains("c.toml:8:13: cannot listen on 203.0.113.7"), "{text}");
     assert!(text.contains("203.0.113.7 is not an address of this machine"), "{text}");
-    assert!(text.contains("missing: does not exist"), "{text}");
+    assert!(text.contains("missing: no such directory"), "{text}");
     assert!(text.ends_with("4 problems; nothing was started"), "{text}");
     let own = environment::check(&cluster, roles, &[pid]).expect_err("three problems").to_string();
     assert!(!own.contains("in use"), "{own}");

@@ -45,6 +45,11 @@ impl Appender {
     pub(super) fn after(last: Option<Position>) -> Appender {
         Appender { last, ..Appender::default() }
     }
+
+    /// A blob was found damaged: what leads to it is no longer known to be complete.
+    pub(super) fn forget_complete(&mut self) {
+        self.complete.clear();
+    }
 }
 
 impl Store {

@@ -112,7 +112,7 @@ impl CatalogFile {
     pub(crate) fn open_reader(&self) -> Result<CatalogReader, CatalogError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.0, flags)?;
-        connection.pragma_update(None, "cache_size", -8192)?;
+        connection.pragma_update(None, "cache_size", -4096)?;
         configure(&connection)?;
         Ok(CatalogReader { connection })
     }
@@ -145,7 +145,7 @@ fn prepare(connection: &Connection) -> Result<bool, CatalogError> {
     // A lost commit is made again from the packs; a catalog that is ahead of them must not be, hence the order in
     // `Store`: packs are synced first.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "cache_size", -32768)?;
+    connection.pragma_update(None, "cache_size", -24576)?;
     connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;

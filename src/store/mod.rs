@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Reader connections kept for the store's own look-ups.
-const IDLE_READERS: usize = 8;
+const IDLE_READERS: usize = 4;
 
 /// How a store behaves.
 #[derive(Clone, Copy, Debug)]

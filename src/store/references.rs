@@ -89,11 +89,10 @@ fn check_extents(
     held: &mut dyn FnMut(&Hash) -> Result<bool, StoreError>,
 ) -> Result<(), StoreError> {
     for extent in extents {
-        if let Extent::Data { hash, .. } = extent {
-            if !held(hash)? {
-                let (batch, object, hash) = (batch.number, object.id.0, *hash);
-                return Err(StoreError::MissingBlob { batch, object, hash });
-            }
+        let Extent::Data { hash, .. } = extent else { continue };
+        if !held(hash)? {
+            let (batch, object, hash) = (batch.number, object.id.0, *hash);
+            return Err(StoreError::MissingBlob { batch, object, hash });
         }
     }
     Ok(())

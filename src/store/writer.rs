@@ -84,6 +84,7 @@ impl Writer {
     /// Forgets where a blob of an applied batch is, because its pack does not hold it intact: it is lacking from the next
     /// commit on, which also takes it off the list of recent ones.
     pub fn forget_blob(&mut self, hash: &Hash) -> Result<(), StoreError> {
+        self.store.appender.lock().forget_complete();
         Ok(self.catalog()?.forget_blob(hash)?)
     }
 

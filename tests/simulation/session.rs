@@ -559,7 +559,7 @@ impl World {
 
 fn run(seed: u64) -> World {
     let mut world = World::new(seed);
-    for _ in 0..250 {
+    for _ in 0..150 {
         if world.chance(2) {
             let object = world.random.random_range(2..12);
             *world.primary.files.entry(object).or_default() += 1;

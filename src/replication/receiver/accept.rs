@@ -104,7 +104,12 @@ async fn serve(door: Arc<Door>, socket: TcpStream, from: SocketAddr, permit: Own
         Ok(Purpose::Pairing(stream)) => {
             let options = &shared.options;
             // The permit is held: whoever pairs is not known yet.
-            match pairing::serve(stream, &options.identity, &options.peers, &shared.pairing).await {
+            let talk = pairing::serve(stream, &options.identity, &options.peers, &shared.pairing);
+            let paired = tokio::select! {
+                () = shared.shutdown.cancelled() => return,
+                paired = talk => paired,
+            };
+            match paired {
                 Ok(peer) => tracing::info!(%from, name = peer.name, "paired with a primary"),
                 Err(error) => door.turn_away(from, &format!("pairing: {error}")),
             }

@@ -87,12 +87,13 @@ fn sync(shared: &Shared, party: Option<&Party>) -> Result<(), StoreFault> {
                 status.disk_full &= news == 0;
                 news
             };
+            // The primary waits for this; the applier can wait a moment longer.
+            if let Some(party) = party {
+                party.tell(Outcome::Durable(number));
+            }
             if news > 0 {
                 BATCHES_STORED.add(news);
                 (shared.options.on_durable)(number);
-            }
-            if let Some(party) = party {
-                party.tell(Outcome::Durable(number));
             }
             Ok(())
         }

@@ -3,7 +3,7 @@
 use super::Sender;
 use super::queue::Work;
 use super::resend::row_of_backup;
-use crate::change::touch::{Content, Entry, Touch};
+use crate::change::touch::{Content, Touch};
 use crate::replication::link::{Link, LinkDown};
 use crate::replication::resolve::Fault;
 use crate::replication::sender::status::SenderState;
@@ -32,24 +32,22 @@ fn unexpected(answer: &Answer) -> Fault {
     Fault::Link(LinkDown::Protocol { reason })
 }
 
-type Touched = (BTreeSet<ObjectId>, BTreeSet<(ObjectId, Vec<u8>)>);
-
 impl Sender {
-    /// What batches after `since` touched.
-    fn touched(&mut self, since: u64, link: &mut dyn Link) -> Result<Touched, Fault> {
-        let (mut objects, mut entries) = (BTreeSet::new(), BTreeSet::new());
+    /// Objects that batches after `since` touched, or names in them, with the object numbers after `after`.
+    fn touched(&mut self, since: u64, link: &mut dyn Link) -> Result<BTreeSet<ObjectId>, Fault> {
+        let mut touched = BTreeSet::new();
         let mut after = ObjectId(0);
         loop {
-            let (page, names) = match link.ask(Query::Touched { since, after })? {
+            let (objects, entries) = match link.ask(Query::Touched { since, after })? {
                 Answer::Touched { objects, entries } => (objects, entries),
                 other => return Err(unexpected(&other)),
             };
-            let last = page.iter().map(|(id, _)| *id).chain(names.iter().map(|(parent, _)| *parent)).max();
-            objects.extend(page.into_iter().map(|(id, _)| id));
-            entries.extend(names);
+            let ids = objects.iter().map(|(id, _)| *id).chain(entries.iter().map(|(parent, _)| *parent));
+            let last = ids.clone().max();
+            touched.extend(ids);
             match last {
                 Some(last) if last > after => after = last,
-                _ => return Ok((objects, entries)),
+                _ => return Ok(touched),
             }
         }
     }
@@ -59,23 +57,21 @@ impl Sender {
         let since = self.resolver.view.shadow().meta().position.map_or(0, |position| position.number);
         tracing::info!(from = since, to = there.number, "the shadow is behind the backup and is caught up");
         self.status.set_state(SenderState::Rebuilding);
-        let (mut objects, entries) = self.touched(since, link)?;
-        let mut by_parent: BTreeMap<ObjectId, Vec<Vec<u8>>> = BTreeMap::new();
-        for (parent, name) in entries {
-            objects.insert(parent);
-            by_parent.entry(parent).or_default().push(name);
-        }
+        let ids: Vec<ObjectId> = self.touched(since, link)?.into_iter().collect();
         let mut work = Vec::new();
-        let ids: Vec<ObjectId> = objects.into_iter().collect();
         for asked in ids.chunks(VERSIONS) {
             let query = Query::Versions { objects: asked.to_vec(), from: there.number, to: there.number };
             let versions = match link.ask(query)? {
                 Answer::Versions(versions) if versions.len() == asked.len() => versions,
+                Answer::Failed { reason } => {
+                    // A listing that is longer than an answer may be. All that is live comes in small pieces.
+                    tracing::warn!(%reason, "the shadow cannot be caught up");
+                    return self.rebuild_shadow(there, link);
+                }
                 other => return Err(unexpected(&other)),
             };
             for (id, versions) in asked.iter().zip(versions) {
-                let names = by_parent.remove(id).unwrap_or_default();
-                self.take_version(*id, versions.into_iter().next_back(), names, &mut work)?;
+                self.take_version(*id, versions.into_iter().next_back(), &mut work)?;
             }
         }
         let shadow = self.resolver.view.shadow();
@@ -91,38 +87,25 @@ impl Sender {
         Ok(())
     }
 
-    /// One touched object as it is on the backup, and the names in it that were touched.
-    fn take_version(
-        &mut self,
-        id: ObjectId,
-        version: Option<Version>,
-        names: Vec<Vec<u8>>,
-        work: &mut Vec<Work>,
-    ) -> Result<(), Fault> {
+    /// One touched object as it is on the backup, a directory with all its names; it is to be read again.
+    fn take_version(&mut self, id: ObjectId, version: Option<Version>, work: &mut Vec<Work>) -> Result<(), Fault> {
         let view = &mut self.resolver.view;
-        let former = view.shadow().by_id(id)?;
         let (state, listing) = version.map_or((None, Vec::new()), |version| (version.state, version.entries));
-        for name in names {
-            let child = listing.binary_search_by(|(other, _)| other.as_slice().cmp(&name)).ok();
-            let child = child.and_then(|at| listing.get(at)).map(|(_, child)| *child);
-            view.shadow().put_entry(id, &name, child)?;
-            let key = state.as_ref().and_then(row_of_backup).map(|row| row.key);
-            if let Some(dir) = key.or_else(|| former.as_ref().map(|row| row.key.clone())) {
-                work.push(Work::Entries([Entry { dir, name: name.into() }].into_iter().collect()));
-            }
+        let row = state.as_ref().and_then(row_of_backup);
+        let former = view.shadow().entries(id)?;
+        let listed: BTreeMap<&[u8], ObjectId> = listing.iter().map(|(name, child)| (name.as_slice(), *child)).collect();
+        for (name, _) in former.iter().filter(|(name, _)| !listed.contains_key(name.as_slice())) {
+            view.shadow().put_entry(id, name, None)?;
         }
-        match state.as_ref().and_then(row_of_backup) {
-            Some(row) => {
-                work.push(Work::Object(row.key.clone(), look_at_all(row.kind)));
-                if row.kind == Kind::Directory {
-                    self.resolver.directories.insert(&row.key);
-                } else {
-                    self.resolver.directories.insert_object(&row.key);
-                }
-                view.replace_acknowledged(id, Some(&row))?;
-            }
-            None => view.replace_acknowledged(id, None)?,
+        let former: BTreeMap<&[u8], ObjectId> = former.iter().map(|(name, child)| (name.as_slice(), *child)).collect();
+        for (name, child) in listed.iter().filter(|(name, child)| former.get(*name) != Some(*child)) {
+            view.shadow().put_entry(id, name, Some(*child))?;
         }
+        if let Some(row) = &row {
+            work.push(Work::Object(row.key.clone(), look_at_all(row.kind)));
+            self.resolver.know(row);
+        }
+        self.resolver.view.replace_acknowledged(id, row.as_ref())?;
         Ok(())
     }
 
@@ -143,11 +126,7 @@ impl Sender {
             let Some(last) = objects.last().map(|state| state.id).filter(|last| *last > after) else { break };
             after = last;
             for row in objects.iter().filter_map(row_of_backup) {
-                if row.kind == Kind::Directory {
-                    self.resolver.directories.insert(&row.key);
-                } else {
-                    self.resolver.directories.insert_object(&row.key);
-                }
+                self.resolver.know(&row);
                 self.resolver.view.shadow().put(&row)?;
             }
             for entry in entries {

@@ -72,6 +72,11 @@ impl Outlet {
         *self = Outlet::default();
     }
 
+    /// What went over this connection may not be on the backup any more.
+    pub(crate) fn forget_sent(&mut self) {
+        self.recent = Recent::default();
+    }
+
     /// A chunk; `ask`: find out first whether the backup lacks it.
     pub(crate) fn chunk(
         &mut self,

@@ -148,12 +148,12 @@ impl CatalogWriter {
         Ok(())
     }
 
-    /// Notes where blobs are.
+    /// Notes where a blob is. Of two records of it the later counts: the earlier was found damaged.
     pub(crate) fn put_blob(&mut self, hash: &Hash, at: &Located) -> Result<(), CatalogError> {
         self.begin()?;
         self.connection
             .prepare_cached(
-                "INSERT OR IGNORE INTO blobs(hash, pack, offset, stored, raw, codec) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT OR REPLACE INTO blobs(hash, pack, offset, stored, raw, codec) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute((
                 &hash.0[..],

@@ -155,15 +155,13 @@ impl PackLog {
         if tail.broken {
             return Err(PackError::Refused { pack: self.id(full) });
         }
-        if let Some(newest) = &mut tail.newest {
-            if newest.durable < newest.len {
-                if let Err(source) = newest.file.sync() {
-                    let error = sync_error(newest.head.id, source);
-                    tail.broken = true;
-                    return Err(error);
-                }
-                newest.durable = newest.len;
+        if let Some(newest) = tail.newest.as_mut().filter(|newest| newest.durable < newest.len) {
+            if let Err(source) = newest.file.sync() {
+                let error = sync_error(newest.head.id, source);
+                tail.broken = true;
+                return Err(error);
             }
+            newest.durable = newest.len;
         }
         let newest = create(&*self.disk, self.id(full + 1))?;
         tail.sealed_bytes += tail.newest.as_ref().map_or(0, |newest| newest.len);
@@ -221,6 +219,7 @@ impl PackLog {
     }
 
     /// Where the next record goes.
+    #[cfg(test)]
     pub(crate) fn end(&self) -> Place {
         let tail = self.tail.lock();
         tail.newest
@@ -248,10 +247,10 @@ impl PackLog {
     }
 
     fn file(&self, number: u32) -> Result<Arc<dyn PackFile>, PackError> {
-        if let Some(newest) = &self.tail.lock().newest {
-            if newest.head.id.number == number {
-                return Ok(newest.file.clone());
-            }
+        if let Some(newest) =
+            self.tail.lock().newest.as_ref().filter(|newest| newest.head.id.number == number)
+        {
+            return Ok(newest.file.clone());
         }
         let mut open = self.open.lock();
         if let Some(at) = open.iter().position(|(held, _)| *held == number) {

@@ -1,0 +1,167 @@
+//! Names: looked up in their directory, and compared with where the view says they lead.
+
+use super::{Fault, HOT_FROM, Resolver, is_gone};
+use crate::change::shadow::Row;
+use crate::change::touch::{Entry, Touch};
+use crate::host::{Found, ObjectKey, Stat};
+use crate::replication::link::Link;
+use crate::replication::read::Subject;
+use crate::replication::sender::queue::{TakeId, Work};
+use ehpc_proto::replication::{Kind, ObjectId};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+impl Resolver {
+    pub(super) fn entries(&mut self, take: TakeId, entries: &[Entry], link: &mut dyn Link) -> Result<(), Fault> {
+        for entry in entries {
+            if !self.queue.will_be_listed(&entry.dir) {
+                self.entry(take, entry, false, link)?;
+            }
+        }
+        self.settle(take, link)
+    }
+
+    pub(super) fn open_dir(&mut self, key: &ObjectKey) -> io::Result<Arc<OwnedFd>> {
+        if let Some((held, fd)) = &self.last_dir
+            && held == key
+        {
+            return Ok(Arc::clone(fd));
+        }
+        let fd = Arc::new(self.open_object(key)?);
+        self.last_dir = Some((key.clone(), Arc::clone(&fd)));
+        Ok(fd)
+    }
+
+    /// Looks a name up and notes where it leads. `deep`: also look into what is known already.
+    pub(super) fn entry(&mut self, take: TakeId, entry: &Entry, deep: bool, link: &mut dyn Link) -> Result<(), Fault> {
+        let Some(dir) = self.view.row_by_key(&entry.dir)? else { return Ok(()) };
+        if dir.kind != Kind::Directory {
+            return Ok(());
+        }
+        let found = match self.open_dir(&entry.dir) {
+            Ok(fd) => self.tree.lookup_open(fd.as_fd(), &entry.name),
+            Err(error) if is_gone(&error) => {
+                // What was in it goes with it, once it is sure that it is gone.
+                self.queue.spawn(take, Work::Object(entry.dir.clone(), Touch::ATTRIBUTES));
+                return Ok(());
+            }
+            Err(error) => Err(error),
+        };
+        self.restat.insert(dir.id);
+        let found = match found {
+            Ok(found) => found,
+            Err(error) if is_gone(&error) => None,
+            Err(error) => {
+                let path = self.path_in(dir.id, &entry.name);
+                self.not_readable(&entry.dir, Some(entry), path, format!("cannot look the name up: {error}"));
+                return Ok(());
+            }
+        };
+        let found = found.filter(|(_, found)| self.is_ours(dir.id, &entry.name, &found.stat));
+        let child = match found {
+            Some((fd, found)) => self.found(take, entry, &dir, fd, found, deep, link)?,
+            None => None,
+        };
+        let old = self.view.entry(dir.id, &entry.name)?;
+        if old != child {
+            self.view.set_entry(dir.id, &entry.name, child);
+            self.losers.extend(old);
+        }
+        Ok(())
+    }
+
+    /// Not another mount.
+    pub(super) fn is_ours(&self, dir: ObjectId, name: &[u8], stat: &Stat) -> bool {
+        let path = if stat.mount_root { self.path_in(dir, name) } else { return true };
+        self.status.mount_point(path);
+        false
+    }
+
+    pub(super) fn path_in(&self, dir: ObjectId, name: &[u8]) -> Vec<u8> {
+        let mut path = self.view.path_of(dir).ok().flatten().unwrap_or_else(|| b"?".to_vec());
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        path
+    }
+
+    /// The object that a name leads to; `None` when it cannot be told or is gone again.
+    #[allow(clippy::too_many_arguments)] // one step of `entry`
+    pub(super) fn found(
+        &mut self,
+        take: TakeId,
+        entry: &Entry,
+        dir: &Row,
+        fd: OwnedFd,
+        found: Found,
+        deep: bool,
+        link: &mut dyn Link,
+    ) -> Result<Option<ObjectId>, Fault> {
+        let Some(row) = self.view.row_by_key(&found.key)? else {
+            return self.add(take, entry, dir, &fd, &found, link);
+        };
+        if row.kind != found.stat.kind {
+            // The key of a former object, used anew.
+            self.destroy(take, &row)?;
+            return self.add(take, entry, dir, &fd, &found, link);
+        }
+        let is_new_name = self.view.entry(dir.id, &entry.name)? != Some(row.id);
+        let was_lost = is_new_name && row.id != ObjectId::ROOT && self.view.names_of(row.id)?.is_empty();
+        if is_new_name {
+            self.placed.push((row.id, found.stat.nlink));
+        }
+        let was_unreadable = self.status.readable(&found.key).is_some();
+        let moved = found.stat.ctime != row.ctime;
+        let same_content = found.stat.size == row.size && found.stat.mtime == row.mtime;
+        if row.kind == Kind::Directory {
+            if deep || was_lost || was_unreadable {
+                self.queue.list(take, row.key.clone(), deep || was_lost);
+            }
+            if moved {
+                self.read_known(take, fd.as_fd(), &row, &Touch::ATTRIBUTES, link)?;
+            }
+        } else if was_unreadable || (moved && (deep || was_lost)) {
+            self.read_known(take, fd.as_fd(), &row, &Touch::CONTENT, link)?;
+        } else if moved && (same_content || row.kind != Kind::File) {
+            // Content that differs has a change of its own, which may know where.
+            self.read_known(take, fd.as_fd(), &row, &Touch::ATTRIBUTES, link)?;
+        }
+        Ok(Some(row.id))
+    }
+
+    /// An object that nothing is known of.
+    pub(super) fn add(
+        &mut self,
+        take: TakeId,
+        entry: &Entry,
+        dir: &Row,
+        fd: &OwnedFd,
+        found: &Found,
+        link: &mut dyn Link,
+    ) -> Result<Option<ObjectId>, Fault> {
+        let is_dir = found.stat.kind == Kind::Directory;
+        // From here on the watcher cares for it; what happened before, the reading sees.
+        self.watch(&found.key, is_dir);
+        let id = self.view.new_id();
+        let subject =
+            Subject { fd: fd.as_fd(), id, key: &found.key, old: None, touch: &Touch::CONTENT };
+        let path = (found.stat.size >= HOT_FROM).then(|| self.path_in(dir.id, &entry.name));
+        match self.read(&subject, path, found.stat.size, link) {
+            Ok(reading) => {
+                self.status.readable(&found.key);
+                self.ship(found.key.clone(), reading);
+                if is_dir {
+                    self.queue.list(take, found.key.clone(), false);
+                }
+                Ok(Some(id))
+            }
+            Err(error) => {
+                let path = self.path_in(dir.id, &entry.name);
+                self.read_failed(error, &found.key, Some(entry), path)?;
+                Ok(None)
+            }
+        }
+    }
+}
