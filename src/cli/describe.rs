@@ -136,7 +136,7 @@ pub(super) fn sender(
             .map(|what| format!("{}: {}", what.path, what.reason))
             .collect(),
         unreadable_total: report.unreadable_total,
-        fuzzy_total: report.fuzzy_files,
+        fuzzy_total: report.fuzzy_states,
     }
 }
 
