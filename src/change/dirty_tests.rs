@@ -209,6 +209,19 @@ fn counts_tell_who_noticed() {
 }
 
 #[tokio::test]
+async fn the_sender_learns_of_a_lifted_hold() {
+    let dirty = DirtySet { queue: Mutex::new(Queue::new(1, 1)), ..DirtySet::default() };
+    dirty.note(object(1));
+    dirty.note(object(2));
+    assert_eq!(dirty.take(9).cut, 1);
+    dirty.scanned(dirty.current());
+    // Nothing is pending, and still there is something to take: the cut.
+    dirty.wait().await;
+    let taken = dirty.take(9);
+    assert_eq!((taken.cut, taken.changes.len()), (2, 0));
+}
+
+#[tokio::test]
 async fn the_sender_is_woken() {
     let dirty = DirtySet::new();
     let waiter = {
