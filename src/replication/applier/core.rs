@@ -2,6 +2,7 @@
 
 use super::source::{CatalogView, PackContent};
 use super::status::{ApplierState, ApplierStatus};
+use crate::observe::metrics;
 use crate::replication::mirror::check::{Check, Finding, Findings, LongRead};
 #[cfg(test)]
 use crate::replication::mirror::disk::{Step, Verdict};
@@ -292,6 +293,7 @@ impl Core {
         self.since.get_or_insert_with(Instant::now);
         for batch in batches {
             self.writer.apply(batch)?;
+            metrics::BATCHES_APPLIED.inc();
             self.weight += weight(batch);
             self.items += weight(batch) as u64;
         }
