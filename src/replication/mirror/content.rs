@@ -281,6 +281,8 @@ mod tests {
         let versions: Vec<&Manifest> = manifests.iter().collect();
         // Extent 3 is as it was in the end, but was something else on the way.
         assert_eq!(changed_ranges(&versions, &chunks).unwrap(), vec![12..20]);
-        assert!(overlaps(&[12..20], 19, 20) && !overlaps(&[12..20], 20, 24) && !overlaps(&[12..20], 8, 12));
+        let ranges = [12..20, 30..31];
+        assert!(overlaps(&ranges, 19, 20) && overlaps(&ranges, 0, 99));
+        assert!(!overlaps(&ranges, 20, 30) && !overlaps(&ranges, 8, 12) && !overlaps(&ranges, 31, 40));
     }
 }

@@ -7,9 +7,7 @@ pub(crate) use primary::Primary;
 use super::disk::{self, Target};
 use super::view::{ContentSource, Known, LiveView, RawPlace, SourceError, Spot};
 use super::{Mirror, Outcome, limbo_name};
-use ehpc_proto::replication::{
-    Batch, EntryState, Extent, Hash, Kind, Manifest, ObjectId, ObjectState, Timestamp, Xattr,
-};
+use ehpc_proto::replication::{Batch, Extent, Hash, Kind, Manifest, ObjectId, ObjectState, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
