@@ -131,7 +131,7 @@ pub(super) fn sender(
         objects_sent: report.objects,
         unreadable: report.unreadable.iter().take(NAMED).map(|what| format!("{}: {}", what.path, what.reason)).collect(),
         unreadable_total: report.unreadable_total,
-        fuzzy_total: report.fuzzy_files,
+        fuzzy_total: report.fuzzy_states,
     }
 }
 

@@ -76,7 +76,8 @@ impl Applier {
     pub fn start(store: Arc<Store>, options: ApplierOptions) -> Result<Arc<Applier>, ApplierError> {
         let core = Core::open(store.clone(), options.directory.as_deref())?;
         let (applied, _) = watch::channel(core.committed());
-        let status = ApplierStatus { applied: core.committed(), committed: core.committed(), ..Default::default() };
+        let status =
+            ApplierStatus { applied: core.committed(), committed: core.committed(), ..Default::default() };
         let shared = Arc::new(Shared {
             store,
             core: Mutex::new(core),
@@ -312,7 +313,6 @@ impl Shared {
         }
     }
 }
-
 
 #[cfg(test)]
 #[path = "applier/tests.rs"]

@@ -114,7 +114,9 @@ impl Core {
         }
         let root = self.writer.rows()?.mirror_inode(ObjectId::ROOT).map_err(StoreError::from)?;
         if unknown || root != Some(mirror.root_identity()?.0) {
-            tracing::warn!("the mirror is not the one that the catalog knows: it is made anew from the packs");
+            tracing::warn!(
+                "the mirror is not the one that the catalog knows: it is made anew from the packs"
+            );
             if !unknown {
                 self.writer.set_mirror_unknown(true)?;
                 self.writer.commit()?;
@@ -192,7 +194,9 @@ impl Core {
 
     /// For a syncfs without the gate; `None` = nothing to sync.
     pub(super) fn mirror_handle(&self) -> Result<Option<File>, ApplierError> {
-        let Some(mirror) = self.mirror.as_ref().filter(|_| self.synced != self.generation) else { return Ok(None) };
+        let Some(mirror) = self.mirror.as_ref().filter(|_| self.synced != self.generation) else {
+            return Ok(None);
+        };
         let handle = mirror.root().try_clone_to_owned().map_err(ApplierError::Sync)?;
         Ok(Some(File::from(handle)))
     }
@@ -384,7 +388,12 @@ impl Core {
     }
 
     /// A long read counts if its object has not changed.
-    pub(super) fn conclude(&mut self, check: &mut Check, read: LongRead, found: Finding) -> Result<(), ApplierError> {
+    pub(super) fn conclude(
+        &mut self,
+        check: &mut Check,
+        read: LongRead,
+        found: Finding,
+    ) -> Result<(), ApplierError> {
         let view = CatalogView(self.writer.rows()?);
         Ok(check.conclude(self.mirror.as_mut(), &view, &self.content, read, found)?)
     }

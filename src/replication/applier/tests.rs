@@ -3,7 +3,7 @@
 use super::*;
 use crate::replication::mirror::Mirror;
 use crate::replication::mirror::disk::Verdict;
-use crate::replication::mirror::model::{Model, Primary, compare};
+use crate::replication::mirror::model::{Model, Primary, Strict, compare};
 use crate::store::Options;
 use ehpc_proto::replication::message::{Blob, BlobKind, Codec, Damage};
 use ehpc_proto::replication::{Batch, Hash, Manifest, Position, StreamId, wire};
@@ -27,7 +27,15 @@ impl Backup {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(dir.path(), Options::default()).unwrap();
         let position = Position::start(StreamId([7; 16]));
-        Backup { dir, store, primary: Primary::new(seed), live: Model::default(), position, sent: HashSet::new(), mirror }
+        Backup {
+            dir,
+            store,
+            primary: Primary::new(seed),
+            live: Model::default(),
+            position,
+            sent: HashSet::new(),
+            mirror,
+        }
     }
 
     fn applier(&self) -> Arc<Applier> {
@@ -44,11 +52,18 @@ impl Backup {
     /// What `batch` needs and the batch itself, durable.
     fn receive(&mut self, mut batch: Batch) {
         batch.previous = self.position.chain;
-        let pages: HashSet<Hash> = batch.objects.iter().flat_map(|state| self.primary.chunks.pages(&state.content)).collect();
+        let pages: HashSet<Hash> =
+            batch.objects.iter().flat_map(|state| self.primary.chunks.pages(&state.content)).collect();
         for (hash, bytes) in &self.primary.chunks.blobs {
             if self.sent.insert(*hash) {
                 let kind = if pages.contains(hash) { BlobKind::Page } else { BlobKind::Chunk };
-                let blob = Blob { kind, hash: *hash, raw_len: bytes.len() as u32, codec: Codec::Raw, bytes: bytes.clone() };
+                let blob = Blob {
+                    kind,
+                    hash: *hash,
+                    raw_len: bytes.len() as u32,
+                    codec: Codec::Raw,
+                    bytes: bytes.clone(),
+                };
                 self.store.put_blob(&blob).unwrap();
             }
         }
@@ -66,7 +81,12 @@ impl Backup {
     }
 
     fn assert_mirror(&mut self, applier: &Applier) {
-        assert_eq!(applier.wait_applied(self.position.number, LONG), self.position.number, "{:?}", applier.status());
+        assert_eq!(
+            applier.wait_applied(self.position.number, LONG),
+            self.position.number,
+            "{:?}",
+            applier.status()
+        );
         drop(applier.shared.settled().unwrap());
         applier.shared.commit_now();
         let reader = self.store.reader().unwrap();
@@ -75,7 +95,7 @@ impl Backup {
             assert_eq!(live.state, known.state);
             known.identity = live.mirror_inode.map(crate::replication::mirror::Identity);
         }
-        compare(&Mirror::open(self.dir.path()).unwrap(), &self.live, &self.primary.chunks, true);
+        compare(&Mirror::open(self.dir.path()).unwrap(), &self.live, &self.primary.chunks, Strict::WHOLLY);
     }
 
     fn mirror(&self) -> std::path::PathBuf {
@@ -179,7 +199,12 @@ fn a_mirror_that_was_removed_is_made_anew() {
 /// A file with content that has a name and lies in the root or a directory.
 fn some_file(backup: &Backup) -> (ObjectId, std::path::PathBuf) {
     let wanted = |id: &ObjectId| backup.live.objects[id].state.content != Manifest::EMPTY;
-    let (id, spots) = backup.live.names.iter().find(|(id, spots)| !spots.is_empty() && backup.live.objects.contains_key(id) && wanted(id)).unwrap();
+    let (id, spots) = backup
+        .live
+        .names
+        .iter()
+        .find(|(id, spots)| !spots.is_empty() && backup.live.objects.contains_key(id) && wanted(id))
+        .unwrap();
     let mut path = Vec::new();
     let mut spot = spots.first().unwrap();
     loop {
@@ -242,7 +267,9 @@ fn damage_in_a_pack_is_found_and_asked_for() {
     pack.read_exact_at(&mut byte, at.offset).unwrap();
     pack.write_all_at(&[byte[0] ^ 1], at.offset).unwrap();
     let (damage, _) = read_data(&applier);
-    assert!(damage.iter().any(|damage| damage.object == id && damage.path == path.to_str().unwrap().as_bytes()));
+    assert!(
+        damage.iter().any(|damage| damage.object == id && damage.path == path.to_str().unwrap().as_bytes())
+    );
     assert!(damage.iter().all(|damage| damage.reason.contains("packs: chunk")), "{damage:?}");
     assert_eq!(applier.repair(&[id]).unwrap(), vec![id]);
     assert_eq!(backup.store.lacking(&[hash]).unwrap(), vec![true]);

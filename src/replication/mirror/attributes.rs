@@ -86,23 +86,32 @@ fn set_xattrs(
     mode_now: &mut Option<u16>,
     mode_before: u16,
 ) -> io::Result<()> {
-    for xattr in &state.xattrs {
-        if before.contains(xattr) {
-            continue;
-        }
-        *mode_now = None; // an ACL changes it
-        let mut result = disk.set_xattr(target, &xattr.name, &xattr.value);
-        if result.as_ref().is_err_and(|error| is(error, Errno::ACCESS)) && state.kind != Kind::Symlink {
-            // Not root, and the mode forbids even the owner: open it, it is set again below.
+    let mut opened_up = false;
+    let mut change = |disk: &mut Disk, notes: &mut MirrorNotes, name: &[u8], value: Option<&[u8]>| {
+        let act = |disk: &mut Disk| match value {
+            Some(value) => disk.set_xattr(target, name, value),
+            None => disk.remove_xattr(target, name),
+        };
+        let mut result = act(disk);
+        let refused = result.as_ref().is_err_and(|error| is(error, Errno::ACCESS));
+        if refused && !opened_up && state.kind != Kind::Symlink {
+            // Not root, and the mode forbids even the owner: open it up, the mode is set again below.
             disk.chmod(target, mode_before | 0o600)?;
-            result = disk.set_xattr(target, &xattr.name, &xattr.value);
+            opened_up = true;
+            result = act(disk);
         }
-        keep_going(result, notes)?;
+        keep_going(result, notes)
+    };
+    for xattr in &state.xattrs {
+        if !before.contains(xattr) {
+            *mode_now = None; // an ACL changes it
+            change(disk, notes, &xattr.name, Some(&xattr.value))?;
+        }
     }
     for gone in before {
         if state.xattrs.binary_search_by(|kept| kept.name.cmp(&gone.name)).is_err() {
             *mode_now = None;
-            keep_going(disk.remove_xattr(target, &gone.name), notes)?;
+            change(disk, notes, &gone.name, None)?;
         }
     }
     Ok(())
@@ -114,7 +123,8 @@ fn keep_going(result: io::Result<()>, notes: &mut MirrorNotes) -> io::Result<()>
         Ok(()) => Ok(()),
         Err(error) => {
             // NOSPC: the attribute does not fit beside the others of its inode (a limit of the file system).
-            let refused = [Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOSPC, Errno::TOOBIG];
+            let refused =
+                [Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOSPC, Errno::TOOBIG];
             if refused.iter().any(|errno| is(&error, *errno)) || is(&error, Errno::RANGE) {
                 notes.attributes += 1;
                 Ok(())

@@ -127,7 +127,7 @@ impl Check {
             self.progress.objects += 1;
             let path = path_of(view, state.id)?;
             if let Some(mirror) = mirror.as_deref_mut() {
-                let mut object = Object { mirror, view, content, findings: &mut findings, unkept: &mut self.unkept };
+                let mut object = Object::new(mirror, view, content, &mut findings, &mut self.unkept);
                 if let Some(file) = object.compare(&state, &path)? {
                     let read = LongRead::new(state.clone(), path.clone(), file);
                     if state.size <= LongRead::SHORT {
@@ -172,7 +172,7 @@ impl Check {
             return Ok(());
         }
         let path = path_of(view, known.state.id)?;
-        let mut object = Object { mirror, view, content, findings: &mut self.late, unkept: &mut self.unkept };
+        let mut object = Object::new(mirror, view, content, &mut self.late, &mut self.unkept);
         if let Some(file) = object.compare(&known.state, &path)? {
             self.long.push_back(LongRead { round: read.round + 1, ..LongRead::new(known.state, path, file) });
         }
@@ -203,7 +203,14 @@ impl Check {
         }
     }
 
-    fn verify_chunk(&mut self, store: &Store, hash: &Hash, id: ObjectId, path: &[u8], findings: &mut Findings) {
+    fn verify_chunk(
+        &mut self,
+        store: &Store,
+        hash: &Hash,
+        id: ObjectId,
+        path: &[u8],
+        findings: &mut Findings,
+    ) {
         let [a, b, c, d, e, f, g, h, ..] = hash.0;
         let short = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
         if self.intact.contains(&short) {
@@ -232,7 +239,9 @@ fn report(findings: &mut Findings, read: &LongRead, found: Finding) {
             let reason = format!("mirror: content differs within bytes {at} to {end}");
             findings.wrong(read.state.id, &read.path, reason);
         }
-        Finding::Unreadable { reason } => findings.wrong(read.state.id, &read.path, format!("mirror: {reason}")),
+        Finding::Unreadable { reason } => {
+            findings.wrong(read.state.id, &read.path, format!("mirror: {reason}"))
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Content of a file: all of it, what differs between two manifests, or given ranges. At most one chunk and
 //! one manifest page are in memory.
 
+use super::MirrorError;
 use super::disk::Disk;
 use super::view::ContentSource;
-use super::MirrorError;
 use crate::store::manifest::{Index, for_each_difference};
 use ehpc_proto::replication::{Extent, Hash, Manifest, ObjectId};
 use std::io;
@@ -66,7 +66,9 @@ impl<'a> Writer<'a> {
             Patch::Fresh => self.ranges(manifest, &[0..u64::MAX], true)?,
             Patch::All => self.ranges(manifest, &[0..u64::MAX], false)?,
             Patch::From(old) => {
-                for_each_difference(old, manifest, &mut fetch, &mut |at, extent| self.extent(at, extent, false))?;
+                for_each_difference(old, manifest, &mut fetch, &mut |at, extent| {
+                    self.extent(at, extent, false)
+                })?;
             }
             Patch::Ranges(ranges) => self.ranges(manifest, ranges, false)?,
         }

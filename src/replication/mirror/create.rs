@@ -1,11 +1,11 @@
 //! New objects.
 
+use super::MirrorError;
 use super::attributes::{self, Before};
 use super::content::{Patch, Writer};
 use super::disk::{self, Stat, Target};
 use super::plan::Place;
 use super::run::{Located, Run};
-use super::MirrorError;
 use ehpc_proto::replication::{Kind, ObjectState};
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -15,7 +15,12 @@ use std::os::fd::AsFd;
 impl Run<'_> {
     /// Makes the object with all that belongs to it (a directory: bare, its attributes come last).
     /// Over an existing name, and in a directory whose default ACL it would get, it is made in limbo and renamed.
-    pub(super) fn create(&mut self, state: &ObjectState, to: &Place, replaces: bool) -> Result<(), MirrorError> {
+    pub(super) fn create(
+        &mut self,
+        state: &ObjectState,
+        to: &Place,
+        replaces: bool,
+    ) -> Result<(), MirrorError> {
         let mut place = to.clone();
         let mut at = self.locate(state.id, to)?;
         if replaces || at.directory.bequeaths {
@@ -95,12 +100,8 @@ impl Run<'_> {
         Ok(result)
     }
 
-    fn stat(&self, at: &Located) -> Result<Stat, MirrorError> {
-        let stat = disk::stat_at(at.at().0, at.at().1);
-        match stat {
-            Ok(Some(stat)) => Ok(stat),
-            Ok(None) => Err(self.fault("look at", at, io::ErrorKind::NotFound.into())),
-            Err(source) => Err(self.fault("look at", at, source)),
-        }
+    fn stat(&mut self, at: &Located) -> Result<Stat, MirrorError> {
+        let stat = self.stat_at(at)?;
+        stat.ok_or_else(|| self.fault("look at", at, io::ErrorKind::NotFound.into()))
     }
 }

@@ -4,7 +4,8 @@
 use super::view::{Identity, RawPlace};
 use ehpc_proto::replication::{Kind, Timestamp, Xattr};
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, Statx, StatxFlags, Timespec, Timestamps, Uid, XattrFlags,
+    AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, Statx, StatxFlags, Timespec, Timestamps, Uid,
+    XattrFlags,
 };
 use rustix::io::Errno;
 use std::io;
@@ -219,7 +220,11 @@ impl Disk {
         Ok(rustix::fs::renameat(from.0, from.1, to.0, to.1)?)
     }
 
-    pub(crate) fn link(&mut self, from: (BorrowedFd<'_>, &[u8]), to: (BorrowedFd<'_>, &[u8])) -> io::Result<()> {
+    pub(crate) fn link(
+        &mut self,
+        from: (BorrowedFd<'_>, &[u8]),
+        to: (BorrowedFd<'_>, &[u8]),
+    ) -> io::Result<()> {
         self.pass(Step::Names)?;
         Ok(rustix::fs::linkat(from.0, from.1, to.0, to.1, AtFlags::empty())?)
     }
@@ -300,7 +305,9 @@ impl Disk {
                 Ok(0) => return Ok(false),
                 Ok(n) => left -= n,
                 Err(Errno::INTR) => {}
-                Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => return Ok(false),
+                Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
+                    return Ok(false);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -332,7 +339,9 @@ impl Disk {
             let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
             match target {
                 Target::Open(fd) => rustix::fs::fchown(fd, uid, gid)?,
-                Target::Named(dir, name) => rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?,
+                Target::Named(dir, name) => {
+                    rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?
+                }
             }
         }
         Ok(())
@@ -363,7 +372,9 @@ impl Disk {
             let times = timestamps(mtime);
             match target {
                 Target::Open(fd) => rustix::fs::futimens(fd, &times)?,
-                Target::Named(dir, name) => rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?,
+                Target::Named(dir, name) => {
+                    rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?
+                }
             }
         }
         Ok(())

@@ -6,8 +6,8 @@
 //! since the recorded batch is a touched name, an untouched old name, or limbo, so these are looked at first;
 //! one walk over everything is for objects that somebody moved away, and what is then not found is made anew.
 
-use super::disk::{self, Stat, Target};
 use super::directories::Directory;
+use super::disk::{self, Stat, Target};
 use super::view::{Identity, LiveView, Spot};
 use super::window::{ByIdentity, Window};
 use super::{Mirror, MirrorError, limbo_name, sweep};
@@ -162,7 +162,9 @@ impl<'a> Evacuation<'a> {
             self.to_limbo(limbo.as_fd(), &name, known)?;
             // It was taken for trash once, and may have been emptied in part.
             let state = self.view.object(known).map_err(MirrorError::View)?.map(|known| known.state);
-            if state.is_some_and(|state| state.kind == Kind::Directory) && !self.window.destroyed.contains(&known) {
+            if state.is_some_and(|state| state.kind == Kind::Directory)
+                && !self.window.destroyed.contains(&known)
+            {
                 self.found.rebuild.push(known);
             }
         }
@@ -182,10 +184,18 @@ impl<'a> Evacuation<'a> {
             return self.mirror.disk.unlink(dir, name).map_err(fault("remove", "a name"));
         }
         let kept = limbo_name(id);
-        self.mirror
-            .disk
-            .rename((dir, name), (limbo.as_fd(), &kept))
-            .map_err(fault("move to limbo", &String::from_utf8_lossy(name)))?;
+        let to = (limbo.as_fd(), kept.as_slice());
+        let shown = String::from_utf8_lossy(name);
+        let mut result = self.mirror.disk.rename((dir, name), to);
+        if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::ACCESS.raw_os_error())) {
+            // Not root: a directory that its owner may not write cannot change its parent. (Its mode is set again in
+            // the end, as that of everything in limbo.)
+            let mode = disk::stat_at(dir, name).ok().flatten().map_or(0, |stat| stat.mode);
+            let opened = self.mirror.disk.chmod(Target::Named(dir, name), mode | 0o700);
+            opened.map_err(fault("get access to", &shown))?;
+            result = self.mirror.disk.rename((dir, name), to);
+        }
+        result.map_err(fault("move to limbo", &shown))?;
         self.found.in_limbo.insert(id);
         Ok(())
     }
@@ -193,7 +203,11 @@ impl<'a> Evacuation<'a> {
     /// Something unknown: what is known inside it is saved, the rest is removed in the end.
     fn to_trash(&mut self, dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<(), MirrorError> {
         if stat.kind != Kind::Directory {
-            return self.mirror.disk.unlink(dir, name).map_err(fault("remove", &String::from_utf8_lossy(name)));
+            return self
+                .mirror
+                .disk
+                .unlink(dir, name)
+                .map_err(fault("remove", &String::from_utf8_lossy(name)));
         }
         let limbo = self.mirror.limbo.clone();
         if stat.mode & 0o700 != 0o700 {
@@ -348,14 +362,21 @@ impl<'a> Evacuation<'a> {
     fn walk(&mut self, lost: &mut HashSet<ObjectId>) -> Result<(), MirrorError> {
         let mut wanted: HashMap<Identity, ObjectId> = lost
             .iter()
-            .filter_map(|id| self.subjects.get(id).and_then(|subject| subject.identity).map(|inode| (inode, *id)))
+            .filter_map(|id| {
+                self.subjects.get(id).and_then(|subject| subject.identity).map(|inode| (inode, *id))
+            })
             .collect();
+        let root = rustix::process::geteuid().is_root();
+        let mut modes: Vec<(Vec<Vec<u8>>, u16)> = Vec::new();
         let mut open: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
         while let Some(path) = open.pop() {
             if wanted.is_empty() {
                 break;
             }
             let Ok(directory) = self.descend(&path) else { continue };
+            if !root {
+                modes.extend(self.enter(&directory)?.map(|mode| (path.clone(), mode)));
+            }
             for name in disk::list(directory.as_fd()).map_err(fault("list", "the mirror"))? {
                 let Ok(Some(stat)) = disk::stat_at(directory.as_fd(), &name) else { continue };
                 if let Some(id) = wanted.remove(&stat.identity) {
@@ -363,13 +384,37 @@ impl<'a> Evacuation<'a> {
                     self.touch(id)?;
                     lost.remove(&id);
                 } else if stat.kind == Kind::Directory {
-                    let mut below = path.clone();
-                    below.push(name);
-                    open.push(below);
+                    if !root && stat.mode & 0o400 == 0 {
+                        let opened = self
+                            .mirror
+                            .disk
+                            .chmod(Target::Named(directory.as_fd(), &name), stat.mode | 0o700);
+                        opened.map_err(fault("get access to", &String::from_utf8_lossy(&name)))?;
+                        modes.push(([path.as_slice(), &[name.clone()]].concat(), stat.mode));
+                    }
+                    open.push([path.as_slice(), &[name]].concat());
                 }
             }
         }
+        // Children before parents.
+        for (path, mode) in modes.into_iter().rev() {
+            if let Ok(directory) = self.descend(&path) {
+                let back = self.mirror.disk.chmod(Target::Open(directory.as_fd()), mode);
+                back.map_err(fault("set the mode of", "a directory"))?;
+            }
+        }
         Ok(())
+    }
+
+    /// Not root: every right on a directory; what its mode was, if it had to be changed.
+    fn enter(&mut self, directory: &OwnedFd) -> Result<Option<u16>, MirrorError> {
+        let stat = disk::stat_fd(directory.as_fd()).map_err(fault("look at", "a directory"))?;
+        if stat.mode & 0o700 == 0o700 {
+            return Ok(None);
+        }
+        let opened = self.mirror.disk.chmod(Target::Open(directory.as_fd()), stat.mode | 0o700);
+        opened.map_err(fault("get access to", "a directory"))?;
+        Ok(Some(stat.mode))
     }
 
     fn descend(&self, path: &[Vec<u8>]) -> io::Result<Arc<OwnedFd>> {
@@ -411,7 +456,8 @@ impl<'a> Evacuation<'a> {
                 }
             }
         };
-        let stat = disk::stat_at(dir.as_fd(), &name).map_err(fault("look at", &String::from_utf8_lossy(&name)))?;
+        let stat =
+            disk::stat_at(dir.as_fd(), &name).map_err(fault("look at", &String::from_utf8_lossy(&name)))?;
         let right = stat.filter(|stat| stat.kind == Kind::Directory && Some(stat.identity) == known.identity);
         let Some(stat) = right else {
             if parent.is_some() {
@@ -419,10 +465,9 @@ impl<'a> Evacuation<'a> {
             }
             return Ok(Opened::Behind(id));
         };
-        if stat.mode & 0o700 != 0o700 && !rustix::process::geteuid().is_root() {
+        if stat.mode & 0o400 == 0 && !rustix::process::geteuid().is_root() {
             let result = self.mirror.disk.chmod(Target::Named(dir.as_fd(), &name), stat.mode | 0o700);
             result.map_err(fault("get access to", &String::from_utf8_lossy(&name)))?;
-            self.found.relaxed.push(id);
         }
         match disk::open_dir(dir.as_fd(), &name) {
             Ok(fd) => self.opened(id, Arc::new(fd)).map(Opened::Here),
@@ -432,9 +477,23 @@ impl<'a> Evacuation<'a> {
     }
 
     fn opened(&mut self, id: ObjectId, fd: Arc<OwnedFd>) -> Result<Directory, MirrorError> {
+        if !rustix::process::geteuid().is_root() {
+            self.open_up(id, &fd)?;
+        }
         let acl = Target::Open(fd.as_fd()).xattr(b"system.posix_acl_default");
         let directory = Directory { fd, bequeaths: acl.map_err(fault("look at", "a directory"))?.is_some() };
         self.mirror.directories.insert(id, directory.clone());
         Ok(directory)
+    }
+
+    /// Not root: gives us every right on the directory. A stopped run may have done so before and not taken it back,
+    /// so the mode that it should have decides whether it is set again in the end.
+    fn open_up(&mut self, id: ObjectId, fd: &OwnedFd) -> Result<(), MirrorError> {
+        self.enter(fd)?;
+        let known = self.view.object(id).map_err(MirrorError::View)?;
+        if known.is_some_and(|known| known.state.mode & 0o700 != 0o700) {
+            self.found.relaxed.push(id);
+        }
+        Ok(())
     }
 }

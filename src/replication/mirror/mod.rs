@@ -29,8 +29,6 @@ pub(crate) mod model;
 #[cfg(test)]
 mod simulation;
 
-
-
 pub use view::{ContentSource, Identity, Known, LiveView, RawPlace, SourceError, Spot};
 
 use crate::store::manifest::ManifestError;
@@ -72,7 +70,9 @@ pub enum MirrorError {
     #[error("mirror: the catalog cannot be read: {0}")]
     View(SourceError),
     /// A chunk is missing or damaged in the packs.
-    #[error("mirror: chunk {hash} of object {object:?} cannot be read from the packs: {source}; run `ehpc-store verify --read-data`")]
+    #[error(
+        "mirror: chunk {hash} of object {object:?} cannot be read from the packs: {source}; run `ehpc-store verify --read-data`"
+    )]
     Chunk {
         /// Whose content.
         object: ObjectId,
@@ -139,7 +139,11 @@ impl fmt::Display for MirrorNotes {
             write!(f, "{}{count} {what}", if first { "" } else { ", " })?;
             first = false;
         }
-        if first { write!(f, "everything is kept") } else { write!(f, " are in the packs only, not in the mirror") }
+        if first {
+            write!(f, "everything is kept")
+        } else {
+            write!(f, " are in the packs only, not in the mirror")
+        }
     }
 }
 
@@ -284,7 +288,8 @@ impl Mirror {
     /// Removes what lies in limbo and is not a live object without a name: left-overs of an unclean stop.
     pub fn sweep(&mut self, view: &dyn LiveView) -> Result<(), MirrorError> {
         sweep::sweep(self, &|id| {
-            Ok(view.object(id)?.is_some_and(|known| known.identity.is_some()) && view.entries_of(id)?.is_empty())
+            Ok(view.object(id)?.is_some_and(|known| known.identity.is_some())
+                && view.entries_of(id)?.is_empty())
         })
     }
 

@@ -10,7 +10,7 @@
 //! replaces it by one rename, and an object whose old name nobody else takes is moved by one rename. The old
 //! holder of a replaced name gets a second name in limbo first if it lives on.
 
-use super::view::{LiveView, SourceError, Spot};
+use super::view::{Known, LiveView, SourceError, Spot};
 use ehpc_proto::replication::{Batch, Kind, ObjectId, ObjectState};
 use std::collections::{HashMap, HashSet};
 
@@ -53,11 +53,17 @@ pub enum Op<'b> {
 #[derive(thiserror::Error, Debug)]
 #[allow(missing_docs)]
 pub enum PlanError {
-    #[error("batch {batch}: object {id:?} is named but neither in the batch nor in the catalog; the stream is damaged: pair this backup anew")]
+    #[error(
+        "batch {batch}: object {id:?} is named but neither in the batch nor in the catalog; the stream is damaged: pair this backup anew"
+    )]
     Unknown { batch: u64, id: ObjectId },
-    #[error("batch {batch}: directory {id:?} would have two places; the stream is damaged: pair this backup anew")]
+    #[error(
+        "batch {batch}: directory {id:?} would have two places; the stream is damaged: pair this backup anew"
+    )]
     TwoPlaces { batch: u64, id: ObjectId },
-    #[error("batch {batch}: directory {id:?} would be below itself; the stream is damaged: pair this backup anew")]
+    #[error(
+        "batch {batch}: directory {id:?} would be below itself; the stream is damaged: pair this backup anew"
+    )]
     Cycle { batch: u64, id: ObjectId },
     #[error("batch {batch}: the live rows cannot be read: {source}")]
     View { batch: u64, source: SourceError },
@@ -129,8 +135,15 @@ impl<'b> Planner<'b, '_> {
     fn item(&mut self, id: ObjectId) -> Result<&mut Item, PlanError> {
         if !self.items.contains_key(&id) {
             let known = self.view.object(id).map_err(self.fault())?;
+            self.add(id, known.as_ref())?;
+        }
+        self.items.get_mut(&id).ok_or(PlanError::Unknown { batch: self.batch.number, id })
+    }
+
+    fn add(&mut self, id: ObjectId, known: Option<&Known>) -> Result<(), PlanError> {
+        if !self.items.contains_key(&id) {
             let state = self.states.get(&id).copied();
-            let Some(kind) = state.map(|state| state.kind).or(known.as_ref().map(|known| known.state.kind)) else {
+            let Some(kind) = state.map(|state| state.kind).or(known.map(|known| known.state.kind)) else {
                 return Err(PlanError::Unknown { batch: self.batch.number, id });
             };
             let remaining = match known {
@@ -149,7 +162,7 @@ impl<'b> Planner<'b, '_> {
             self.items.insert(id, item);
             self.order.push(id);
         }
-        self.items.get_mut(&id).ok_or(PlanError::Unknown { batch: self.batch.number, id })
+        Ok(())
     }
 
     /// Fills `items`; returns the directories whose listing changes.
@@ -158,7 +171,7 @@ impl<'b> Planner<'b, '_> {
         for state in &batch.objects {
             // Objects that the batch only updates need no item, unless an entry of theirs is touched.
             if state.id != ObjectId::ROOT && self.view.object(state.id).map_err(self.fault())?.is_none() {
-                self.item(state.id)?;
+                self.add(state.id, None)?;
             }
         }
         for &id in &batch.destroyed {
@@ -170,7 +183,8 @@ impl<'b> Planner<'b, '_> {
         let mut seen = HashSet::new();
         for entry in &batch.entries {
             let spot = Spot::new(entry.parent, entry.name.clone());
-            let before = self.view.child(&spot).map_err(self.fault())?;
+            let in_new = self.items.get(&entry.parent).is_some_and(|parent| !parent.known);
+            let before = if in_new { None } else { self.view.child(&spot).map_err(self.fault())? };
             if before == entry.child {
                 continue;
             }
@@ -210,9 +224,10 @@ impl<'b> Planner<'b, '_> {
 
     /// Does a rename put a file over this name, so that its old holder need not be unlinked?
     fn replaced(&self, spot: &Spot) -> bool {
-        self.reused.get(spot).and_then(|id| self.items.get(id)).is_some_and(|new| {
-            !new.directory() && new.arrives() && new.added.first() == Some(spot)
-        })
+        self.reused
+            .get(spot)
+            .and_then(|id| self.items.get(id))
+            .is_some_and(|new| !new.directory() && new.arrives() && new.added.first() == Some(spot))
     }
 
     fn vacate(&mut self) {
@@ -269,8 +284,12 @@ impl<'b> Planner<'b, '_> {
     }
 
     fn create(&mut self) -> Result<(), PlanError> {
-        let new: Vec<ObjectId> =
-            self.order.iter().copied().filter(|id| self.items.get(id).is_some_and(|item| !item.known)).collect();
+        let new: Vec<ObjectId> = self
+            .order
+            .iter()
+            .copied()
+            .filter(|id| self.items.get(id).is_some_and(|item| !item.known))
+            .collect();
         let mut made = HashSet::new();
         for &id in &new {
             if self.items.get(&id).is_some_and(Item::directory) {
@@ -290,7 +309,9 @@ impl<'b> Planner<'b, '_> {
         let mut chain = Vec::new();
         let mut next = Some(id);
         while let Some(id) = next {
-            let Some(item) = self.items.get(&id).filter(|item| !item.known && item.directory()) else { break };
+            let Some(item) = self.items.get(&id).filter(|item| !item.known && item.directory()) else {
+                break;
+            };
             if made.contains(&id) {
                 break;
             }
@@ -335,7 +356,12 @@ impl<'b> Planner<'b, '_> {
             if item.arrives() {
                 let Some(first) = added.next() else { continue };
                 if item.known {
-                    self.ops.push(Op::Move { id: *id, from: item.place.clone(), to: first.clone(), directory });
+                    self.ops.push(Op::Move {
+                        id: *id,
+                        from: item.place.clone(),
+                        to: first.clone(),
+                        directory,
+                    });
                     item.place = Place::At(first.clone());
                 }
             }
@@ -368,10 +394,15 @@ impl<'b> Planner<'b, '_> {
             .items
             .iter()
             .filter(|(_, item)| item.destroyed && item.directory())
-            .map(|(&id, item)| (id, match &item.place {
-                Place::At(spot) => Some(spot.parent),
-                Place::Limbo => None,
-            }))
+            .map(|(&id, item)| {
+                (
+                    id,
+                    match &item.place {
+                        Place::At(spot) => Some(spot.parent),
+                        Place::Limbo => None,
+                    },
+                )
+            })
             .collect();
         let mut directories: Vec<(usize, ObjectId)> = Vec::with_capacity(gone.len());
         for &id in &self.order {
@@ -392,10 +423,12 @@ impl<'b> Planner<'b, '_> {
 
     fn finish(&mut self, listings: Vec<ObjectId>) {
         let mut seen = HashSet::new();
-        let changed = self.batch.objects.iter().filter(|state| state.kind == Kind::Directory).map(|state| state.id);
+        let changed =
+            self.batch.objects.iter().filter(|state| state.kind == Kind::Directory).map(|state| state.id);
         // Children before parents is of use where a directory forbids its owner to enter: the last mentioned
         // are the deepest in a tree that is sent from its root.
-        let mut all: Vec<ObjectId> = listings.into_iter().chain(changed).filter(|id| seen.insert(*id)).collect();
+        let mut all: Vec<ObjectId> =
+            listings.into_iter().chain(changed).filter(|id| seen.insert(*id)).collect();
         all.reverse();
         let destroyed: HashSet<ObjectId> = self.batch.destroyed.iter().copied().collect();
         for id in all {

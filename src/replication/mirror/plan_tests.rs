@@ -76,9 +76,6 @@ fn two_directories_are_swapped_through_limbo() {
     assert_eq!(
         words(&model, &swapped),
         ["vacate 2 1/a", "vacate 3 1/b", "move 2 limbo 1/b", "move 3 limbo 1/a", "finish 1"]
-            .map(String::from)
-            .into_iter()
-            .collect::<Vec<_>>()
     );
 }
 
@@ -166,9 +163,11 @@ fn thousands_of_new_entries_are_made_in_place_parents_first() {
 #[test]
 fn what_cannot_be_is_refused() {
     let model = tree(&[(2, 'd', &[(1, "a")])]);
-    let two = plan(&model, &batch(&[(1, "b", Some(2))]));
+    let second = batch(&[(1, "b", Some(2))]);
+    let two = plan(&model, &second);
     assert!(matches!(two, Err(PlanError::TwoPlaces { id: ObjectId(2), .. })), "{two:?}");
-    let unknown = plan(&model, &batch(&[(1, "b", Some(9))]));
+    let stranger = batch(&[(1, "b", Some(9))]);
+    let unknown = plan(&model, &stranger);
     assert!(matches!(unknown, Err(PlanError::Unknown { id: ObjectId(9), .. })), "{unknown:?}");
     let mut cycle = batch(&[(8, "x", Some(9)), (9, "y", Some(8))]);
     cycle.objects = vec![state_of(ObjectId(8), Kind::Directory), state_of(ObjectId(9), Kind::Directory)];

@@ -3,11 +3,11 @@
 use super::evacuate::Evacuation;
 use super::plan::{Op, plan};
 use super::run::Run;
-use super::view::{ContentSource, LiveView};
+use super::view::{ContentSource, Identity, LiveView};
 use super::window::{Cleared, Window};
 use super::{Mirror, MirrorError, Outcome, disk, sweep};
 use ehpc_proto::replication::{Batch, EntryState, Hash, Kind, ObjectId, Timestamp};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 
 const SLICE: usize = Mirror::REBUILD_SLICE;
@@ -42,27 +42,30 @@ pub(super) fn rebuild_slice(
     if after.is_none() {
         batch.objects.push(known.state);
     }
-    let mut names: HashSet<Vec<u8>> = HashSet::new();
+    let mut there: HashMap<Vec<u8>, Option<Identity>> = HashMap::new();
     mirror.directories.clear();
-    let open = Run::new(mirror, view, content, None).directory(directory).ok();
-    let fault = |source| MirrorError::Io { what: "list", path: format!("directory {}", directory.0), source };
-    if let Some(open) = &open {
-        // Names that are not in the catalog must go; each slice looks at its own part of the names.
-        let within = |name: &Vec<u8>| after.is_none_or(|after| name.as_slice() > after) && (last_slice || *name <= last);
-        names = disk::list(open.fd.as_fd()).map_err(fault)?.into_iter().filter(within).collect();
+    let mut run = Run::new(mirror, view, content, None);
+    if let Ok(open) = run.directory(directory) {
+        let fault =
+            |source| MirrorError::Io { what: "list", path: format!("directory {}", directory.0), source };
+        run.open_up(directory, &open)?;
+        for name in disk::list(open.fd.as_fd()).map_err(fault)? {
+            // Names that are not in the catalog must go; each slice looks at its own part of the names.
+            if after.is_none_or(|after| name.as_slice() > after) && (last_slice || name <= last) {
+                let stat = disk::stat_at(open.fd.as_fd(), &name).map_err(fault)?;
+                there.insert(name, stat.map(|stat| stat.identity));
+            }
+        }
     }
+    run.restore_modes()?;
     for (name, child) in children {
-        names.remove(&name);
         let recorded = view.object(child).map_err(MirrorError::View)?.and_then(|known| known.identity);
-        let there = match &open {
-            Some(open) => disk::stat_at(open.fd.as_fd(), &name).map_err(fault)?.map(|stat| stat.identity),
-            None => None,
-        };
-        if recorded.is_none() || there != recorded {
+        if there.remove(&name).flatten() != recorded || recorded.is_none() {
             batch.entries.push(EntryState { parent: directory, name, child: Some(child) });
         }
     }
-    batch.entries.extend(names.into_iter().map(|name| EntryState { parent: directory, name, child: None }));
+    let strangers = there.into_keys().map(|name| EntryState { parent: directory, name, child: None });
+    batch.entries.extend(strangers);
     let outcome = redo_window(mirror, Window::merge(&[batch]), view, content, false)?;
     Ok(Some((if last_slice { PAST_ALL.to_vec() } else { last }, outcome)))
 }

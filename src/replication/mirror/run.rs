@@ -170,7 +170,10 @@ impl<'a> Run<'a> {
                 }
             }
             if chain.len() > 100_000 {
-                return Err(MirrorError::Unexpected { path: self.describe(id), reason: "it is below itself" });
+                return Err(MirrorError::Unexpected {
+                    path: self.describe(id),
+                    reason: "it is below itself",
+                });
             }
         };
         while let Some((id, parent, name)) = chain.pop() {
@@ -209,7 +212,10 @@ impl<'a> Run<'a> {
         if let Some(expected) = expected
             && disk::stat_fd(fd.as_fd()).map_err(fault)?.identity != expected
         {
-            return Err(MirrorError::Unexpected { path: self.describe(id), reason: "another directory is there" });
+            return Err(MirrorError::Unexpected {
+                path: self.describe(id),
+                reason: "another directory is there",
+            });
         }
         let bequeaths = Target::Open(fd.as_fd()).xattr(b"system.posix_acl_default").map_err(fault)?.is_some();
         Ok(Directory { fd, bequeaths })
@@ -221,13 +227,21 @@ impl<'a> Run<'a> {
 
     /// Gives us every right on the directory that holds `at`, until the end of the run.
     fn relax(&mut self, at: &Located) -> Result<(), MirrorError> {
-        let Some(parent) = at.parent else { return Ok(()) };
-        let fd = at.directory.fd.as_fd();
-        let stat = disk::stat_fd(fd).map_err(|source| self.fault("look at", at, source))?;
-        if stat.mode & 0o700 != 0o700 {
-            let result = self.mirror.disk.chmod(Target::Open(fd), stat.mode | 0o700);
-            result.map_err(|source| self.fault("get access to", at, source))?;
-            self.relaxed.push(parent);
+        match at.parent {
+            Some(parent) => self.open_up(parent, &at.directory),
+            None => Ok(()),
+        }
+    }
+
+    /// Not root: gives us every right on an open directory, until the end of the run.
+    pub(super) fn open_up(&mut self, id: ObjectId, directory: &Directory) -> Result<(), MirrorError> {
+        let fd = directory.fd.as_fd();
+        let fault =
+            |source| MirrorError::Io { what: "get access to", path: format!("directory {}", id.0), source };
+        let stat = disk::stat_fd(fd).map_err(fault)?;
+        if stat.mode & 0o700 != 0o700 && !rustix::process::geteuid().is_root() {
+            self.mirror.disk.chmod(Target::Open(fd), stat.mode | 0o700).map_err(fault)?;
+            self.relaxed.push(id);
         }
         Ok(())
     }
@@ -277,6 +291,10 @@ impl<'a> Run<'a> {
         }
     }
 
+    pub(super) fn stat_at(&mut self, at: &Located) -> Result<Option<Stat>, MirrorError> {
+        self.attempt("look at", &[at], |_| disk::stat_at(at.at().0, at.at().1))
+    }
+
     fn link(&mut self, id: ObjectId, from: &Place, to: &Place) -> Result<(), MirrorError> {
         let (from, to) = (self.locate(id, from)?, self.locate(id, to)?);
         self.attempt("link", &[&from, &to], |disk| disk.link(from.at(), to.at()))
@@ -285,8 +303,7 @@ impl<'a> Run<'a> {
     /// An existing object that is no directory.
     fn update(&mut self, state: &ObjectState, at: &Place) -> Result<(), MirrorError> {
         let located = self.locate(state.id, at)?;
-        let (dir, name) = located.at();
-        let now = disk::stat_at(dir, name).map_err(|source| self.fault("look at", &located, source))?;
+        let now = self.stat_at(&located)?;
         let unexpected = |path, reason| Err(MirrorError::Unexpected { path, reason });
         let Some(known) = self.known(state.id)? else {
             return unexpected(self.describe_at(&located), "it is not in the catalog");
@@ -295,7 +312,10 @@ impl<'a> Run<'a> {
         if now.identity != known.identity.unwrap_or(now.identity) {
             return unexpected(self.describe_at(&located), "something else is there");
         }
-        if state.kind != known.state.kind || state.target != known.state.target || state.rdev != known.state.rdev {
+        if state.kind != known.state.kind
+            || state.target != known.state.target
+            || state.rdev != known.state.rdev
+        {
             // What cannot be changed is made anew over it.
             return self.create(state, at, true);
         }
@@ -318,12 +338,7 @@ impl<'a> Run<'a> {
         result.map_err(|source| self.fault("set attributes of", &located, source))
     }
 
-    fn patch<'k>(
-        &self,
-        state: &ObjectState,
-        known: &'k Known,
-        now: &Stat,
-    ) -> Result<Patch<'k>, MirrorError> {
+    fn patch<'k>(&self, state: &ObjectState, known: &'k Known, now: &Stat) -> Result<Patch<'k>, MirrorError> {
         let before: &Manifest = &known.state.content;
         if let Some(window) = self.window {
             let versions = window.versions(state.id, before);
@@ -356,7 +371,9 @@ impl<'a> Run<'a> {
         let fd = match open() {
             Err(Errno::ACCESS) => {
                 self.relax(located)?;
-                self.attempt("get access to", &[located], |disk| disk.chmod(located.target(), now.mode | 0o600))?;
+                self.attempt("get access to", &[located], |disk| {
+                    disk.chmod(located.target(), now.mode | 0o600)
+                })?;
                 now.mode |= 0o600;
                 open()
             }
@@ -379,7 +396,11 @@ impl<'a> Run<'a> {
         let directory = self.directory(id)?;
         let known = self.known(id)?;
         let Some(state) = state.or(known.as_ref().map(|known| &known.state)) else { return Ok(()) };
-        let fault = |source| MirrorError::Io { what: "set attributes of", path: format!("directory {}", id.0), source };
+        let fault = |source| MirrorError::Io {
+            what: "set attributes of",
+            path: format!("directory {}", id.0),
+            source,
+        };
         let fd = directory.fd.as_fd();
         let now = disk::stat_fd(fd).map_err(fault)?;
         let before = match &known {
@@ -402,14 +423,17 @@ impl<'a> Run<'a> {
     }
 
     /// Directories that had to be opened up get their modes back.
-    fn restore_modes(&mut self) -> Result<(), MirrorError> {
+    pub(super) fn restore_modes(&mut self) -> Result<(), MirrorError> {
         let mut rounds = 0;
         while let Some(id) = self.relaxed.pop() {
             rounds += 1;
             if rounds > 1_000_000 {
                 break;
             }
-            if self.mirror.directories.get(id).is_none() && self.known(id)?.is_none() && !self.made.contains_key(&id) {
+            if self.mirror.directories.get(id).is_none()
+                && self.known(id)?.is_none()
+                && !self.made.contains_key(&id)
+            {
                 continue; // removed meanwhile
             }
             let mode = match self.modes.get(&id) {

@@ -2,10 +2,14 @@
 //! calls and redone. A failure names its seed; `MIRROR_SEED=n` runs that one alone.
 
 use super::Mirror;
+use super::check::Check;
 use super::disk::{Step, Verdict};
-use super::model::{Model, Primary, compare};
+use super::model::{Model, Primary, Strict, compare};
+use ehpc_proto::replication::message::Damage;
 use ehpc_proto::replication::{Batch, ObjectId};
 use rand::Rng;
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +43,8 @@ fn each_seed(count: u64, run: impl Fn(u64, &Path) + Sync) {
                         break;
                     }
                     let dir = tempfile::tempdir_in(&base).unwrap();
-                    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed, dir.path())));
+                    let result =
+                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed, dir.path())));
                     assert!(result.is_ok(), "seed {seed} (MIRROR_SEED={seed})");
                 }
             });
@@ -47,24 +52,45 @@ fn each_seed(count: u64, run: impl Fn(u64, &Path) + Sync) {
     });
 }
 
-fn plain(seed: u64, dir: &Path) {
+/// Does `work` as this user, on this thread alone.
+fn as_user<T>(user: Option<u32>, work: impl FnOnce() -> T) -> T {
+    let Some(uid) = user else { return work() };
+    let (keep, root) = (None::<Uid>, Some(Uid::ROOT));
+    set_thread_res_uid(keep, Some(Uid::from_raw(uid)), keep).unwrap();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    set_thread_res_uid(keep, root, keep).unwrap();
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn plain(seed: u64, dir: &Path, user: Option<u32>) {
+    let strict = Strict { recorded: true, privileged: user.is_none() };
     let mut primary = Primary::new(seed);
-    let mut mirror = Mirror::open(dir).unwrap();
+    let mut mirror = as_user(user, || Mirror::open(dir)).unwrap();
     let mut live = Model::default();
     for _ in 0..primary.rng.random_range(2..12) {
         let mutations = primary.rng.random_range(1..30);
         let batch = primary.batch(mutations);
-        let outcome = mirror.apply(&batch, &live, &primary.chunks).unwrap();
+        let outcome = as_user(user, || mirror.apply(&batch, &live, &primary.chunks)).unwrap();
         assert!(outcome.rebuild.is_empty());
         live.apply(&batch);
         live.record(&outcome);
-        compare(&mirror, &live, &primary.chunks, true);
+        compare(&mirror, &live, &primary.chunks, strict);
     }
+    let damage = as_user(user, || check(&mut mirror, &live, &primary));
+    assert!(damage.is_empty(), "{damage:?}");
+    compare(&mirror, &live, &primary.chunks, strict); // looking changed nothing
+}
+
+/// What the check of the product says.
+fn check(mirror: &mut Mirror, live: &Model, primary: &Primary) -> Vec<Damage> {
+    let mut check = Check::default();
+    let objects = live.objects.values().map(|known| known.state.clone()).collect();
+    check.slice(Some(mirror), live, &primary.chunks, objects, 0).unwrap().damage
 }
 
 #[test]
 fn random_batches_give_the_tree_of_the_model() {
-    each_seed(1500, plain);
+    each_seed(500, |seed, dir| plain(seed, dir, None));
 }
 
 /// Where the process dies, and what the power cut takes.
@@ -85,15 +111,22 @@ fn gate(mirror: &mut Mirror, at: u64, lossy: bool, salt: u64) -> Arc<AtomicU64> 
 }
 
 /// Redoes `batches` in windows of random size until it is done, dying on the way now and then.
-fn recover(dir: &Path, primary: &mut Primary, mut live: Model, batches: &[Batch], mut may_rebuild: bool) -> (Mirror, Model) {
+fn recover(
+    dir: &Path,
+    primary: &mut Primary,
+    mut live: Model,
+    batches: &[Batch],
+    mut may_rebuild: bool,
+    user: Option<u32>,
+) -> (Mirror, Model) {
     let committed = live.clone();
     let mut deaths = primary.rng.random_range(0..3);
     'again: loop {
-        let mut mirror = Mirror::open(dir).unwrap();
+        let mut mirror = as_user(user, || Mirror::open(dir)).unwrap();
         if deaths > 0 {
             deaths -= 1;
             let (at, salt) = (primary.rng.random_range(0..60), primary.rng.random());
-            gate(&mut mirror, at, true, salt);
+            gate(&mut mirror, at, user.is_none(), salt); // without the rights a lost chmod would be felt at once
         }
         live.clone_from(&committed);
         let mut rest = batches;
@@ -103,13 +136,13 @@ fn recover(dir: &Path, primary: &mut Primary, mut live: Model, batches: &[Batch]
             trace(|| format!("redo {now:#?}"));
             // A window that ends before what is on disk may take a directory of a later batch for trash.
             may_rebuild |= window < batches.len();
-            match mirror.redo(now, &live, &primary.chunks) {
+            match as_user(user, || mirror.redo(now, &live, &primary.chunks)) {
                 Ok(outcome) => {
                     trace(|| format!("redone: {outcome:?}"));
                     assert!(may_rebuild || outcome.rebuild.is_empty(), "rebuild: why?");
                     now.iter().for_each(|batch| live.apply(batch));
                     live.record(&outcome);
-                    fill(&mut mirror, outcome.rebuild, &mut live, primary);
+                    as_user(user, || fill(&mut mirror, outcome.rebuild, &mut live, primary));
                 }
                 Err(error) if error.to_string().contains("stopped here") => continue 'again,
                 Err(error) => panic!("{error}"),
@@ -119,7 +152,7 @@ fn recover(dir: &Path, primary: &mut Primary, mut live: Model, batches: &[Batch]
         if mirror.disk.gate.is_some() {
             continue; // what was lost is not on the disk: the power went before the commit
         }
-        mirror.sweep(&live).unwrap();
+        as_user(user, || mirror.sweep(&live)).unwrap();
         return (mirror, live);
     }
 }
@@ -142,9 +175,10 @@ fn fill(mirror: &mut Mirror, mut open: Vec<ObjectId>, live: &mut Model, primary:
 }
 
 /// `lost_commit`: the catalog forgets its last commit, so that the mirror is two epochs ahead.
-fn crashing(seed: u64, dir: &Path, lossy: bool, lost_commit: bool) {
+fn crashing(seed: u64, dir: &Path, lossy: bool, lost_commit: bool, user: Option<u32>) {
+    let strict = Strict { recorded: !lost_commit, privileged: user.is_none() };
     let mut primary = Primary::new(seed);
-    let mut mirror = Mirror::open(dir).unwrap();
+    let mut mirror = as_user(user, || Mirror::open(dir)).unwrap();
     let mut committed = Model::default();
     let mut before: Option<(Model, Vec<Batch>)> = None;
     for _ in 0..primary.rng.random_range(2..6) {
@@ -159,7 +193,7 @@ fn crashing(seed: u64, dir: &Path, lossy: bool, lost_commit: bool) {
         let mut live = committed.clone();
         for batch in &batches {
             trace(|| format!("apply {batch:#?}"));
-            match mirror.apply(batch, &live, &primary.chunks) {
+            match as_user(user, || mirror.apply(batch, &live, &primary.chunks)) {
                 Ok(outcome) => {
                     live.apply(batch);
                     live.record(&outcome);
@@ -180,23 +214,42 @@ fn crashing(seed: u64, dir: &Path, lossy: bool, lost_commit: bool) {
             _ => (committed.clone(), batches.clone()),
         };
         let start = committed;
-        (mirror, committed) = recover(dir, &mut primary, from, &all, lost_commit);
-        compare(&mirror, &committed, &primary.chunks, !lost_commit);
+        (mirror, committed) = recover(dir, &mut primary, from, &all, lost_commit, user);
+        compare(&mirror, &committed, &primary.chunks, strict);
         before = Some((start, batches));
     }
 }
 
 #[test]
 fn a_kill_between_any_two_calls_is_made_good() {
-    each_seed(1500, |seed, dir| crashing(seed, dir, false, false));
+    each_seed(500, |seed, dir| crashing(seed, dir, false, false, None));
 }
 
 #[test]
 fn a_power_cut_that_loses_content_and_attributes_is_made_good() {
-    each_seed(1500, |seed, dir| crashing(seed, dir, true, false));
+    each_seed(500, |seed, dir| crashing(seed, dir, true, false, None));
 }
 
 #[test]
 fn a_commit_that_the_catalog_lost_is_made_good() {
-    each_seed(800, |seed, dir| crashing(seed, dir, false, true));
+    each_seed(300, |seed, dir| crashing(seed, dir, false, true, None));
+}
+
+/// Not root: directories that forbid their owner to write or enter, owners and devices that cannot be had.
+#[test]
+fn a_mirror_that_is_not_written_as_root_keeps_the_rest() {
+    if !rustix::process::geteuid().is_root() {
+        each_seed(400, |seed, dir| plain(seed, dir, Some(rustix::process::geteuid().as_raw())));
+        return;
+    }
+    let user = 12_345;
+    let owned = |dir: &Path| std::os::unix::fs::chown(dir, Some(user), None).unwrap();
+    each_seed(200, |seed, dir| {
+        owned(dir);
+        plain(seed, dir, Some(user));
+    });
+    each_seed(200, |seed, dir| {
+        owned(dir);
+        crashing(seed, dir, false, false, Some(user));
+    });
 }

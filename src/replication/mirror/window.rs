@@ -137,7 +137,11 @@ impl LiveView for Cleared<'_> {
 
 impl Cleared<'_> {
     /// Is the object live without a name once the window is applied?
-    pub(super) fn nameless_after(&self, named: &HashSet<ObjectId>, id: ObjectId) -> Result<bool, SourceError> {
+    pub(super) fn nameless_after(
+        &self,
+        named: &HashSet<ObjectId>,
+        id: ObjectId,
+    ) -> Result<bool, SourceError> {
         if self.window.destroyed.contains(&id) || named.contains(&id) {
             return Ok(false);
         }

@@ -25,7 +25,9 @@ impl Resolver {
 
     pub(super) fn look_again(&mut self, take: TakeId, parent: ObjectId, name: &[u8], link: &mut dyn Link) -> Result<(), Fault> {
         match self.view.row(parent)? {
-            Some(dir) => self.entry(take, &Entry { dir: dir.key.clone(), name: name.into() }, false, link),
+            Some(dir) => {
+                self.entry(take, &Entry { dir: dir.key.clone(), name: name.into() }, false, link).map(|_| ())
+            }
             None => Ok(()),
         }
     }
@@ -105,7 +107,7 @@ impl Resolver {
         let stat = self.open_object(&row.key).and_then(|fd| Tree::stat(fd.as_fd()));
         match stat {
             Ok(stat) if stat.nlink > 0 && stat.kind == row.kind => match self.locate(&row.key) {
-                Some(entry) => self.entry(take, &entry, false, link),
+                Some(entry) => self.entry(take, &entry, false, link).map(|_| ()),
                 None => Ok(()),
             },
             Ok(_) => self.destroy(take, &row),

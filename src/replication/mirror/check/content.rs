@@ -1,9 +1,9 @@
 //! Bytes of a file against its manifest, extent by extent, whatever the layout on disk.
 
 use super::{Check, Finding};
+use crate::replication::mirror::view::SourceError;
 use crate::store::Store;
 use crate::store::manifest::{Index, ManifestError};
-use crate::replication::mirror::view::SourceError;
 use ehpc_proto::replication::{Extent, Hash, ObjectState};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;

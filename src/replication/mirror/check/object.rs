@@ -8,6 +8,7 @@ use crate::replication::mirror::view::{ContentSource, LiveView, Spot};
 use crate::replication::mirror::{Mirror, MirrorError};
 use ehpc_proto::replication::{Kind, ObjectId, ObjectState, Xattr};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::AsFd;
 
@@ -29,7 +30,8 @@ impl Unkept {
             (self.xattrs, "privileged extended attributes"),
         ];
         for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
-            let reason = format!("mirror: {what} of {count} objects are in the packs only: it is not written as root");
+            let reason =
+                format!("mirror: {what} of {count} objects are in the packs only: it is not written as root");
             findings.not_checked(ObjectId::ROOT, b"", reason);
         }
     }
@@ -39,62 +41,90 @@ impl Unkept {
 const LISTING: usize = 1000;
 
 pub(super) struct Object<'a> {
-    pub(super) mirror: &'a mut Mirror,
-    pub(super) view: &'a dyn LiveView,
-    pub(super) content: &'a dyn ContentSource,
-    pub(super) findings: &'a mut Findings,
-    pub(super) unkept: &'a mut Unkept,
+    run: Run<'a>,
+    findings: &'a mut Findings,
+    unkept: &'a mut Unkept,
 }
 
-impl Object<'_> {
+impl<'a> Object<'a> {
+    pub(super) fn new(
+        mirror: &'a mut Mirror,
+        view: &'a dyn LiveView,
+        content: &'a dyn ContentSource,
+        findings: &'a mut Findings,
+        unkept: &'a mut Unkept,
+    ) -> Object<'a> {
+        Object { run: Run::new(mirror, view, content, None), findings, unkept }
+    }
+
     /// Compares all but content. A file whose content is to be compared is returned open.
     pub(super) fn compare(&mut self, state: &ObjectState, path: &[u8]) -> Result<Option<File>, MirrorError> {
-        let id = state.id;
-        if id == ObjectId::ROOT {
-            let root = self.mirror.root.clone();
+        let file = if state.id == ObjectId::ROOT {
+            let root = self.run.mirror.root.clone();
             if let Ok(stat) = disk::stat_fd(root.as_fd()) {
                 self.attributes(state, path, &stat, Target::Open(root.as_fd()));
             }
             self.listing(state, path)?;
-            return Ok(None);
-        }
-        let entries = self.view.entries_of(id).map_err(MirrorError::View)?;
+            None
+        } else {
+            match self.find(state.id, path)? {
+                Some((stat, located)) => self.compare_found(state, path, &stat, &located)?,
+                None => None,
+            }
+        };
+        // Not root: looking may have needed rights that the modes of directories do not give.
+        self.run.restore_modes()?;
+        Ok(file)
+    }
+
+    /// The object at its names; every name must lead to the same.
+    fn find(&mut self, id: ObjectId, path: &[u8]) -> Result<Option<(Stat, Located)>, MirrorError> {
+        let entries = self.run.view.entries_of(id).map_err(MirrorError::View)?;
         let mut places: Vec<Place> = entries.into_iter().map(Place::At).collect();
         if places.is_empty() {
             places.push(Place::Limbo);
         }
         let mut first: Option<(Stat, Located)> = None;
         for place in places {
-            let located = Run::new(self.mirror, self.view, self.content, None).locate(id, &place);
-            let located = match located {
-                Ok(located) => located,
+            let looked = self.run.locate(id, &place).and_then(|at| Ok((self.run.stat_at(&at)?, at)));
+            let (stat, located) = match looked {
+                Ok(found) => found,
                 Err(MirrorError::View(source)) => return Err(MirrorError::View(source)),
                 Err(error) => {
                     self.findings.wrong(id, path, error.to_string());
                     continue;
                 }
             };
-            match (disk::stat_at(located.at().0, located.at().1), &first) {
-                (Err(error), _) => self.findings.wrong(id, path, format!("mirror: cannot be looked at: {error}")),
-                (Ok(None), _) => self.findings.wrong(id, path, "mirror: it is missing"),
-                (Ok(Some(stat)), None) => first = Some((stat, located)),
-                (Ok(Some(stat)), Some((known, _))) if stat.identity != known.identity => {
+            match (stat, &first) {
+                (None, _) => self.findings.wrong(id, path, "mirror: it is missing"),
+                (Some(stat), None) => first = Some((stat, located)),
+                (Some(stat), Some((known, _))) if stat.identity != known.identity => {
                     let name = String::from_utf8_lossy(&located.name).into_owned();
                     self.findings.wrong(id, path, format!("mirror: its other name {name:?} is another file"));
                 }
                 _ => {}
             }
         }
-        let Some((stat, located)) = first else { return Ok(None) };
+        Ok(first)
+    }
+
+    fn compare_found(
+        &mut self,
+        state: &ObjectState,
+        path: &[u8],
+        stat: &Stat,
+        located: &Located,
+    ) -> Result<Option<File>, MirrorError> {
+        let id = state.id;
         if stat.kind != state.kind {
-            self.other_kind(state, path, &stat);
+            self.other_kind(state, path, stat);
             return Ok(None);
         }
         let (dir, name) = located.at();
-        self.attributes(state, path, &stat, Target::Named(dir, name));
+        self.attributes(state, path, stat, Target::Named(dir, name));
         match state.kind {
             Kind::Directory => self.listing(state, path)?,
-            Kind::File if stat.size == state.size => return Ok(self.open(state, path, &located)),
+            Kind::File if stat.size == state.size => return Ok(self.open(state, path, stat, located)),
             Kind::File => {
                 let reason = format!("mirror: {} bytes instead of {}", stat.size, state.size);
                 self.findings.wrong(id, path, reason);
@@ -106,7 +136,9 @@ impl Object<'_> {
                     self.findings.wrong(id, path, format!("mirror: the symlink cannot be read: {error}"));
                 }
             },
-            _ if stat.rdev != state.rdev => self.findings.wrong(id, path, "mirror: the device number differs"),
+            _ if stat.rdev != state.rdev => {
+                self.findings.wrong(id, path, "mirror: the device number differs");
+            }
             _ => {}
         }
         Ok(None)
@@ -122,9 +154,26 @@ impl Object<'_> {
         }
     }
 
-    fn open(&mut self, state: &ObjectState, path: &[u8], located: &Located) -> Option<File> {
+    fn open(&mut self, state: &ObjectState, path: &[u8], stat: &Stat, located: &Located) -> Option<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match rustix::fs::openat(located.at().0, located.at().1, flags, Mode::empty()) {
+        let (dir, name) = located.at();
+        let open = || rustix::fs::openat(dir, name, flags, Mode::empty());
+        let mut opened = open();
+        if opened.as_ref().is_err_and(|error| *error == Errno::ACCESS) {
+            // Not root, and the mode forbids even the owner to read.
+            let disk = &mut self.run.mirror.disk;
+            if disk.chmod(Target::Named(dir, name), stat.mode | 0o400).is_ok() {
+                opened = open();
+                if let Err(error) = disk.chmod(Target::Named(dir, name), stat.mode) {
+                    self.findings.wrong(
+                        state.id,
+                        path,
+                        format!("mirror: its mode cannot be set back: {error}"),
+                    );
+                }
+            }
+        }
+        match opened {
             Ok(fd) => Some(File::from(fd)),
             Err(error) => {
                 self.findings.not_checked(state.id, path, format!("mirror: it cannot be opened: {error}"));
@@ -160,7 +209,9 @@ impl Object<'_> {
         }
         match target.xattrs() {
             Ok(there) if there == state.xattrs => {}
-            Ok(there) if !root && unprivileged(&there) == unprivileged(&state.xattrs) => self.unkept.xattrs += 1,
+            Ok(there) if !root && unprivileged(&there) == unprivileged(&state.xattrs) => {
+                self.unkept.xattrs += 1
+            }
             Ok(_) => differing.push("extended attributes differ".to_owned()),
             Err(error) => differing.push(format!("extended attributes cannot be read: {error}")),
         }
@@ -171,9 +222,11 @@ impl Object<'_> {
 
     /// Names that should not be there. (Those that should are found by their objects.)
     fn listing(&mut self, state: &ObjectState, path: &[u8]) -> Result<(), MirrorError> {
-        let opened = Run::new(self.mirror, self.view, self.content, None).directory(state.id);
-        let names = match opened {
-            Ok(directory) => disk::list(directory.fd.as_fd()).map_err(|error| error.to_string()),
+        let names = match self.run.directory(state.id) {
+            Ok(directory) => {
+                self.run.open_up(state.id, &directory)?;
+                disk::list(directory.fd.as_fd()).map_err(|error| error.to_string())
+            }
             Err(MirrorError::View(source)) => return Err(MirrorError::View(source)),
             Err(error) => Err(error.to_string()),
         };
@@ -189,7 +242,8 @@ impl Object<'_> {
         let mut after: Option<Vec<u8>> = None;
         let mut extra = Vec::new();
         loop {
-            let children = self.view.children(state.id, after.as_deref(), LISTING).map_err(MirrorError::View)?;
+            let children =
+                self.run.view.children(state.id, after.as_deref(), LISTING).map_err(MirrorError::View)?;
             for (child, _) in &children {
                 while let Some(name) = names.next_if(|name| name < child) {
                     extra.push(name);
@@ -205,7 +259,11 @@ impl Object<'_> {
         for name in extra {
             let Spot { parent, name } = Spot::new(state.id, name);
             let shown = String::from_utf8_lossy(&name);
-            self.findings.wrong(parent, path, format!("mirror: the name {shown:?} in it should not be there"));
+            self.findings.wrong(
+                parent,
+                path,
+                format!("mirror: the name {shown:?} in it should not be there"),
+            );
         }
         Ok(())
     }
