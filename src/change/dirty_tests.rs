@@ -1,3 +1,5 @@
+//! The promises of the cut, of joined places and of bounds.
+
 use super::*;
 use crate::host::ObjectKey;
 use crate::host::object::KeyKind;

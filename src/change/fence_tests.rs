@@ -1,3 +1,5 @@
+//! What a fence waits for.
+
 use super::*;
 use crate::change::dirty::{Change, Touch};
 use crate::change::scans::{ScanOutcome, ScanReport};

@@ -1,3 +1,5 @@
+//! The scan against a shadow that holds what the tree was.
+
 use super::*;
 use crate::change::dirty::{Content, Entry};
 use crate::change::shadow::Shadow;

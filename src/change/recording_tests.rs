@@ -1,3 +1,5 @@
+//! What each NFS operation notes.
+
 use super::*;
 use crate::change::dirty::{Content, Entry};
 use crate::host::object::KeyKind;

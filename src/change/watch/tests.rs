@@ -1,3 +1,5 @@
+//! Both watchers on a real file system: nothing lost, nothing of ours, nothing of strangers.
+
 use super::*;
 use crate::change::dirty::{Content, Entry};
 use crate::host::fanotify::store_through_mmap;
