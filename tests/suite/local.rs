@@ -18,7 +18,7 @@ fn shell(directory: &Path, script: &str) {
 }
 
 const FIRST_HALF: &str = r#"
-mkdir -p a/b/c d/e/f
+mkdir -p a/b a/c d/e/f
 for i in $(seq 1 300); do echo "file $i" > a/b/f$i; done
 head -c 3000000 /dev/urandom > big
 truncate -s 40M sparse; printf data | dd of=sparse bs=1 seek=20000000 conv=notrunc status=none
@@ -104,7 +104,7 @@ fn the_burst_as_root() {
 
 #[test]
 fn the_burst_without_root() {
-    let directory = tempfile::Builder::new().prefix("ehpc-suite-").tempdir_in("/var/tmp").unwrap();
+    let directory = scratch::directory();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let mut cluster = Cluster::new(directory.path()).unwrap();
     fs::set_permissions(cluster.share(), fs::Permissions::from_mode(0o777)).unwrap();
