@@ -3,8 +3,8 @@
 //! There is one position, the catalog's. Rows of several batches are one SQLite transaction; the mirror is changed
 //! as each batch comes, so that it is a few milliseconds behind; a commit is: syncfs of the mirror, then COMMIT. So
 //! the catalog never records what the mirror may lose, and readers see only what is committed: who waits for a
-//! batch asks for a commit ([`Applier::wait_applied`]). Without anybody waiting a commit comes a second after the first
-//! uncommitted batch, after [`COMMIT_OBJECTS`] objects, or when nothing has arrived for [`IDLE`].
+//! batch asks for a commit ([`Applier::request_commit`]). Without anybody waiting a commit comes [`COMMIT_AFTER`] the
+//! first uncommitted batch, after [`COMMIT_OBJECTS`] objects, or when nothing has arrived for [`IDLE`].
 //!
 //! After a stop the mirror may hold any part of the batches after the catalog's position. All that were durable
 //! when the applier opened are therefore redone ([`Mirror::redo`]): the mirror is first cleared of what those batches
@@ -33,10 +33,13 @@ use tokio::sync::watch;
 
 /// Objects and entries between two commits, at most (and one batch more).
 const COMMIT_OBJECTS: usize = 20_000;
-/// Time between two commits, at most (and one batch more).
-const COMMIT_AFTER: Duration = Duration::from_secs(1);
+/// Time between two commits, at most (and one batch more). Not shorter, because a syncfs also delays the fsyncs of the
+/// packs, on which acknowledgements wait.
+const COMMIT_AFTER: Duration = Duration::from_secs(5);
 /// Nothing new for so long: commit what there is.
-const IDLE: Duration = Duration::from_millis(50);
+const IDLE: Duration = Duration::from_millis(100);
+/// Without news the thread looks around once in a while.
+const LOOK: Duration = Duration::from_secs(1);
 /// Pause after an error, doubled up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How long a check or repair waits for a mirror that is being put in order.
@@ -225,7 +228,9 @@ impl Shared {
         let mut last_news = Instant::now();
         while !self.abandon.load(Ordering::SeqCst) {
             let stopping = self.stop.load(Ordering::SeqCst);
-            match self.step(stopping, &mut last_news) {
+            // What a panic left half done is taken back like after any other error.
+            let step = std::panic::AssertUnwindSafe(|| self.step(stopping, &mut last_news));
+            match std::panic::catch_unwind(step).unwrap_or(Err(ApplierError::Panicked)) {
                 Ok(()) if stopping => break,
                 Ok(()) => pause = RETRY.0,
                 Err(error) => {
@@ -264,7 +269,7 @@ impl Shared {
             let (settled, uncommitted) = (core.is_settled(), core.is_uncommitted());
             drop(core);
             if settled {
-                self.store.wait_durable(applied, if uncommitted { IDLE } else { COMMIT_AFTER });
+                self.store.wait_durable(applied, if uncommitted { IDLE } else { LOOK });
             }
         }
         Ok(())

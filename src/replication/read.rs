@@ -154,6 +154,7 @@ impl ObjectReader {
             let xattrs = io("read its extended attributes", tree.xattrs(subject.fd, before.kind))?;
             let plan = plan(&before, subject);
             let kept = matches!(plan, Plan::Keep(_));
+            let partly = matches!(plan, Plan::Keep(_) | Plan::Ranges(_));
             let (content, size) = self.content(plan, &before, subject, file.as_ref(), sink)?;
             if !kept {
                 read_bytes += size;
@@ -168,7 +169,8 @@ impl ObjectReader {
             let fuzzy = before.kind == Kind::File
                 && if kept { subject.old.is_some_and(|old| old.fuzzy) } else { moved };
             let state = assemble(subject, &after, size, target, xattrs, content, fuzzy);
-            let content_was_racy = kept && subject.old.is_some_and(|old| old.racy);
+            // What was not read now is as racy as it was.
+            let content_was_racy = partly && subject.old.is_some_and(|old| old.racy);
             let racy = moved || content_was_racy || is_racy(after.ctime, started);
             return Ok(Reading { state, ctime: after.ctime, racy, read_bytes });
         }

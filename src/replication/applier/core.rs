@@ -2,6 +2,7 @@
 
 use super::source::{CatalogView, PackContent};
 use super::status::{ApplierState, ApplierStatus};
+use crate::observe::metrics;
 use crate::replication::mirror::check::{Check, Finding, Findings, LongRead};
 #[cfg(test)]
 use crate::replication::mirror::disk::{Step, Verdict};
@@ -32,6 +33,8 @@ pub enum ApplierError {
     Sync(io::Error),
     #[error("no thread could be started: {0}")]
     Thread(io::Error),
+    #[error("an internal error of the applier (the log has it); it goes on from the last commit")]
+    Panicked,
 }
 
 /// What a step did.
@@ -292,6 +295,7 @@ impl Core {
         self.since.get_or_insert_with(Instant::now);
         for batch in batches {
             self.writer.apply(batch)?;
+            metrics::BATCHES_APPLIED.inc();
             self.weight += weight(batch);
             self.items += weight(batch) as u64;
         }
@@ -381,7 +385,10 @@ impl Core {
     /// Compares the next objects; what takes long is left in `check` for [`Check::next_long`].
     pub(super) fn check_slice(&mut self, check: &mut Check) -> Result<Findings, ApplierError> {
         let rows = self.writer.rows()?;
-        let total = rows.count().map_err(StoreError::from)?;
+        let total = match check.progress().objects_total {
+            0 => rows.count().map_err(StoreError::from)?, // reads every row
+            known => known,
+        };
         let (objects, _) = rows.live(check.after(), Check::SLICE).map_err(StoreError::from)?;
         let view = CatalogView(rows);
         Ok(check.slice(self.mirror.as_mut(), &view, &self.content, objects, total)?)

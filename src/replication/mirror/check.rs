@@ -84,8 +84,8 @@ pub struct Check {
 }
 
 impl Check {
-    /// Objects to be given to [`Check::slice`] at a time.
-    pub const SLICE: usize = 256;
+    /// Objects to be given to [`Check::slice`] at a time; each may leave a file open.
+    pub const SLICE: usize = 64;
 
     /// The slice to give next begins after this object.
     pub fn after(&self) -> ObjectId {
@@ -117,7 +117,7 @@ impl Check {
         total: u64,
     ) -> Result<Findings, MirrorError> {
         let mut findings = Findings::default();
-        self.progress.objects_total = total.max(self.progress.objects_total);
+        self.progress.objects_total = total.max(self.progress.objects);
         if objects.is_empty() {
             self.done = true;
             self.unkept.report(&mut findings);

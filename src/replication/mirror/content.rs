@@ -13,6 +13,8 @@ use std::os::fd::BorrowedFd;
 /// From this length on, a chunk that lies uncompressed in a pack is copied by the kernel.
 const COPY_FROM: u32 = 16 * 1024;
 
+const EVERYTHING: Range<u64> = 0..u64::MAX;
+
 /// Which bytes have to be written.
 pub(super) enum Patch<'a> {
     /// None.
@@ -63,8 +65,8 @@ impl<'a> Writer<'a> {
         let mut fetch = |hash: &Hash| content.blob(hash);
         match patch {
             Patch::Nothing => {}
-            Patch::Fresh => self.ranges(manifest, &[0..u64::MAX], true)?,
-            Patch::All => self.ranges(manifest, &[0..u64::MAX], false)?,
+            Patch::Fresh => self.ranges(manifest, std::slice::from_ref(&EVERYTHING), true)?,
+            Patch::All => self.ranges(manifest, std::slice::from_ref(&EVERYTHING), false)?,
             Patch::From(old) => {
                 for_each_difference(old, manifest, &mut fetch, &mut |at, extent| {
                     self.extent(at, extent, false)
@@ -203,4 +205,84 @@ pub(super) fn changed_ranges(
         }
     }
     Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::mirror::disk::{Step, Verdict};
+    use crate::replication::mirror::model::Chunks;
+    use crate::replication::mirror::view::{RawPlace, SourceError};
+    use std::cell::Cell;
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Counts what is fetched.
+    struct Counted<'a>(&'a Chunks, Cell<u64>);
+
+    impl ContentSource for Counted<'_> {
+        fn blob(&self, hash: &Hash) -> Result<Vec<u8>, SourceError> {
+            self.1.set(self.1.get() + 1);
+            self.0.blob(hash)
+        }
+        fn raw(&self, hash: &Hash) -> Result<Option<RawPlace>, SourceError> {
+            self.0.raw(hash)
+        }
+    }
+
+    fn extents(chunks: &mut Chunks, count: u32) -> Vec<Extent> {
+        let data =
+            |chunks: &mut Chunks, n: u32| Extent::Data { hash: chunks.put(n.to_be_bytes().to_vec()), len: 4 };
+        (0..count).map(|n| data(chunks, n)).collect()
+    }
+
+    #[test]
+    fn an_append_to_a_long_file_costs_what_was_appended() {
+        let mut chunks = Chunks::new();
+        let mut extents = extents(&mut chunks, 20_000);
+        let before = chunks.manifest(&extents);
+        extents.push(Extent::Data { hash: chunks.put(b"appended".to_vec()), len: 8 });
+        let after = chunks.manifest(&extents);
+        let file = tempfile::tempfile().unwrap();
+        let mut disk = Disk::default();
+        let source = Counted(&chunks, Cell::new(0));
+        let mut writer = Writer::new(&mut disk, &source, ObjectId(2), file.as_fd());
+        writer.write(&before, &Patch::Fresh, 0, 80_000).unwrap();
+        let writes = Arc::new(AtomicU64::new(0));
+        let counted = writes.clone();
+        disk.gate = Some(Box::new(move |step| {
+            assert_eq!(step, Step::Content);
+            counted.fetch_add(1, Ordering::Relaxed);
+            Verdict::Go
+        }));
+        source.1.set(0);
+        let mut writer = Writer::new(&mut disk, &source, ObjectId(2), file.as_fd());
+        writer.write(&after, &Patch::From(&before), 80_000, 80_008).unwrap();
+        assert_eq!(writer.written, 8);
+        assert_eq!(writes.load(Ordering::Relaxed), 1);
+        // Two roots, the last page of each, the chunk.
+        assert!(source.1.get() <= 5, "{} blobs were read", source.1.get());
+        assert_eq!(
+            chunks.bytes(&after),
+            std::fs::read(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file))).unwrap()
+        );
+    }
+
+    #[test]
+    fn ranges_changed_on_the_way_are_merged() {
+        let mut chunks = Chunks::new();
+        let all = extents(&mut chunks, 10);
+        let other = Extent::Data { hash: chunks.put(b"else".to_vec()), len: 4 };
+        let (mut second, mut third) = (all.clone(), all.clone());
+        second[3] = other;
+        third[4] = other;
+        let manifests = [chunks.manifest(&all), chunks.manifest(&second), chunks.manifest(&third)];
+        let versions: Vec<&Manifest> = manifests.iter().collect();
+        // Extent 3 is as it was in the end, but was something else on the way.
+        assert_eq!(changed_ranges(&versions, &chunks).unwrap(), vec![12..20]);
+        let ranges = [12..20, 30..31];
+        assert!(overlaps(&ranges, 19, 20) && overlaps(&ranges, 0, 99));
+        assert!(!overlaps(&ranges, 20, 30) && !overlaps(&ranges, 8, 12) && !overlaps(&ranges, 31, 40));
+    }
 }

@@ -43,6 +43,7 @@ pub(crate) struct Stat {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) size: u64,
+    #[cfg_attr(not(test), allow(dead_code))] // tests compare it
     pub(crate) nlink: u32,
     pub(crate) mtime: Timestamp,
     pub(crate) rdev: (u32, u32),

@@ -155,11 +155,11 @@ impl<'a> Evacuation<'a> {
                 self.touch(id)?;
                 self.found.in_limbo.insert(id);
             } else {
-                self.to_trash(limbo.as_fd(), &name, &stat)?;
+                self.put_in_trash(limbo.as_fd(), &name, &stat)?;
             }
         }
         for (name, known) in astray {
-            self.to_limbo(limbo.as_fd(), &name, known)?;
+            self.put_in_limbo(limbo.as_fd(), &name, known)?;
             // It was taken for trash once, and may have been emptied in part.
             let state = self.view.object(known).map_err(MirrorError::View)?.map(|known| known.state);
             if state.is_some_and(|state| state.kind == Kind::Directory)
@@ -177,7 +177,7 @@ impl<'a> Evacuation<'a> {
         Ok(known.is_some_and(|known| known.identity == Some(stat.identity)))
     }
 
-    fn to_limbo(&mut self, dir: BorrowedFd<'_>, name: &[u8], id: ObjectId) -> Result<(), MirrorError> {
+    fn put_in_limbo(&mut self, dir: BorrowedFd<'_>, name: &[u8], id: ObjectId) -> Result<(), MirrorError> {
         let limbo = self.mirror.limbo.clone();
         if self.found.in_limbo.contains(&id) {
             // A second name of the same file.
@@ -201,7 +201,7 @@ impl<'a> Evacuation<'a> {
     }
 
     /// Something unknown: what is known inside it is saved, the rest is removed in the end.
-    fn to_trash(&mut self, dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<(), MirrorError> {
+    fn put_in_trash(&mut self, dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<(), MirrorError> {
         if stat.kind != Kind::Directory {
             return self
                 .mirror
@@ -224,7 +224,7 @@ impl<'a> Evacuation<'a> {
                 let stat = disk::stat_at(inner.as_fd(), &child).map_err(fault("look at", "limbo/trash"))?;
                 let Some(stat) = stat else { continue };
                 if let Some(&id) = self.by_identity.get(&stat.identity) {
-                    self.to_limbo(inner.as_fd(), &child, id)?;
+                    self.put_in_limbo(inner.as_fd(), &child, id)?;
                 } else if stat.kind == Kind::Directory {
                     if stat.mode & 0o700 != 0o700 {
                         let result = self.mirror.disk.chmod(Target::Named(inner.as_fd(), &child), 0o700);
@@ -268,8 +268,8 @@ impl<'a> Evacuation<'a> {
         let stat = disk::stat_at(dir, name).map_err(fault("look at", &String::from_utf8_lossy(name)))?;
         let Some(stat) = stat else { return Ok(()) };
         match self.by_identity.get(&stat.identity) {
-            Some(&id) => self.to_limbo(dir, name, id),
-            None => self.to_trash(dir, name, &stat),
+            Some(&id) => self.put_in_limbo(dir, name, id),
+            None => self.put_in_trash(dir, name, &stat),
         }
     }
 
@@ -380,7 +380,7 @@ impl<'a> Evacuation<'a> {
             for name in disk::list(directory.as_fd()).map_err(fault("list", "the mirror"))? {
                 let Ok(Some(stat)) = disk::stat_at(directory.as_fd(), &name) else { continue };
                 if let Some(id) = wanted.remove(&stat.identity) {
-                    self.to_limbo(directory.as_fd(), &name, id)?;
+                    self.put_in_limbo(directory.as_fd(), &name, id)?;
                     self.touch(id)?;
                     lost.remove(&id);
                 } else if stat.kind == Kind::Directory {
@@ -390,7 +390,7 @@ impl<'a> Evacuation<'a> {
                             .disk
                             .chmod(Target::Named(directory.as_fd(), &name), stat.mode | 0o700);
                         opened.map_err(fault("get access to", &String::from_utf8_lossy(&name)))?;
-                        modes.push(([path.as_slice(), &[name.clone()]].concat(), stat.mode));
+                        modes.push(([path.as_slice(), std::slice::from_ref(&name)].concat(), stat.mode));
                     }
                     open.push([path.as_slice(), &[name]].concat());
                 }

@@ -187,6 +187,12 @@ impl Mirror {
         let root = open_directory(&path)?;
         let limbo_path = dir.join("limbo");
         let limbo = open_directory(&limbo_path)?;
+        // What passes through is nobody else's business.
+        rustix::fs::fchmod(&limbo, Mode::RWXU).map_err(|errno| MirrorError::Io {
+            what: "set the mode of",
+            path: limbo_path.display().to_string(),
+            source: errno.into(),
+        })?;
         let device = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_dev).ok();
         if device(&root) != device(&limbo) {
             let source = io::Error::other(format!(

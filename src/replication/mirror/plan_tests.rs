@@ -6,8 +6,11 @@ use ehpc_proto::replication::{EntryState, Hash, Timestamp};
 
 const ROOT: ObjectId = ObjectId::ROOT;
 
-/// A tree of directories (`d`) and files (`f`): (id, kind, names).
-fn tree(objects: &[(u64, char, &[(u64, &str)])]) -> Model {
+/// Number, `d` or `f`, names.
+type Named<'a> = (u64, char, &'a [(u64, &'a str)]);
+
+/// A tree of directories (`d`) and files (`f`).
+fn tree(objects: &[Named<'_>]) -> Model {
     let mut batch = batch(&[]);
     batch.objects.push(state_of(ROOT, Kind::Directory));
     for (id, kind, names) in objects {

@@ -4,9 +4,9 @@
 use super::Mirror;
 use super::check::Check;
 use super::disk::{Step, Verdict};
-use super::model::{Model, Primary, Strict, compare};
+use super::model::{Model, Primary, Strict, compare, state_of};
 use ehpc_proto::replication::message::Damage;
-use ehpc_proto::replication::{Batch, ObjectId};
+use ehpc_proto::replication::{Batch, EntryState, Kind, ObjectId, Xattr};
 use rand::Rng;
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
@@ -101,7 +101,10 @@ fn gate(mirror: &mut Mirror, at: u64, lossy: bool, salt: u64) -> Arc<AtomicU64> 
         let n = counted.fetch_add(1, Ordering::Relaxed);
         if n >= at {
             Verdict::Die
-        } else if lossy && step != Step::Names && (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt) % 3 == 0 {
+        } else if lossy
+            && step != Step::Names
+            && (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt).is_multiple_of(3)
+        {
             Verdict::Lose
         } else {
             Verdict::Go
@@ -252,4 +255,113 @@ fn a_mirror_that_is_not_written_as_root_keeps_the_rest() {
         owned(dir);
         crashing(seed, dir, false, false, Some(user));
     });
+}
+
+/// Somebody removed and moved things in the mirror; the next batch that comes across puts right what it needs.
+#[test]
+fn a_mirror_that_was_changed_from_outside_is_put_in_order() {
+    each_seed(200, |seed, dir| {
+        let mut primary = Primary::new(seed);
+        let mut mirror = Mirror::open(dir).unwrap();
+        let mut live = Model::default();
+        for round in 0..6 {
+            let batch = primary.batch(10);
+            let outcome = match mirror.apply(&batch, &live, &primary.chunks) {
+                Err(error) if error.is_disorder() && round > 2 => {
+                    mirror.redo(std::slice::from_ref(&batch), &live, &primary.chunks).unwrap()
+                }
+                result => result.unwrap(),
+            };
+            live.apply(&batch);
+            live.record(&outcome);
+            fill(&mut mirror, outcome.rebuild, &mut live, &primary);
+            if round >= 2 {
+                meddle(dir, &mut primary);
+            }
+        }
+        // What no batch came across is found by a comparison of everything, and made anew.
+        let all: Vec<ObjectId> = live.objects.keys().copied().collect();
+        for id in all {
+            let outcome = mirror.repair(id, &live, &primary.chunks).unwrap();
+            live.record(&outcome);
+            let directory = live.objects[&id].state.kind == Kind::Directory;
+            fill(
+                &mut mirror,
+                outcome.rebuild.into_iter().chain(directory.then_some(id)).collect(),
+                &mut live,
+                &primary,
+            );
+        }
+        mirror.sweep(&live).unwrap();
+        let damage = check(&mut mirror, &live, &primary);
+        assert!(damage.is_empty(), "{damage:?}");
+        compare(&mirror, &live, &primary.chunks, Strict::WHOLLY);
+    });
+}
+
+fn meddle(dir: &Path, primary: &mut Primary) {
+    let root = dir.join("mirror");
+    let names: Vec<_> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let victim = &names[primary.rng.random_range(0..names.len())];
+    match primary.rng.random_range(0..4) {
+        0 => std::fs::write(root.join("stranger"), "x").unwrap(),
+        // A file over a directory, or the like, cannot be.
+        1 => drop(std::fs::rename(victim, root.join("moved away"))),
+        _ if victim.is_dir() && !victim.is_symlink() => std::fs::remove_dir_all(victim).unwrap(),
+        _ => std::fs::remove_file(victim).unwrap(),
+    }
+}
+
+fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(permissions.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn acls_are_kept_and_not_inherited_within_the_mirror() {
+    let dir = tempfile::tempdir().unwrap();
+    let named: &[(u16, u16, u32)] = &[(1, 7, !0), (2, 6, 33), (4, 5, !0), (0x10, 7, !0), (0x20, 5, !0)];
+    let mut primary = Primary::new(1);
+    let mut batch = primary.batch(0);
+    let state = |id: u64, kind, xattr: Option<&str>| {
+        let mut state = state_of(ObjectId(id), kind);
+        state.mode = 0o775;
+        state.xattrs.extend(xattr.map(|name| Xattr { name: name.into(), value: acl(named) }));
+        state
+    };
+    batch.objects.push(state(2, Kind::Directory, Some("system.posix_acl_default")));
+    batch.objects.push(state(3, Kind::File, Some("system.posix_acl_access")));
+    let entry = |parent: u64, name: &str, child: u64| EntryState {
+        parent: ObjectId(parent),
+        name: name.into(),
+        child: Some(ObjectId(child)),
+    };
+    batch.entries = vec![entry(1, "d", 2), entry(1, "f", 3)];
+    let mut mirror = Mirror::open(dir.path()).unwrap();
+    let mut live = Model::default();
+    let mut apply = |mut batch: Batch, number| {
+        batch.number = number;
+        let outcome = mirror.apply(&batch, &live, &primary.chunks).unwrap();
+        live.apply(&batch);
+        live.record(&outcome);
+        compare(&mirror, &live, &primary.chunks, Strict::WHOLLY);
+    };
+    apply(batch.clone(), 1);
+    batch.objects =
+        vec![state(4, Kind::File, None), state(5, Kind::Directory, None), state(6, Kind::Symlink, None)];
+    batch.objects[2].target = b"t".to_vec();
+    batch.entries = vec![entry(2, "g", 4), entry(2, "e", 5), entry(2, "s", 6)];
+    apply(batch.clone(), 2);
+    // The default ACL goes, the access ACL too.
+    batch.objects = vec![state(2, Kind::Directory, None), state(3, Kind::File, None)];
+    batch.entries.clear();
+    apply(batch, 3);
 }

@@ -110,18 +110,21 @@ impl Queue {
 
     /// Work that is left alone until `due`; an object that waits already is read once for both.
     pub(crate) fn defer(&mut self, due: Instant, take: TakeId, work: Work) {
-        let mut work = work;
-        if let Work::Object(key, touch) = &mut work {
+        if let Work::Object(key, touch) = &work {
             let waiting = self.deferred.iter_mut().find_map(|(_, take, work)| match work {
-                Work::Object(other, waiting) if other == key => Some((*take, waiting)),
+                Work::Object(other, waiting) if other == key => Some((take, waiting)),
                 _ => None,
             });
             if let Some((waiting_take, waiting)) = waiting {
-                waiting.merge(std::mem::take(touch));
-                if waiting_take == take {
-                    return;
+                waiting.merge(touch.clone());
+                // Cuts are reached in the order of takes, so the earlier of the two holds both back. (0 is no take.)
+                let later = *waiting_take;
+                if take != 0 && (later == 0 || take < later) {
+                    *waiting_take = take;
+                    self.count(take);
+                    self.done(later);
                 }
-                // The cut of this take waits as well; `touch` now asks for no content.
+                return;
             }
         }
         self.count(take);
@@ -347,10 +350,33 @@ mod tests {
         assert_eq!(queue.wake_deferred(now + Duration::from_secs(2)), None);
         let mut touches = Vec::new();
         while let Some((take, Work::Object(_, touch))) = queue.next() {
+            assert_eq!(queue.reached(), 0);
             touches.push(touch);
             queue.done(take);
         }
-        assert_eq!(touches.iter().filter(|touch| **touch == Touch::CONTENT).count(), 1, "read once");
+        assert_eq!(touches, [Touch::CONTENT], "read once for all takes, and not looked at again for each");
+        assert_eq!(queue.reached(), 8);
+    }
+
+    #[test]
+    fn deferred_work_is_held_by_the_earliest_of_its_takes() {
+        let mut queue = Queue::default();
+        let now = Instant::now();
+        queue.add(4, vec![object(1)]);
+        queue.add(8, vec![object(1)]);
+        let (earlier, _) = queue.next().unwrap();
+        let (later, _) = queue.next().unwrap();
+        // No take at all, then the later, then the earlier one.
+        for take in [0, later, earlier] {
+            queue.defer(now, take, Work::Object(key(1), Touch::CONTENT));
+            queue.done(take);
+        }
+        assert_eq!(queue.reached(), 0);
+        assert_eq!(queue.wake_deferred(now), None);
+        let (take, _) = queue.next().unwrap();
+        assert_eq!(take, earlier);
+        assert!(queue.next().is_none());
+        queue.done(take);
         assert_eq!(queue.reached(), 8);
     }
 
