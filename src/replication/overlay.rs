@@ -4,11 +4,13 @@
 //! Every value in the overlay is tagged with the number of its batch. An acknowledgement moves the values of that
 //! batch to the shadow; abandoning batches takes theirs away and what was under them is seen again.
 
+mod layers;
+
 use crate::change::shadow::{Row, Shadow, ShadowError};
 use crate::host::ObjectKey;
 use crate::store::manifest::{BoxError, Index, ManifestError};
 use ehpc_proto::replication::{EntryState, Hash, Manifest, ObjectId, Position};
-use smallvec::SmallVec;
+use layers::Layers;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash as StdHash;
 use std::sync::Arc;
@@ -24,69 +26,6 @@ pub(crate) enum ViewError {
     Shadow(#[from] ShadowError),
     #[error("shadow index: {0}; stop nfs1 and remove shadow.sqlite, it is rebuilt from the backup")]
     Manifest(#[from] ManifestError),
-}
-
-/// Values by batch, oldest first.
-struct Layers<K, V>(HashMap<K, SmallVec<[(u64, V); 1]>>);
-
-impl<K: Eq + StdHash + Clone, V: Clone> Layers<K, V> {
-    fn get<Q: ?Sized + Eq + StdHash>(&self, key: &Q) -> Option<&V>
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        self.0.get(key).and_then(|values| values.last()).map(|(_, value)| value)
-    }
-
-    /// The value under that of batch `tag`.
-    fn below<Q: ?Sized + Eq + StdHash>(&self, key: &Q, tag: u64) -> Option<&V>
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        self.0.get(key)?.iter().rev().find(|(number, _)| *number < tag).map(|(_, value)| value)
-    }
-
-    /// Sets the value of batch `tag`, which is the newest. True if this batch had none yet.
-    fn set(&mut self, key: K, tag: u64, value: V) -> bool {
-        let values = self.0.entry(key).or_default();
-        match values.last_mut() {
-            Some((number, held)) if *number == tag => {
-                *held = value;
-                false
-            }
-            _ => {
-                values.push((tag, value));
-                true
-            }
-        }
-    }
-
-    /// Replaces the newest value, whatever its batch. False if there is none.
-    fn replace<Q: ?Sized + Eq + StdHash>(&mut self, key: &Q, value: V) -> bool
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        match self.0.get_mut(key).and_then(|values| values.last_mut()) {
-            Some((_, held)) => {
-                *held = value;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Takes the value of batch `tag` away.
-    fn take<Q: ?Sized + Eq + StdHash>(&mut self, key: &Q, tag: u64) -> Option<V>
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        let values = self.0.get_mut(key)?;
-        let at = values.iter().position(|(number, _)| *number == tag)?;
-        let (_, value) = values.remove(at);
-        if values.is_empty() {
-            self.0.remove(key);
-        }
-        Some(value)
-    }
 }
 
 /// What one batch touched, in order.
@@ -117,6 +56,8 @@ pub(crate) struct View {
     /// Names that the overlay says something about, by directory and by every child that it gave them.
     by_parent: HashMap<ObjectId, HashSet<Box<[u8]>>>,
     by_child: HashMap<ObjectId, HashSet<Name>>,
+    /// Objects that the shadow has no row of.
+    fresh: HashSet<ObjectId>,
     in_flight: VecDeque<(Position, Touched)>,
     touched: Touched,
 }
@@ -127,11 +68,12 @@ impl View {
         View {
             shadow,
             open: next,
-            objects: Layers(HashMap::new()),
-            keys: Layers(HashMap::new()),
-            names: Layers(HashMap::new()),
+            objects: Layers::new(),
+            keys: Layers::new(),
+            names: Layers::new(),
             by_parent: HashMap::new(),
             by_child: HashMap::new(),
+            fresh: HashSet::new(),
             in_flight: VecDeque::new(),
             touched: Touched::default(),
         }
@@ -150,11 +92,12 @@ impl View {
     /// Forgets everything, the shadow's content too; the next batch is number `next`.
     pub(crate) fn reset(&mut self, next: u64) -> Result<(), ShadowError> {
         self.shadow.discard()?;
-        self.objects.0.clear();
-        self.keys.0.clear();
-        self.names.0.clear();
+        self.objects.clear();
+        self.keys.clear();
+        self.names.clear();
         self.by_parent.clear();
         self.by_child.clear();
+        self.fresh.clear();
         self.in_flight.clear();
         self.touched = Touched::default();
         self.open = next;
@@ -182,6 +125,7 @@ impl View {
     pub(crate) fn row(&self, id: ObjectId) -> Result<Option<Arc<Row>>, ShadowError> {
         match self.objects.get(&id) {
             Some(row) => Ok(row.clone()),
+            None if self.fresh.contains(&id) => Ok(None),
             None => Ok(self.shadow.by_id(id)?.map(Arc::new)),
         }
     }
@@ -208,6 +152,9 @@ impl View {
             && let Some(child) = self.names.get(&(parent, Box::from(name)))
         {
             return Ok(*child);
+        }
+        if self.fresh.contains(&parent) {
+            return Ok(None);
         }
         self.shadow.entry(parent, name)
     }
@@ -272,6 +219,7 @@ impl View {
         let now = self.names.get(name).copied().flatten();
         let before = match self.names.below(name, self.open) {
             Some(child) => *child,
+            None if self.fresh.contains(&name.0) => None,
             None => self.shadow.entry(name.0, &name.1)?,
         };
         Ok((before, now))
@@ -316,7 +264,14 @@ impl View {
 
     /// The number of a new object.
     pub(crate) fn new_id(&mut self) -> ObjectId {
-        self.shadow.new_id()
+        let id = self.shadow.new_id();
+        self.fresh.insert(id);
+        id
+    }
+
+    /// The object could not be read: its number is not used.
+    pub(crate) fn waste_id(&mut self, id: ObjectId) {
+        self.fresh.remove(&id);
     }
 
     /// The object's row from this batch on.
@@ -331,13 +286,26 @@ impl View {
     }
 
     /// The backup has this state; only what the primary notes beside it (ctime, racy) is new.
-    pub(crate) fn put_unshipped(&mut self, row: Row) -> Result<(), ShadowError> {
+    pub(crate) fn put_unshipped(&mut self, row: Row) -> Result<(), ViewError> {
         let id = row.id;
-        if self.objects.0.contains_key(&id) {
+        if self.objects.holds(&id) {
             self.objects.replace(&id, Some(Arc::new(row)));
             return Ok(());
         }
-        self.shadow.put(&row)
+        self.adopt_pages(&row.manifest)?;
+        Ok(self.shadow.put(&row)?)
+    }
+
+    /// Pages of a manifest that was learnt of from the backup, now read from the disk: they are worth keeping.
+    fn adopt_pages(&mut self, manifest: &Manifest) -> Result<(), ViewError> {
+        if let Manifest::Paged { root } = manifest
+            && !self.shadow.holds_page(root)?
+        {
+            for hash in self.pages_of(Some(manifest))? {
+                self.shadow.retain_page(&hash)?;
+            }
+        }
+        Ok(())
     }
 
     /// The object is gone; its names have been taken away.
@@ -416,7 +384,8 @@ impl View {
     }
 
     fn store_row(&mut self, id: ObjectId, row: Option<&Row>) -> Result<(), ViewError> {
-        let old = self.shadow.by_id(id)?.map(|row| row.manifest);
+        let is_new = self.fresh.remove(&id);
+        let old = if is_new { None } else { self.shadow.by_id(id)?.map(|row| row.manifest) };
         let new = row.map(|row| &row.manifest);
         if old.as_ref() != new {
             let (old, new) = (self.pages_of(old.as_ref())?, self.pages_of(new)?);
@@ -426,6 +395,8 @@ impl View {
             for hash in old.difference(&new) {
                 self.shadow.release_page(hash)?;
             }
+        } else if let Some(manifest) = new {
+            self.adopt_pages(manifest)?;
         }
         match row {
             Some(row) => self.shadow.put(row)?,
@@ -448,13 +419,12 @@ impl View {
 
     /// The overlay lost the value `child` of a name.
     fn unlist(&mut self, name: &Name, child: Option<ObjectId>) {
-        let values = self.names.0.get(name);
         if let Some(child) = child
-            && !values.is_some_and(|values| values.iter().any(|(_, other)| *other == Some(child)))
+            && !self.names.all(name).any(|other| *other == Some(child))
         {
             drop_from(&mut self.by_child, &child, name);
         }
-        if values.is_none() {
+        if !self.names.holds(name) {
             drop_from(&mut self.by_parent, &name.0, &name.1);
         }
     }
@@ -462,6 +432,9 @@ impl View {
     fn forget(&mut self, touched: &Touched, tag: u64) {
         for id in &touched.objects {
             self.objects.take(id, tag);
+            if !self.objects.holds(id) {
+                self.fresh.remove(id);
+            }
         }
         for key in &touched.keys {
             self.keys.take(key, tag);
