@@ -18,7 +18,7 @@ fn shell(directory: &Path, script: &str) {
 }
 
 const FIRST_HALF: &str = r#"
-mkdir -p a/b/c d/e/f
+mkdir -p a/b a/c d/e/f
 for i in $(seq 1 300); do echo "file $i" > a/b/f$i; done
 head -c 3000000 /dev/urandom > big
 truncate -s 40M sparse; printf data | dd of=sparse bs=1 seek=20000000 conv=notrunc status=none
