@@ -23,7 +23,7 @@ use crate::change::shadow::{Row, ShadowError};
 use crate::change::touch::{Entry, Touch};
 use crate::host::{ObjectKey, Tree};
 use ehpc_proto::replication::{Kind, ObjectId, Position};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -84,6 +84,8 @@ pub(crate) struct Resolver {
     /// Objects that lost a name, and known ones that got another, in what is being settled.
     losers: Vec<ObjectId>,
     placed: Vec<(ObjectId, u32)>,
+    /// Objects that exist and have no name here (yet): looked at again and again.
+    limbo: VecDeque<ObjectId>,
     /// The directory that was opened last.
     last_dir: Option<(ObjectKey, Arc<OwnedFd>)>,
     /// Large files read whole: when that ended, and how long it took.
@@ -91,6 +93,8 @@ pub(crate) struct Resolver {
     opened: Option<Instant>,
     /// Objects that are shipped when they are next read, even if nothing differs.
     distrusted: HashSet<ObjectId>,
+    /// Those that were, and the batch that holds them.
+    reshipped: Vec<(u64, ObjectId)>,
 }
 
 /// Was this key made unusable by `Shadow::kill_keys`?
@@ -123,10 +127,12 @@ impl Resolver {
             restat: BTreeSet::new(),
             losers: Vec::new(),
             placed: Vec::new(),
+            limbo: VecDeque::new(),
             last_dir: None,
             hot: HashMap::new(),
             opened: None,
             distrusted: HashSet::new(),
+            reshipped: Vec::new(),
         }
     }
 
@@ -250,6 +256,7 @@ impl Resolver {
 
     /// Closes the batch after `last`; `None` when there is nothing to ship.
     pub(crate) fn close(&mut self, last: Position, link: &mut dyn Link) -> Result<Option<Closed>, Fault> {
+        self.look_into_limbo(link)?;
         while let Some(id) = self.restat.pop_first() {
             if let Err(fault) = self.look_at_times(id, link) {
                 self.restat.insert(id);
@@ -271,6 +278,8 @@ impl Resolver {
             }
         }
         let abandoned = self.view.abandon(first)?;
+        let reshipped = std::mem::take(&mut self.reshipped).into_iter();
+        self.distrusted.extend(reshipped.filter(|(batch, _)| *batch >= first).map(|(_, id)| id));
         let names = abandoned.names.into_iter();
         work.extend(names.map(|(dir, name)| Work::Entries([Entry { dir, name }].into_iter().collect())));
         work.extend(abandoned.keys.into_iter().map(|key| Work::Object(key, Touch::CONTENT)));
@@ -307,9 +316,14 @@ impl Resolver {
         size: u64,
         link: &mut dyn Link,
     ) -> Result<Reading, ReadError> {
-        let progress = path.map(|path| Progress::new(&self.status, shown(&path), size));
-        let mut sink =
-            Sink { link, outlet: &mut self.outlet, view: &mut self.view, acks: &mut self.acks, progress };
+        let mut sink = Sink {
+            link,
+            outlet: &mut self.outlet,
+            view: &mut self.view,
+            acks: &mut self.acks,
+            anew: subject.old.is_none(),
+            progress: path.map(|path| Progress::new(&self.status, shown(&path), size)),
+        };
         let reading = self.reader.read(&self.tree, subject, &mut sink)?;
         let xattr_bytes: usize = reading.state.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
         if xattr_bytes > MOST_XATTR_BYTES {

@@ -8,6 +8,7 @@ use crate::replication::link::Link;
 use crate::replication::read::Subject;
 use crate::replication::sender::queue::{TakeId, Work};
 use ehpc_proto::replication::{Kind, ObjectId};
+use smallvec::SmallVec;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -20,15 +21,14 @@ impl Resolver {
         tries: u8,
         link: &mut dyn Link,
     ) -> Result<(), Fault> {
+        let mut not_there = SmallVec::new();
         for entry in entries {
-            if self.queue.will_be_listed(take, &entry.dir) {
-                continue;
+            if !self.queue.will_be_listed(take, &entry.dir) && !self.entry(take, entry, false, link)? {
+                not_there.push(entry.clone());
             }
-            if !self.entry(take, entry, false, link)? {
-                let work = Work::Entries(entries.iter().cloned().collect());
-                self.not_there(take, work, tries);
-                break;
-            }
+        }
+        if !not_there.is_empty() {
+            self.not_there(take, Work::Entries(not_there), tries);
         }
         self.settle(take, link)
     }

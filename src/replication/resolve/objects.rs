@@ -80,7 +80,7 @@ impl Resolver {
         link: &mut dyn Link,
     ) -> Result<(), Fault> {
         let begun = Instant::now();
-        let distrusted = self.distrusted.remove(&row.id);
+        let distrusted = self.distrusted.contains(&row.id);
         let old = if distrusted { None } else { Some(&**row) };
         let subject = Subject { fd, id: row.id, key: &row.key, old, touch };
         let is_large = row.kind == Kind::File && row.size >= HOT_FROM;
@@ -104,6 +104,9 @@ impl Resolver {
             self.hot.insert(row.key.clone(), (Instant::now(), begun.elapsed()));
         }
         if distrusted || !row.equals_state(&reading.state) {
+            if self.distrusted.remove(&row.id) {
+                self.reshipped.push((self.view.open_number(), row.id));
+            }
             self.ship(row.key.clone(), reading);
         } else if row.ctime != reading.ctime || row.racy != reading.racy {
             let noted = Row { ctime: reading.ctime, racy: reading.racy, ..Row::clone(row) };

@@ -131,6 +131,7 @@ impl Bench {
             let idle = self.dirty.pending() == 0
                 && sender.resolver.queue.is_idle()
                 && sender.resolver.view.in_flight() == 0
+                && sender.orphans.is_none()
                 && self.link.is_some();
             if idle && acknowledged >= current {
                 return;
