@@ -117,6 +117,8 @@ pub(crate) struct View {
     /// Names that the overlay says something about, by directory and by every child that it gave them.
     by_parent: HashMap<ObjectId, HashSet<Box<[u8]>>>,
     by_child: HashMap<ObjectId, HashSet<Name>>,
+    /// Objects that the shadow has no row of.
+    fresh: HashSet<ObjectId>,
     in_flight: VecDeque<(Position, Touched)>,
     touched: Touched,
 }
@@ -132,6 +134,7 @@ impl View {
             names: Layers(HashMap::new()),
             by_parent: HashMap::new(),
             by_child: HashMap::new(),
+            fresh: HashSet::new(),
             in_flight: VecDeque::new(),
             touched: Touched::default(),
         }
@@ -155,6 +158,7 @@ impl View {
         self.names.0.clear();
         self.by_parent.clear();
         self.by_child.clear();
+        self.fresh.clear();
         self.in_flight.clear();
         self.touched = Touched::default();
         self.open = next;
@@ -182,6 +186,7 @@ impl View {
     pub(crate) fn row(&self, id: ObjectId) -> Result<Option<Arc<Row>>, ShadowError> {
         match self.objects.get(&id) {
             Some(row) => Ok(row.clone()),
+            None if self.fresh.contains(&id) => Ok(None),
             None => Ok(self.shadow.by_id(id)?.map(Arc::new)),
         }
     }
@@ -208,6 +213,9 @@ impl View {
             && let Some(child) = self.names.get(&(parent, Box::from(name)))
         {
             return Ok(*child);
+        }
+        if self.fresh.contains(&parent) {
+            return Ok(None);
         }
         self.shadow.entry(parent, name)
     }
@@ -272,6 +280,7 @@ impl View {
         let now = self.names.get(name).copied().flatten();
         let before = match self.names.below(name, self.open) {
             Some(child) => *child,
+            None if self.fresh.contains(&name.0) => None,
             None => self.shadow.entry(name.0, &name.1)?,
         };
         Ok((before, now))
@@ -316,7 +325,14 @@ impl View {
 
     /// The number of a new object.
     pub(crate) fn new_id(&mut self) -> ObjectId {
-        self.shadow.new_id()
+        let id = self.shadow.new_id();
+        self.fresh.insert(id);
+        id
+    }
+
+    /// The object could not be read: its number is not used.
+    pub(crate) fn waste_id(&mut self, id: ObjectId) {
+        self.fresh.remove(&id);
     }
 
     /// The object's row from this batch on.
@@ -331,13 +347,26 @@ impl View {
     }
 
     /// The backup has this state; only what the primary notes beside it (ctime, racy) is new.
-    pub(crate) fn put_unshipped(&mut self, row: Row) -> Result<(), ShadowError> {
+    pub(crate) fn put_unshipped(&mut self, row: Row) -> Result<(), ViewError> {
         let id = row.id;
         if self.objects.0.contains_key(&id) {
             self.objects.replace(&id, Some(Arc::new(row)));
             return Ok(());
         }
-        self.shadow.put(&row)
+        self.adopt_pages(&row.manifest)?;
+        Ok(self.shadow.put(&row)?)
+    }
+
+    /// Pages of a manifest that was learnt of from the backup, now read from the disk: they are worth keeping.
+    fn adopt_pages(&mut self, manifest: &Manifest) -> Result<(), ViewError> {
+        if let Manifest::Paged { root } = manifest
+            && !self.shadow.holds_page(root)?
+        {
+            for hash in self.pages_of(Some(manifest))? {
+                self.shadow.retain_page(&hash)?;
+            }
+        }
+        Ok(())
     }
 
     /// The object is gone; its names have been taken away.
@@ -416,7 +445,8 @@ impl View {
     }
 
     fn store_row(&mut self, id: ObjectId, row: Option<&Row>) -> Result<(), ViewError> {
-        let old = self.shadow.by_id(id)?.map(|row| row.manifest);
+        let is_new = self.fresh.remove(&id);
+        let old = if is_new { None } else { self.shadow.by_id(id)?.map(|row| row.manifest) };
         let new = row.map(|row| &row.manifest);
         if old.as_ref() != new {
             let (old, new) = (self.pages_of(old.as_ref())?, self.pages_of(new)?);
@@ -426,6 +456,8 @@ impl View {
             for hash in old.difference(&new) {
                 self.shadow.release_page(hash)?;
             }
+        } else if let Some(manifest) = new {
+            self.adopt_pages(manifest)?;
         }
         match row {
             Some(row) => self.shadow.put(row)?,
@@ -462,6 +494,9 @@ impl View {
     fn forget(&mut self, touched: &Touched, tag: u64) {
         for id in &touched.objects {
             self.objects.take(id, tag);
+            if !self.objects.0.contains_key(id) {
+                self.fresh.remove(id);
+            }
         }
         for key in &touched.keys {
             self.keys.take(key, tag);

@@ -100,6 +100,8 @@ pub(crate) struct Subject<'a> {
     /// What is known of it.
     pub old: Option<&'a Row>,
     pub touch: &'a Touch,
+    /// What it looked like a moment ago, and the time before that.
+    pub seen: Option<(Timestamp, Stat)>,
 }
 
 /// What is to be done about the content.
@@ -128,8 +130,10 @@ impl ObjectReader {
         let mut attempt = 1;
         let mut read_bytes = 0;
         loop {
-            let started = coarse_now();
-            let mut before = io("stat it", Tree::stat(subject.fd))?;
+            let (started, mut before) = match subject.seen.filter(|_| attempt == 1) {
+                Some(seen) => seen,
+                None => (coarse_now(), io("stat it", Tree::stat(subject.fd))?),
+            };
             if before.kind == Kind::File
                 && before.size > 0
                 && file.is_none()

@@ -196,7 +196,14 @@ impl Resolver {
             Err(error) => return self.no_root(&key, &error),
         };
         let touch = Touch::ATTRIBUTES;
-        let subject = Subject { fd: fd.as_fd(), id: ObjectId::ROOT, key: &key, old: known.as_deref(), touch: &touch };
+        let subject = Subject {
+            fd: fd.as_fd(),
+            id: ObjectId::ROOT,
+            key: &key,
+            old: known.as_deref(),
+            touch: &touch,
+            seen: None,
+        };
         match self.read(&subject, None, 0, link) {
             Ok(reading) => {
                 if let Some(old) = &known {
@@ -325,9 +332,11 @@ impl Resolver {
             progress: path.map(|path| Progress::new(&self.status, shown(&path), size)),
         };
         let reading = self.reader.read(&self.tree, subject, &mut sink)?;
-        let xattr_bytes: usize = reading.state.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
+        let xattr_bytes: usize =
+            reading.state.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
         if xattr_bytes > MOST_XATTR_BYTES {
-            let source = io::Error::other(format!("{xattr_bytes} bytes, at most {MOST_XATTR_BYTES} are carried"));
+            let source =
+                io::Error::other(format!("{xattr_bytes} bytes, at most {MOST_XATTR_BYTES} are carried"));
             return Err(ReadError::Io { what: "ship its extended attributes", source });
         }
         if reading.read_bytes > 0 {

@@ -23,16 +23,16 @@ use crate::change::watermark::ShadowNote;
 use crate::change::{Change, DirtySet, ShadowReader, Source};
 use crate::host::Tree;
 use acks::{Acks, InFlight};
+use control::Request;
+pub use control::{SenderControl, SenderError, SenderSeat};
 use crossbeam_channel::Receiver;
 use ehpc_proto::replication::{ObjectId, Position, StreamId};
 use queue::Work;
+pub use status::{FileProgress, SenderReport, SenderState, SenderStatus, Unreadable};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use control::Request;
-pub use control::{SenderControl, SenderError, SenderSeat};
-pub use status::{FileProgress, SenderReport, SenderState, SenderStatus, Unreadable};
 use tokio::sync::{Notify, oneshot};
 
 /// Changes taken from the dirty set at once.
@@ -69,7 +69,8 @@ pub fn prepare_shadow(path: &Path) -> Result<ShadowReader, SenderError> {
 
 /// Starts the sender's thread.
 pub fn spawn(parts: SenderParts, seat: SenderSeat) -> Result<JoinHandle<()>, SenderError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(SenderError::Thread)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(SenderError::Thread)?;
     let shadow = Shadow::open(&parts.shadow)?;
     let sender = Sender::new(parts, seat, shadow);
     std::thread::Builder::new()
@@ -200,7 +201,9 @@ impl Sender {
         loop {
             match self.turn(&mut *link) {
                 Ok(Ok(deferred)) => {
-                    if self.resolver.queue.is_idle() && self.dirty.pending() == 0 {
+                    let orphans_due =
+                        self.orphans.is_some_and(|(after, _)| self.resolver.queue.reached() >= after);
+                    if self.resolver.queue.is_idle() && self.dirty.pending() == 0 && !orphans_due {
                         self.wait(runtime, deferred);
                     }
                 }
@@ -257,7 +260,9 @@ impl Sender {
         match welcome.position {
             None if first_is_ours && !self.rebuild => self.resume(Position::start(stream), link)?,
             None => self.start_stream(Position::start(stream))?,
-            Some(there) if (welcome.shadow_known || ours(there)) && !self.rebuild => self.resume(there, link)?,
+            Some(there) if (welcome.shadow_known || ours(there)) && !self.rebuild => {
+                self.resume(there, link)?
+            }
             Some(there) => self.rebuild_shadow(there, link)?,
         }
         self.rebuild = false;
@@ -460,9 +465,9 @@ impl Sender {
             ShadowNote::CleanStop(clean) => shadow.set_clean_stop(clean).and_then(|()| shadow.commit()),
             ShadowNote::Export { root_key, filesystem_id, keys_are_dead } => {
                 self.accepted_root = true;
-                shadow.set_export(&root_key, &filesystem_id).and_then(|()| {
-                    if keys_are_dead { shadow.kill_keys() } else { Ok(()) }
-                })
+                shadow
+                    .set_export(&root_key, &filesystem_id)
+                    .and_then(|()| if keys_are_dead { shadow.kill_keys() } else { Ok(()) })
             }
             ShadowNote::Scanned { current } => {
                 self.status.scanned();

@@ -3,15 +3,24 @@
 use super::{Fault, HOT_FROM, Resolver, is_dead, is_gone};
 use crate::change::shadow::Row;
 use crate::change::touch::{Entry, Touch};
-use crate::host::{Found, ObjectKey, Stat};
+use crate::host::{Found, ObjectKey, Stat, coarse_now};
 use crate::replication::link::Link;
 use crate::replication::read::Subject;
 use crate::replication::sender::queue::{TakeId, Work};
-use ehpc_proto::replication::{Kind, ObjectId};
+use ehpc_proto::replication::{Kind, ObjectId, Timestamp};
 use smallvec::SmallVec;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+
+/// A name that was looked up.
+struct Seen {
+    /// Before it was.
+    looked: Timestamp,
+    /// O_PATH.
+    fd: OwnedFd,
+    found: Found,
+}
 
 impl Resolver {
     pub(super) fn entries(
@@ -46,11 +55,18 @@ impl Resolver {
 
     /// Looks a name up and notes where it leads. `deep`: also look into what is known already. False: its directory is
     /// not where it was, which without handles may mean that it was moved.
-    pub(super) fn entry(&mut self, take: TakeId, entry: &Entry, deep: bool, link: &mut dyn Link) -> Result<bool, Fault> {
+    pub(super) fn entry(
+        &mut self,
+        take: TakeId,
+        entry: &Entry,
+        deep: bool,
+        link: &mut dyn Link,
+    ) -> Result<bool, Fault> {
         let Some(dir) = self.view.row_by_key(&entry.dir)? else { return Ok(true) };
         if dir.kind != Kind::Directory {
             return Ok(true);
         }
+        let looked = coarse_now();
         let found = match self.open_dir(&entry.dir) {
             Ok(fd) => self.tree.lookup_open(fd.as_fd(), &entry.name),
             Err(error) if is_gone(&error) => {
@@ -75,7 +91,7 @@ impl Resolver {
         };
         let found = found.filter(|(_, found)| self.is_ours(dir.id, &entry.name, &found.stat));
         let child = match found {
-            Some((fd, found)) => self.found(take, entry, &dir, fd, found, deep, link)?,
+            Some((fd, found)) => self.found(take, entry, &dir, &Seen { looked, fd, found }, deep, link)?,
             None => None,
         };
         let old = self.view.entry(dir.id, &entry.name)?;
@@ -103,24 +119,23 @@ impl Resolver {
     }
 
     /// The object that a name leads to; `None` when it cannot be told or is gone again.
-    #[allow(clippy::too_many_arguments)] // one step of `entry`
-    pub(super) fn found(
+    fn found(
         &mut self,
         take: TakeId,
         entry: &Entry,
         dir: &Row,
-        fd: OwnedFd,
-        found: Found,
+        seen: &Seen,
         deep: bool,
         link: &mut dyn Link,
     ) -> Result<Option<ObjectId>, Fault> {
+        let Seen { fd, found, .. } = seen;
         let Some(row) = self.view.row_by_key(&found.key)? else {
-            return self.add(take, entry, dir, &fd, &found, link);
+            return self.add(take, entry, dir, seen, link);
         };
         if row.kind != found.stat.kind {
             // The key of a former object, used anew.
             self.destroy(take, &row)?;
-            return self.add(take, entry, dir, &fd, &found, link);
+            return self.add(take, entry, dir, seen, link);
         }
         let is_new_name = self.view.entry(dir.id, &entry.name)? != Some(row.id);
         let was_lost = is_new_name && row.id != ObjectId::ROOT && self.view.names_of(row.id)?.is_empty();
@@ -147,21 +162,27 @@ impl Resolver {
     }
 
     /// An object that nothing is known of.
-    pub(super) fn add(
+    fn add(
         &mut self,
         take: TakeId,
         entry: &Entry,
         dir: &Row,
-        fd: &OwnedFd,
-        found: &Found,
+        seen: &Seen,
         link: &mut dyn Link,
     ) -> Result<Option<ObjectId>, Fault> {
+        let Seen { looked, fd, found } = seen;
         let is_dir = found.stat.kind == Kind::Directory;
         // From here on the watcher cares for it; what happened before, the reading sees.
         self.watch(&found.key, is_dir);
         let id = self.view.new_id();
-        let subject =
-            Subject { fd: fd.as_fd(), id, key: &found.key, old: None, touch: &Touch::CONTENT };
+        let subject = Subject {
+            fd: fd.as_fd(),
+            id,
+            key: &found.key,
+            old: None,
+            touch: &Touch::CONTENT,
+            seen: Some((*looked, found.stat)),
+        };
         let path = (found.stat.size >= HOT_FROM).then(|| self.path_in(dir.id, &entry.name));
         match self.read(&subject, path, found.stat.size, link) {
             Ok(reading) => {
@@ -173,6 +194,7 @@ impl Resolver {
                 Ok(Some(id))
             }
             Err(error) => {
+                self.view.waste_id(id);
                 let path = self.path_in(dir.id, &entry.name);
                 self.read_failed(error, &found.key, Some(entry), path)?;
                 Ok(None)

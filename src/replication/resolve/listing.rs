@@ -55,7 +55,12 @@ impl Resolver {
         Ok(())
     }
 
-    pub(super) fn listing_failed(&mut self, row: &Arc<Row>, listing: &Listing, error: &io::Error) -> Result<(), Fault> {
+    pub(super) fn listing_failed(
+        &mut self,
+        row: &Arc<Row>,
+        listing: &Listing,
+        error: &io::Error,
+    ) -> Result<(), Fault> {
         if is_gone(error) {
             self.queue.spawn(listing.take, Work::Object(row.key.clone(), Touch::ATTRIBUTES));
             return Ok(());
@@ -88,9 +93,13 @@ impl Resolver {
             Err(error) => return Ok(Err(error.into())),
         };
         if !known.is_empty() {
-            let listed: std::collections::HashSet<Box<[u8]>> = found.iter().map(|(_, name)| name.clone()).collect();
+            let listed: std::collections::HashSet<Box<[u8]>> =
+                found.iter().map(|(_, name)| name.clone()).collect();
             let gone = known.into_iter().map(|(name, _)| name.into_boxed_slice());
-            found.extend(gone.filter(|name| share_of(name, shares) == share && !listed.contains(name)).map(|name| (0, name)));
+            found.extend(
+                gone.filter(|name| share_of(name, shares) == share && !listed.contains(name))
+                    .map(|name| (0, name)),
+            );
         }
         found.sort_unstable_by(|a, b| b.cmp(a));
         Ok(Ok(found.into_iter().map(|(_, name)| name).collect()))

@@ -49,11 +49,17 @@ impl Resolver {
             }
             Err(error) => {
                 let path = self.view.path_of(row.id)?.unwrap_or_default();
-                self.not_readable(key, self.an_entry(row.id)?.as_ref(), path, format!("cannot open it: {error}"));
+                self.not_readable(
+                    key,
+                    self.an_entry(row.id)?.as_ref(),
+                    path,
+                    format!("cannot open it: {error}"),
+                );
                 return Ok(());
             }
         };
-        if stat.size >= HOT_FROM && touch.content == Content::All
+        if stat.size >= HOT_FROM
+            && touch.content == Content::All
             && let Some((ended, took)) = self.hot.get(key)
         {
             let due = *ended + hot_file_pause(*took);
@@ -82,7 +88,7 @@ impl Resolver {
         let begun = Instant::now();
         let distrusted = self.distrusted.contains(&row.id);
         let old = if distrusted { None } else { Some(&**row) };
-        let subject = Subject { fd, id: row.id, key: &row.key, old, touch };
+        let subject = Subject { fd, id: row.id, key: &row.key, old, touch, seen: None };
         let is_large = row.kind == Kind::File && row.size >= HOT_FROM;
         let path = if is_large { self.view.path_of(row.id)? } else { None };
         let reading = match self.read(&subject, path, row.size, link) {
@@ -129,7 +135,12 @@ impl Resolver {
     }
 
     /// A known object cannot be opened any more.
-    pub(super) fn vanished(&mut self, take: TakeId, row: &Arc<Row>, link: &mut dyn Link) -> Result<(), Fault> {
+    pub(super) fn vanished(
+        &mut self,
+        take: TakeId,
+        row: &Arc<Row>,
+        link: &mut dyn Link,
+    ) -> Result<(), Fault> {
         for (parent, name) in self.view.names_of(row.id)? {
             self.look_again(take, parent, &name, link)?;
         }
@@ -157,7 +168,12 @@ impl Resolver {
     }
 
     /// Empties a directory that is gone, as far as this batch has room; true when it is done.
-    pub(super) fn destroy_slowly(&mut self, take: TakeId, id: ObjectId, link: &mut dyn Link) -> Result<bool, Fault> {
+    pub(super) fn destroy_slowly(
+        &mut self,
+        take: TakeId,
+        id: ObjectId,
+        link: &mut dyn Link,
+    ) -> Result<bool, Fault> {
         let Some(row) = self.view.row(id)? else { return Ok(true) };
         if !self.view.names_of(id)?.is_empty() {
             return Ok(true); // it is back
@@ -183,7 +199,11 @@ impl Resolver {
     }
 
     /// After a scan: objects without any name are not in the export. The last of those looked at; `None` = no more.
-    pub(crate) fn drop_orphans(&mut self, after: ObjectId, link: &mut dyn Link) -> Result<Option<ObjectId>, Fault> {
+    pub(crate) fn drop_orphans(
+        &mut self,
+        after: ObjectId,
+        link: &mut dyn Link,
+    ) -> Result<Option<ObjectId>, Fault> {
         let orphans = self.view.shadow().orphans(after, 256)?;
         let last = orphans.last().copied();
         for id in orphans {

@@ -4,6 +4,7 @@ use super::{Fault, Resolver, is_dead, is_gone};
 use crate::change::touch::Entry;
 use crate::host::{ObjectKey, Tree};
 use crate::replication::link::Link;
+use crate::replication::overlay::Name;
 use crate::replication::sender::queue::{TakeId, Work};
 use ehpc_proto::replication::{Kind, ObjectId};
 use std::os::fd::AsFd;
@@ -41,7 +42,13 @@ impl Resolver {
     }
 
     /// A known object has a new name: a directory has no other, anything else at most as many as it has links.
-    pub(super) fn drop_stale_names(&mut self, take: TakeId, id: ObjectId, nlink: u32, link: &mut dyn Link) -> Result<(), Fault> {
+    pub(super) fn drop_stale_names(
+        &mut self,
+        take: TakeId,
+        id: ObjectId,
+        nlink: u32,
+        link: &mut dyn Link,
+    ) -> Result<(), Fault> {
         let Some(row) = self.view.row(id)? else { return Ok(()) };
         let allowed = if row.kind == Kind::Directory { 1 } else { nlink as usize };
         for _ in 0..3 {
@@ -75,7 +82,7 @@ impl Resolver {
     }
 
     /// The entries from `id` up to itself, if it is under itself.
-    pub(super) fn cycle_of(&self, id: ObjectId) -> Result<Option<Vec<(ObjectId, Box<[u8]>)>>, Fault> {
+    pub(super) fn cycle_of(&self, id: ObjectId) -> Result<Option<Vec<Name>>, Fault> {
         let mut path = Vec::new();
         let mut at = id;
         while at != ObjectId::ROOT && path.len() < 4096 {
@@ -90,7 +97,12 @@ impl Resolver {
     }
 
     /// Entries read at different times may put a directory under itself: those on the way are read again.
-    pub(super) fn break_cycle(&mut self, take: TakeId, id: ObjectId, link: &mut dyn Link) -> Result<(), Fault> {
+    pub(super) fn break_cycle(
+        &mut self,
+        take: TakeId,
+        id: ObjectId,
+        link: &mut dyn Link,
+    ) -> Result<(), Fault> {
         if self.view.row(id)?.is_none_or(|row| row.kind != Kind::Directory) {
             return Ok(());
         }

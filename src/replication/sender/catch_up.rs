@@ -88,16 +88,23 @@ impl Sender {
     }
 
     /// One touched object as it is on the backup, a directory with all its names; it is to be read again.
-    fn take_version(&mut self, id: ObjectId, version: Option<Version>, work: &mut Vec<Work>) -> Result<(), Fault> {
+    fn take_version(
+        &mut self,
+        id: ObjectId,
+        version: Option<Version>,
+        work: &mut Vec<Work>,
+    ) -> Result<(), Fault> {
         let view = &mut self.resolver.view;
         let (state, listing) = version.map_or((None, Vec::new()), |version| (version.state, version.entries));
         let row = state.as_ref().and_then(row_of_backup);
         let former = view.shadow().entries(id)?;
-        let listed: BTreeMap<&[u8], ObjectId> = listing.iter().map(|(name, child)| (name.as_slice(), *child)).collect();
+        let listed: BTreeMap<&[u8], ObjectId> =
+            listing.iter().map(|(name, child)| (name.as_slice(), *child)).collect();
         for (name, _) in former.iter().filter(|(name, _)| !listed.contains_key(name.as_slice())) {
             view.shadow().put_entry(id, name, None)?;
         }
-        let former: BTreeMap<&[u8], ObjectId> = former.iter().map(|(name, child)| (name.as_slice(), *child)).collect();
+        let former: BTreeMap<&[u8], ObjectId> =
+            former.iter().map(|(name, child)| (name.as_slice(), *child)).collect();
         for (name, child) in listed.iter().filter(|(name, child)| former.get(*name) != Some(*child)) {
             view.shadow().put_entry(id, name, Some(*child))?;
         }
@@ -111,7 +118,10 @@ impl Sender {
 
     /// Throws the shadow away and makes it anew from what is live on the backup. The disk is scanned afterwards.
     pub(super) fn rebuild_shadow(&mut self, there: Position, link: &mut dyn Link) -> Result<(), Fault> {
-        tracing::warn!(batch = there.number, "the shadow is not of the backup's history and is rebuilt from it");
+        tracing::warn!(
+            batch = there.number,
+            "the shadow is not of the backup's history and is rebuilt from it"
+        );
         self.status.set_state(SenderState::Rebuilding);
         let acknowledged = self.resolver.acks.cut;
         let export = self.resolver.view.shadow().meta().clone();

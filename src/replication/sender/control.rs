@@ -53,7 +53,8 @@ impl SenderControl {
         let (sender, requests) = crossbeam_channel::unbounded();
         let wake = Arc::new(Notify::new());
         let status = Arc::new(SenderStatus::default());
-        let control = SenderControl { requests: sender, wake: Arc::clone(&wake), status: Arc::clone(&status) };
+        let control =
+            SenderControl { requests: sender, wake: Arc::clone(&wake), status: Arc::clone(&status) };
         (control, SenderSeat { requests, wake, status })
     }
 

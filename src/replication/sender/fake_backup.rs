@@ -38,10 +38,15 @@ impl Model {
         for ((parent, name), child) in &self.entries {
             let shown = name.escape_ascii();
             assert!(self.objects.contains_key(parent), "entry {shown} is in unknown object {parent:?}");
-            let object = self.objects.get(child).unwrap_or_else(|| panic!("{shown} leads to unknown {child:?}"));
+            let object =
+                self.objects.get(child).unwrap_or_else(|| panic!("{shown} leads to unknown {child:?}"));
             assert_eq!(self.objects[parent].kind, Kind::Directory);
             if object.kind == Kind::Directory {
-                assert_eq!(parents.insert(*child, *parent), None, "directory {child:?} ({shown}) has two parents");
+                assert_eq!(
+                    parents.insert(*child, *parent),
+                    None,
+                    "directory {child:?} ({shown}) has two parents"
+                );
             }
         }
         assert!(!parents.contains_key(&ObjectId::ROOT));
@@ -131,9 +136,14 @@ impl Backup {
                 self.blobs.get(hash).cloned().ok_or_else(|| format!("page {hash} missing").into())
             });
             assert_eq!(total.unwrap(), state.size, "length of the content of {:?}", state.id);
-            let chunks = manifest::chunks_of(&state.content, &mut |hash| Ok(self.blobs[hash].clone())).unwrap();
+            let chunks =
+                manifest::chunks_of(&state.content, &mut |hash| Ok(self.blobs[hash].clone())).unwrap();
             for chunk in chunks {
-                assert!(self.blobs.contains_key(&chunk), "chunk {chunk} was not sent ahead of batch {}", batch.number);
+                assert!(
+                    self.blobs.contains_key(&chunk),
+                    "chunk {chunk} was not sent ahead of batch {}",
+                    batch.number
+                );
             }
             if let Some(old) = model.objects.insert(state.id, state.clone()) {
                 assert_eq!(old.kind, state.kind, "an object changed its kind");
@@ -188,7 +198,11 @@ impl Backup {
                 let objects: Vec<ObjectState> = live.map(|(_, state)| state.clone()).collect();
                 let ids: HashSet<ObjectId> = objects.iter().map(|state| state.id).collect();
                 let entries = model.entries.iter().filter(|(_, child)| ids.contains(child));
-                let entries = entries.map(|((parent, name), child)| LiveEntry { parent: *parent, name: name.clone(), child: *child });
+                let entries = entries.map(|((parent, name), child)| LiveEntry {
+                    parent: *parent,
+                    name: name.clone(),
+                    child: *child,
+                });
                 Answer::Live { entries: entries.collect(), objects }
             }
             Query::Touched { since, after } => {
@@ -196,10 +210,16 @@ impl Backup {
                 for (_, batch, _) in self.history.iter().filter(|(position, _, _)| position.number > since) {
                     objects.extend(batch.objects.iter().map(|state| (state.id, state.key.clone())));
                     objects.extend(batch.destroyed.iter().map(|id| (*id, Vec::new())));
-                    entries.extend(batch.entries.iter().map(|entry| ((entry.parent, entry.name.clone()), ())));
+                    entries
+                        .extend(batch.entries.iter().map(|entry| ((entry.parent, entry.name.clone()), ())));
                 }
-                let ids: std::collections::BTreeSet<ObjectId> =
-                    objects.keys().copied().chain(entries.keys().map(|(parent, _)| *parent)).filter(|id| *id > after).take(40).collect();
+                let ids: std::collections::BTreeSet<ObjectId> = objects
+                    .keys()
+                    .copied()
+                    .chain(entries.keys().map(|(parent, _)| *parent))
+                    .filter(|id| *id > after)
+                    .take(40)
+                    .collect();
                 Answer::Touched {
                     objects: objects.into_iter().filter(|(id, _)| ids.contains(id)).collect(),
                     entries: entries.into_keys().filter(|(parent, _)| ids.contains(parent)).collect(),
@@ -241,7 +261,8 @@ impl Connector for FakeConnector {
         backup.connection += 1;
         backup.sync();
         let shadow_known = hello.position.is_some_and(|position| {
-            position == Position::start(position.stream) && backup.position().is_some_and(|p| p.stream == position.stream)
+            position == Position::start(position.stream)
+                && backup.position().is_some_and(|p| p.stream == position.stream)
                 || backup.history.iter().any(|(known, _, _)| *known == position)
         });
         let welcome = Welcome { position: backup.position(), shadow_known };
@@ -264,7 +285,8 @@ impl FakeLink {
             return Err(lost());
         }
         let failing = backup.failing;
-        let (before, after) = (backup.random.random_bool(failing / 2.0), backup.random.random_bool(failing / 2.0));
+        let (before, after) =
+            (backup.random.random_bool(failing / 2.0), backup.random.random_bool(failing / 2.0));
         if before {
             backup.crash();
             return Err(lost());

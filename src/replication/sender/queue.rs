@@ -150,14 +150,15 @@ impl Queue {
     /// The next directory to go on with.
     pub(crate) fn next_listing(&mut self) -> Option<Listing> {
         let listing = self.listings.pop()?;
-        if listing.names.is_none() && listing.share == 0 {
-            if let Some(takes) = self.unread.get_mut(&listing.dir) {
-                if let Some(at) = takes.iter().position(|take| *take == listing.take) {
-                    takes.swap_remove(at);
-                }
-                if takes.is_empty() {
-                    self.unread.remove(&listing.dir);
-                }
+        if listing.names.is_none()
+            && listing.share == 0
+            && let Some(takes) = self.unread.get_mut(&listing.dir)
+        {
+            if let Some(at) = takes.iter().position(|take| *take == listing.take) {
+                takes.swap_remove(at);
+            }
+            if takes.is_empty() {
+                self.unread.remove(&listing.dir);
             }
         }
         Some(listing)

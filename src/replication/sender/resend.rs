@@ -39,8 +39,13 @@ impl Sender {
 
     /// Sends everything in flight; from the first batch whose content is gone on, all is made anew.
     fn send_again(&mut self, link: &mut dyn Link) -> Result<(), Fault> {
-        let batches: Vec<(Position, Arc<[u8]>)> =
-            self.resolver.acks.in_flight.iter().map(|batch| (batch.position, Arc::clone(&batch.encoded))).collect();
+        let batches: Vec<(Position, Arc<[u8]>)> = self
+            .resolver
+            .acks
+            .in_flight
+            .iter()
+            .map(|batch| (batch.position, Arc::clone(&batch.encoded)))
+            .collect();
         for (position, encoded) in batches {
             let complete = match wire::decode_batch(&encoded) {
                 Ok(batch) => self.blobs_again(&batch, link)?,
@@ -48,12 +53,17 @@ impl Sender {
             };
             if !complete {
                 let first = position.number;
-                tracing::info!(batch = first, "content of a batch that was under way has changed; it is made anew");
+                tracing::info!(
+                    batch = first,
+                    "content of a batch that was under way has changed; it is made anew"
+                );
                 let reached = self.resolver.acks.cut_below(first);
                 self.resolver.abandon(first, reached)?;
                 self.resolver.acks.in_flight.retain(|batch| batch.position.number < first);
                 let newest = self.resolver.acks.in_flight.back().map(|batch| batch.position);
-                self.last = newest.or(self.resolver.view.shadow().meta().position).or(Some(Position::start(position.stream)));
+                self.last = newest
+                    .or(self.resolver.view.shadow().meta().position)
+                    .or(Some(Position::start(position.stream)));
                 return Ok(());
             }
             self.resolver.outlet.flush(link)?;
@@ -73,7 +83,12 @@ impl Sender {
         self.lacking_again(&mut wanted, link)
     }
 
-    fn content_again(&mut self, state: &ObjectState, wanted: &mut Wanted, link: &mut dyn Link) -> Result<bool, Fault> {
+    fn content_again(
+        &mut self,
+        state: &ObjectState,
+        wanted: &mut Wanted,
+        link: &mut dyn Link,
+    ) -> Result<bool, Fault> {
         let Some(key) = ObjectKey::from_bytes(&state.key) else { return Ok(false) };
         let object = wanted.object(key);
         if let Manifest::Paged { root } = &state.content

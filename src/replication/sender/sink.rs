@@ -73,7 +73,9 @@ impl ContentSink for Sink<'_> {
         let (status, total) = (progress.status, progress.total);
         let path = progress.path.take();
         status.update(|report| match (&mut report.current_file, path) {
-            (_, Some(path)) => report.current_file = Some(FileProgress { path, bytes: done, bytes_total: total }),
+            (_, Some(path)) => {
+                report.current_file = Some(FileProgress { path, bytes: done, bytes_total: total })
+            }
             (Some(current), None) => (current.bytes, current.bytes_total) = (done, total),
             (None, None) => {}
         });

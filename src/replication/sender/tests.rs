@@ -173,7 +173,10 @@ impl Bench {
     }
 
     fn rename(&self, from: &str, to: &str) {
-        let split = |path: &str| path.rsplit_once('/').map_or((String::new(), path.to_owned()), |(d, n)| (d.to_owned(), n.to_owned()));
+        let split = |path: &str| {
+            path.rsplit_once('/')
+                .map_or((String::new(), path.to_owned()), |(d, n)| (d.to_owned(), n.to_owned()))
+        };
         let ((from_dir, from_name), (to_dir, to_name)) = (split(from), split(to));
         let (a, b) = (self.key(&from_dir), self.key(&to_dir));
         fs::rename(self.root.join(from), self.root.join(to)).unwrap();
@@ -207,7 +210,11 @@ impl Bench {
         let named: std::collections::HashSet<ObjectId> = model.entries.values().copied().collect();
         for (id, state) in &model.objects {
             if *id != ObjectId::ROOT && !named.contains(id) {
-                assert!(!self.tree.opens_by_handle() || self.tree.open_path(&ObjectKey::from_bytes(&state.key).unwrap()).is_ok(), "{id:?} lingers");
+                assert!(
+                    !self.tree.opens_by_handle()
+                        || self.tree.open_path(&ObjectKey::from_bytes(&state.key).unwrap()).is_ok(),
+                    "{id:?} lingers"
+                );
             }
         }
         let reachable = model.entries.keys().filter(|(parent, _)| seen.contains_key(parent)).count();
@@ -225,14 +232,23 @@ fn compare_dir(
     entries: &mut usize,
 ) {
     let full = if path.is_empty() { root.to_owned() } else { root.join(path) };
-    let fd = rustix::fs::open(&full, rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW, rustix::fs::Mode::empty()).unwrap();
+    let fd = rustix::fs::open(
+        &full,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW,
+        rustix::fs::Mode::empty(),
+    )
+    .unwrap();
     let stat: Stat = Tree::stat(fd.as_fd()).unwrap();
     let state = model.at(path).unwrap_or_else(|| panic!("{path} is not on the backup"));
     let key = tree.key_of(fd.as_fd()).unwrap();
     let same = seen.insert(state.id, key.clone());
     assert!(same.is_none_or(|other| other == key), "{path}: one object on the backup, two on the disk");
     assert_eq!(state.key, key.to_bytes().to_vec(), "{path}: key");
-    assert_eq!((state.kind, state.mode, state.uid, state.gid), (stat.kind, stat.mode, stat.uid, stat.gid), "{path}");
+    assert_eq!(
+        (state.kind, state.mode, state.uid, state.gid),
+        (stat.kind, stat.mode, stat.uid, stat.gid),
+        "{path}"
+    );
     assert_eq!(state.mtime, stat.mtime, "{path}: mtime");
     assert!(!state.fuzzy, "{path}: fuzzy");
     assert_eq!(state.xattrs, tree.xattrs(fd.as_fd(), stat.kind).unwrap(), "{path}: xattrs");

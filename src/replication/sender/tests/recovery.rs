@@ -18,7 +18,8 @@ fn a_lost_shadow_is_rebuilt_from_the_backup() {
     bench.assert_equal();
     let (ids, blobs) = {
         let backup = bench.backup.lock();
-        let ids = backup.model().objects.values().map(|state| (state.key.clone(), state.id)).collect::<Vec<_>>();
+        let ids =
+            backup.model().objects.values().map(|state| (state.key.clone(), state.id)).collect::<Vec<_>>();
         (ids, backup.blobs_received.len())
     };
     bench.sender = None;
@@ -43,7 +44,10 @@ fn a_lost_shadow_is_rebuilt_from_the_backup() {
     let now: std::collections::HashMap<_, _> =
         backup.model().objects.values().map(|state| (state.key.clone(), state.id)).collect();
     let kept: Vec<_> = ids.iter().filter_map(|(key, id)| now.get(key).map(|now| (now, id))).collect();
-    assert!(kept.len() > 100 && kept.iter().all(|(now, id)| now == id), "objects keep their numbers: {kept:?}");
+    assert!(
+        kept.len() > 100 && kept.iter().all(|(now, id)| now == id),
+        "objects keep their numbers: {kept:?}"
+    );
     assert!(backup.blobs_received.len() < blobs + 60, "content is not sent again");
 }
 
@@ -149,7 +153,10 @@ fn the_thread_ships_stops_and_leaves_a_shadow_that_is_in_step() {
         let number = bench.dirty.current();
         let mut acknowledged = bench.dirty.acknowledged();
         let wait = async { acknowledged.wait_for(|reached| *reached >= number).await.map(|_| ()) };
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), wait).await }).unwrap().unwrap();
+        runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(10), wait).await })
+            .unwrap()
+            .unwrap();
         assert!(bench.backup.lock().model().at(&format!("f{n}")).is_some());
     }
     assert!(control.status().is_running());

@@ -49,7 +49,10 @@ fn an_appended_hundred_bytes_cost_one_chunk_one_page_and_the_root() {
         bench.settle();
         let backup = bench.backup.lock();
         let received = &backup.blobs_received;
-        let pages = received.iter().filter(|(kind, _, _)| *kind == ehpc_proto::replication::message::BlobKind::Page).count();
+        let pages = received
+            .iter()
+            .filter(|(kind, _, _)| *kind == ehpc_proto::replication::message::BlobKind::Page)
+            .count();
         assert!(pages <= 2, "{path}: {received:?}");
         assert!(chunks.contains(&(received.len() - pages)), "{path}: {received:?}");
         let _ = read_before;
@@ -136,6 +139,9 @@ fn both_ends_of_moves_share_a_batch_whatever_was_noted() {
     let backup = bench.backup.lock();
     for (_, _, model) in &backup.history {
         let named: Vec<&ObjectId> = model.entries.values().collect();
-        assert!(model.objects.keys().all(|id| *id == ObjectId::ROOT || named.contains(&id)), "an object was without a name");
+        assert!(
+            model.objects.keys().all(|id| *id == ObjectId::ROOT || named.contains(&id)),
+            "an object was without a name"
+        );
     }
 }
