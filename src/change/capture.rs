@@ -1,14 +1,14 @@
 //! Change capture as one thing: watcher, scans, watermark and fence over one tree and one dirty set.
 
 use super::directories::DirectorySet;
-use super::dirty::{DirtySet, NotedCounts};
+use super::dirty::{DirtySet, NotedCounts, Trust};
 use super::fence::Fence;
 use super::reconcile::{Scan, ScanError, ScanOptions, check_root};
 use super::scans::{ScanOutcome, ScanStatus, Scans, Wake};
 use super::shadow::{Meta, ShadowError, ShadowReader};
 use super::watch::{self, Sink, Watch, WatchChoice, WatchStatus};
 use super::watermark::{ShadowNote, ShadowNotes, Watermark, suspicious_since};
-use crate::host::{KeyKind, Tree, boot_id};
+use crate::host::{KeyKind, Tree, boot_id, coarse_now};
 use ehpc_proto::replication::{Kind, ObjectId, Timestamp};
 use serde::Serialize;
 use std::io;
@@ -111,9 +111,14 @@ impl ChangeCapture {
         let meta = shadow.meta()?;
         let boot = boot_id().map_err(CaptureError::BootId)?.into_bytes();
         let new_export = identify(tree, &shadow, &meta, &notes, options.accept_new_export)?;
-        let suspicious = suspicious_since(&meta, &boot);
+        let unclean = suspicious_since(&meta, &boot);
+        // Read before the scan came by, an object may hide what happened to it before the start.
+        let started = coarse_now();
+        let suspicious = Some(unclean.map_or(started, |since| since.min(started)));
         notes(ShadowNote::CleanStop(false));
 
+        // Nobody has looked yet for what happened while nobody watched.
+        dirty.trust(Trust::Uncertain);
         let directories = DirectorySet::new();
         let scans = Scans::new();
         let sink = Sink::new(Arc::clone(dirty), Arc::clone(&directories), Arc::clone(&scans));
@@ -134,7 +139,9 @@ impl ChangeCapture {
             accept_new_export: options.accept_new_export,
             new_export,
             suspicious,
+            unclean: unclean.is_some(),
             settle_at: None,
+            room_at: coarse_now(),
             watermark: Watermark::new(Arc::clone(tree), Arc::clone(dirty), notes, boot),
         };
         let thread = std::thread::Builder::new()
@@ -244,8 +251,12 @@ struct Runner {
     new_export: bool,
     /// Set until a scan has noted every row that cannot be believed.
     suspicious: Option<Timestamp>,
+    /// Among them are rows that a power cut may have made wrong, and no scan has noted them yet.
+    unclean: bool,
     /// Those rows have been read again when the backup has acknowledged this change.
     settle_at: Option<u64>,
+    /// The dirty set had not spilled yet.
+    room_at: Timestamp,
     watermark: Watermark,
 }
 
@@ -256,20 +267,15 @@ impl Runner {
         }
         let mut scanned = Instant::now();
         let mut watermark_due = Instant::now();
-        let mut asked_for_spill = false;
         loop {
             match self.scans.next(Instant::now() + TICK) {
                 Wake::Stop => return self.watermark,
                 Wake::Signal => {
                     self.scan();
                     scanned = Instant::now();
-                    asked_for_spill = false;
                 }
                 Wake::Due => {
-                    if self.dirty.spilled() && !asked_for_spill && self.dirty.pending() < SPILL_DRAINED {
-                        asked_for_spill = true;
-                        self.scans.demand();
-                    }
+                    self.look_for_spill();
                     if scanned.elapsed() >= self.next_scan() {
                         self.scans.unblock();
                         self.scans.ask();
@@ -282,6 +288,20 @@ impl Runner {
                     tracing::error!(%error, "syncfs of the export failed; after a power cut more will be read again");
                 }
             }
+        }
+    }
+
+    /// After a spill a scan comes when there is room for what it finds.
+    fn look_for_spill(&mut self) {
+        if !self.dirty.spilled() {
+            self.room_at = coarse_now();
+            return;
+        }
+        self.dirty.trust(Trust::Uncertain);
+        if self.dirty.pending() < SPILL_DRAINED {
+            // What was dropped had happened shortly before it was noted.
+            let seconds = self.room_at.seconds - i64::try_from(TICK.as_secs()).unwrap_or(0);
+            self.scans.demand_since(Timestamp { seconds, ..self.room_at });
         }
     }
 
@@ -319,6 +339,9 @@ impl Runner {
         self.watch.retry();
         let (demanded, accept_removal) = self.scans.begin();
         let began = self.dirty.current();
+        if let Some(since) = self.scans.take_suspicious() {
+            self.suspicious = Some(self.suspicious.map_or(since, |known| known.min(since)));
+        }
         let scan = Scan {
             tree: &self.tree,
             shadow: &self.shadow,
@@ -338,7 +361,8 @@ impl Runner {
                 self.dirty.scanned(began);
                 self.watermark.scanned(self.dirty.current());
                 self.new_export = false;
-                if self.suspicious.take().is_some() {
+                self.suspicious = None;
+                if std::mem::take(&mut self.unclean) {
                     self.settle_at = Some(self.dirty.current());
                 }
                 tracing::info!(
@@ -360,12 +384,16 @@ impl Runner {
             }
             ScanOutcome::Failed(why) => tracing::error!(%why, "scan failed"),
         }
+        let finished = matches!(outcome, ScanOutcome::Finished(_));
         self.scans.end(demanded, outcome);
+        if finished && !self.dirty.spilled() {
+            self.watch.restore_trust();
+        }
     }
 
     /// May the watermark move?
     fn settled(&mut self) -> bool {
-        if self.suspicious.is_some() {
+        if self.unclean {
             return false;
         }
         if self.settle_at.is_some_and(|at| *self.dirty.acknowledged().borrow() < at) {

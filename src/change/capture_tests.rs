@@ -1,3 +1,5 @@
+//! Change capture as a whole: start, identity, watermark, consent.
+
 use super::*;
 use crate::change::dirty::{Change, Touch};
 use crate::change::reconcile::tests::Bench;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 use tokio::sync::{Notify, watch};
 
@@ -36,6 +36,20 @@ pub enum Source {
     Scan,
     /// The sender (read again), verify (repair), the backup's catalog.
     Other,
+}
+
+/// How far what a source says of an object's content may be believed.
+///
+/// The sender stores a new ctime with whatever it read. If something else happened to the content that
+/// nobody has told of yet, a reading of less than all of it would hide that from the scan for ever.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Trust {
+    /// Changes may have been missed that no scan has looked for yet: all content is read.
+    Uncertain,
+    /// Other writers may be noticed late or by scans only: ranges mean all of the content.
+    Loose,
+    /// Every other change has its own note: what is said is exact.
+    Exact,
 }
 
 /// Changes noted since the start, by who noticed them.
@@ -64,6 +78,7 @@ pub struct DirtySet {
     tickets: Arc<Tickets>,
     acknowledged: watch::Sender<u64>,
     noted: [AtomicU64; 4],
+    trust: AtomicU8,
 }
 
 impl Default for DirtySet {
@@ -74,6 +89,7 @@ impl Default for DirtySet {
             tickets: Arc::default(),
             acknowledged: watch::Sender::new(0),
             noted: Default::default(),
+            trust: AtomicU8::new(Trust::Exact as u8),
         }
     }
 }
@@ -98,6 +114,12 @@ impl DirtySet {
     pub fn note_from(&self, source: Source, change: Change) -> u64 {
         self.noted[source as usize].fetch_add(1, Ordering::Relaxed);
         metrics::CHANGES_NOTED.inc();
+        let change = match change {
+            Change::Object(key, touch) if matches!(source, Source::Nfs | Source::Watcher) => {
+                Change::Object(key, self.believed(touch))
+            }
+            other => other,
+        };
         let (number, was_empty) = {
             let mut queue = self.queue.lock();
             let was_empty = queue.waiting == 0;
@@ -107,6 +129,21 @@ impl DirtySet {
             self.filled.notify_one();
         }
         number
+    }
+
+    /// From now on what is noted is believed so far. Change capture sets it; without it all is exact.
+    pub(super) fn trust(&self, trust: Trust) {
+        self.trust.store(trust as u8, Ordering::SeqCst);
+    }
+
+    fn believed(&self, touch: Touch) -> Touch {
+        let trust = self.trust.load(Ordering::SeqCst);
+        let exact = match touch.content {
+            Content::All => true,
+            Content::Ranges(_) => trust >= Trust::Exact as u8,
+            Content::Keep => trust >= Trust::Loose as u8,
+        };
+        if exact || touch.listing { touch } else { Touch { content: Content::All, ..touch } }
     }
 
     /// Newest number given out; 0 before the first.

@@ -1,3 +1,5 @@
+//! The promises of the cut, of joined places and of bounds.
+
 use super::*;
 use crate::host::ObjectKey;
 use crate::host::object::KeyKind;
@@ -177,12 +179,48 @@ fn acknowledgement_never_goes_back_and_sets_the_lag() {
 }
 
 #[test]
+fn while_changes_may_have_been_missed_no_source_is_believed() {
+    let dirty = DirtySet::new();
+    let noted = |source, touch| {
+        dirty.note_from(source, Change::Object(key(1), touch));
+        match dirty.take(1).changes.pop() {
+            Some(Change::Object(_, touch)) => touch,
+            other => panic!("{other:?}"),
+        }
+    };
+    let range = Touch::range(0..10);
+    assert_eq!(noted(Source::Nfs, range.clone()), range);
+    dirty.trust(Trust::Loose);
+    assert_eq!(noted(Source::Nfs, range.clone()), Touch::CONTENT);
+    assert_eq!(noted(Source::Watcher, Touch::ATTRIBUTES), Touch::ATTRIBUTES);
+    dirty.trust(Trust::Uncertain);
+    assert_eq!(noted(Source::Nfs, range.clone()), Touch::CONTENT);
+    assert_eq!(noted(Source::Watcher, Touch::ATTRIBUTES), Touch::CONTENT);
+    assert_eq!(noted(Source::Scan, Touch::ATTRIBUTES), Touch::ATTRIBUTES);
+    dirty.trust(Trust::Exact);
+    assert_eq!(noted(Source::Nfs, range.clone()), range);
+}
+
+#[test]
 fn counts_tell_who_noticed() {
     let dirty = DirtySet::new();
     dirty.note_from(Source::Nfs, object(1));
     dirty.note_from(Source::Watcher, object(1));
     dirty.note_from(Source::Watcher, object(2));
     assert_eq!(dirty.noted(), NotedCounts { nfs: 1, watcher: 2, scan: 0, other: 0 });
+}
+
+#[tokio::test]
+async fn the_sender_learns_of_a_lifted_hold() {
+    let dirty = DirtySet { queue: Mutex::new(Queue::new(1, 1)), ..DirtySet::default() };
+    dirty.note(object(1));
+    dirty.note(object(2));
+    assert_eq!(dirty.take(9).cut, 1);
+    dirty.scanned(dirty.current());
+    // Nothing is pending, and still there is something to take: the cut.
+    dirty.wait().await;
+    let taken = dirty.take(9);
+    assert_eq!((taken.cut, taken.changes.len()), (2, 0));
 }
 
 #[tokio::test]

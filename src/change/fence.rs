@@ -15,9 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Longest wait for one marker; then it counts as lost in an overflow.
-const MARKER_PATIENCE: Duration = Duration::from_secs(10);
-
 /// Why there is no fence.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -78,12 +75,9 @@ impl Fence {
         while self.shared.watch.delivers() {
             let delivered = self.marker(until, patience).await?;
             // An overflow that the watcher met before the marker, or instead of it.
-            let had_to_scan = self.scanned(until, patience).await?;
+            self.scanned(until, patience).await?;
             if delivered {
                 break;
-            }
-            if !had_to_scan && Instant::now() >= until {
-                return Err(FenceError::NotDelivered(patience));
             }
         }
         Ok(self.dirty().current())
@@ -104,10 +98,10 @@ impl Fence {
         }
     }
 
-    /// Waits for the scans that were demanded. True if there were any.
-    async fn scanned(&self, until: Instant, patience: Duration) -> Result<bool, FenceError> {
+    /// Waits for the scans that were demanded.
+    async fn scanned(&self, until: Instant, patience: Duration) -> Result<(), FenceError> {
         match tokio::time::timeout_at(until, self.shared.sink.scans.covered()).await {
-            Ok(Ok(waited)) => Ok(waited),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(blocked @ (ScanBlocked::Outcome(_) | ScanBlocked::Stopped))) => {
                 Err(FenceError::ScanBlocked(blocked.to_string()))
             }
@@ -115,7 +109,7 @@ impl Fence {
         }
     }
 
-    /// Makes one marker and waits for it. False: it did not come in time, or an overflow did instead.
+    /// Makes one marker and waits for it. False: an overflow came first, which may have swallowed it.
     async fn marker(&self, until: Instant, patience: Duration) -> Result<bool, FenceError> {
         let number = self.shared.counter.fetch_add(1, Ordering::Relaxed);
         let prefix = String::from_utf8_lossy(MARKER_PREFIX);
@@ -131,12 +125,10 @@ impl Fence {
         made.await
             .unwrap_or_else(|_| Err(io::Error::other("the thread that made it ended")))
             .map_err(|source| FenceError::Marker { path, source })?;
-        let until_lost = until.min(Instant::now() + MARKER_PATIENCE);
         tokio::select! {
-            delivered = tokio::time::timeout_at(until_lost, delivered) => match delivered {
+            delivered = tokio::time::timeout_at(until, delivered) => match delivered {
                 Ok(Ok(())) => Ok(true),
-                _ if Instant::now() >= until => Err(FenceError::NotDelivered(patience)),
-                _ => Ok(false),
+                _ => Err(FenceError::NotDelivered(patience)),
             },
             () = self.shared.sink.scans.demanded() => Ok(false),
         }

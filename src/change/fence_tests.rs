@@ -1,3 +1,5 @@
+//! What a fence waits for.
+
 use super::*;
 use crate::change::dirty::{Change, Touch};
 use crate::change::scans::{ScanOutcome, ScanReport};
@@ -86,7 +88,7 @@ async fn waiting_ends_with_the_acknowledgement() {
 async fn after_an_overflow_a_scan_comes_first() {
     let rig = Rig::new(Use::FanotifyButForUs);
     let fence = fence(&rig);
-    rig.sink.overflow();
+    rig.sink.overflow(crate::host::coarse_now());
     assert!(matches!(fence.cut(IMPATIENCE).await, Err(FenceError::ScanRuns(_))));
     let scanner = scanner(&rig);
     let cut = fence.cut(PATIENCE).await.unwrap();
@@ -108,7 +110,7 @@ async fn without_a_watcher_each_fence_scans() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_that_needs_an_operator_is_named() {
     let rig = Rig::new(Use::FanotifyButForUs);
-    rig.sink.overflow();
+    rig.sink.overflow(crate::host::coarse_now());
     let (demanded, _) = rig.sink.scans.begin();
     rig.sink.scans.end(demanded, ScanOutcome::NeedsConsent { would_remove: 2000, known: 3000 });
     let error = fence(&rig).cut(PATIENCE).await.unwrap_err();

@@ -105,7 +105,10 @@ impl<V: Vfs> Vfs for Recording<V> {
         let _ticket = self.dirty.ticket();
         let done = self.inner.setattr(caller, object, set, guard);
         if may_have_changed(&done.result) {
-            let touch = set.size.map_or(Touch::ATTRIBUTES, |size| resized(done.wcc.before, size));
+            let touch = match set.size {
+                Some(size) => resized(done.wcc.before, size),
+                None => Touch::attributes_only(),
+            };
             self.object(object, touch);
         }
         done
@@ -177,7 +180,7 @@ impl<V: Vfs> Vfs for Recording<V> {
             self.entry(dir, name);
             // The file may have existed: then its entry says nothing about its content and mode.
             if let (CreateHow::Unchecked(set), Ok(node)) = (how, &done.result) {
-                let touch = set.size.map_or(Touch::ATTRIBUTES, |size| resized(None, size));
+                let touch = set.size.map_or_else(Touch::attributes_only, |size| resized(None, size));
                 self.object(&node.key, touch);
             }
         }
@@ -264,7 +267,7 @@ impl<V: Vfs> Vfs for Recording<V> {
         let _ticket = self.dirty.ticket();
         let done = self.inner.link(caller, object, dir, name);
         if may_have_changed(&done.0.result) {
-            self.object(object, Touch::ATTRIBUTES);
+            self.object(object, Touch::attributes_only());
             self.entry(dir, name);
         }
         done

@@ -1,6 +1,7 @@
 //! When to scan: demands that a fence waits for, requests, and what came of the last scan.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use ehpc_proto::replication::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::sync::Arc;
@@ -113,6 +114,8 @@ struct Record {
     finished_at: Option<u64>,
     asked: bool,
     consent: bool,
+    /// Rows that were read since then may hide what was missed.
+    suspicious_since: Option<Timestamp>,
 }
 
 /// Demands for scans; shared by watchers, fence, sender and the scanning thread.
@@ -149,6 +152,27 @@ impl Scans {
             demand.blocked = false;
         });
         self.wake();
+    }
+
+    /// As [`Scans::demand`], when what was missed happened at `since` or later: rows of that time are
+    /// read again, for a reading that knew of another change only may have hidden it.
+    pub(super) fn demand_since(&self, since: Timestamp) {
+        {
+            let mut record = self.record.lock();
+            record.suspicious_since = Some(record.suspicious_since.map_or(since, |known| known.min(since)));
+        }
+        self.demand();
+    }
+
+    /// Takes what [`Scans::demand_since`] was told.
+    pub(super) fn take_suspicious(&self) -> Option<Timestamp> {
+        self.record.lock().suspicious_since.take()
+    }
+
+    /// A scan is outstanding.
+    pub(super) fn outstanding(&self) -> bool {
+        let demand = *self.demand.borrow();
+        demand.covered < demand.demanded
     }
 
     /// A scan would be welcome; nobody waits for it.
@@ -234,17 +258,14 @@ impl Scans {
         self.wake();
     }
 
-    /// Waits until everything demanded before the call is covered. True if there was something to wait for.
-    pub(super) async fn covered(&self) -> Result<bool, ScanBlocked> {
+    /// Waits until everything demanded before the call is covered.
+    pub(super) async fn covered(&self) -> Result<(), ScanBlocked> {
         let demanded = self.demand.borrow().demanded;
         let mut demand = self.demand.subscribe();
         let reached = |demand: &Demand| demand.covered >= demanded || demand.blocked || demand.stopped;
-        if demand.borrow().covered >= demanded {
-            return Ok(false);
-        }
         let state = *demand.wait_for(reached).await.map_err(|_| ScanBlocked::Stopped)?;
         if state.covered >= demanded {
-            Ok(true)
+            Ok(())
         } else if state.blocked {
             Err(ScanBlocked::Outcome(self.why_blocked()))
         } else {
@@ -288,7 +309,7 @@ mod tests {
     async fn a_demand_is_covered_by_a_scan_that_began_after_it() {
         let scans = Scans::new();
         assert_eq!(scans.next(soon()), Wake::Due);
-        assert_eq!(scans.covered().await, Ok(false));
+        assert_eq!(scans.covered().await, Ok(()));
         scans.demand();
         assert_eq!(scans.next(soon()), Wake::Signal);
         let (demanded, _) = scans.begin();
@@ -303,7 +324,7 @@ mod tests {
         tokio::task::yield_now().await;
         let (demanded, _) = scans.begin();
         scans.end(demanded, finished());
-        assert_eq!(waiting.await.unwrap(), Ok(true));
+        assert_eq!(waiting.await.unwrap(), Ok(()));
         assert_eq!(scans.next(soon()), Wake::Due);
     }
 

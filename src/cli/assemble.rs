@@ -1,5 +1,6 @@
 //! Builds a node from its roles.
 
+use super::panics;
 use super::role_backup::BackupRole;
 use super::role_nfs1::Nfs1Role;
 use crate::observe::control::{Action, Outcome, Progress};
@@ -42,14 +43,16 @@ impl Launch {
     /// State directories to lock, in a fixed order.
     pub(super) fn state_directories(&self) -> Vec<PathBuf> {
         let nfs1 = self.cluster.nfs1.as_ref().filter(|_| self.roles.nfs1).map(|nfs1| nfs1.state.clone());
-        let backup = self.cluster.backup.as_ref().filter(|_| self.roles.backup).map(|backup| backup.directory.clone());
+        let backup =
+            self.cluster.backup.as_ref().filter(|_| self.roles.backup).map(|backup| backup.directory.clone());
         nfs1.into_iter().chain(backup).collect()
     }
 
     /// Where the status page is to be served.
     pub(super) fn dashboards(&self) -> Vec<(&'static str, SocketAddr)> {
         let nfs1 = self.cluster.nfs1.as_ref().filter(|_| self.roles.nfs1).and_then(|nfs1| nfs1.dashboard);
-        let backup = self.cluster.backup.as_ref().filter(|_| self.roles.backup).and_then(|backup| backup.dashboard);
+        let backup =
+            self.cluster.backup.as_ref().filter(|_| self.roles.backup).and_then(|backup| backup.dashboard);
         let nfs1 = nfs1.map(|address| ("nfs1.dashboard", address));
         nfs1.into_iter().chain(backup.map(|address| ("backup.dashboard", address))).collect()
     }
@@ -61,7 +64,7 @@ pub(super) trait Role: Control {
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
-/// Where a role tells that it cannot go on.
+/// Where it is told that a role cannot go on.
 pub(super) type Faults = mpsc::Sender<anyhow::Error>;
 
 /// A running node.
@@ -78,6 +81,7 @@ impl Node {
     /// Starts the backup first, so that nfs1 finds it.
     pub(super) async fn start(mut launch: Launch, stop: CancellationToken) -> Result<Node> {
         let (fault, faults) = mpsc::channel(4);
+        panics::report_to(fault);
         let mut node = Node {
             started: Instant::now(),
             names: Vec::new(),
@@ -94,7 +98,7 @@ impl Node {
         }
         if launch.roles.backup {
             node.names.push("backup".to_owned());
-            let backup = BackupRole::start(&launch, fault.clone(), stop.clone()).await?;
+            let backup = BackupRole::start(&launch).await?;
             node.listening("replication", backup.address());
             if let Some(nfs1) = &mut launch.cluster.nfs1
                 && launch.roles.nfs1
@@ -105,7 +109,7 @@ impl Node {
             node.roles.push(Arc::new(backup));
         }
         if launch.roles.nfs1 {
-            let nfs1 = Nfs1Role::start(&launch, fault, stop).await?;
+            let nfs1 = Nfs1Role::start(&launch, stop).await?;
             node.listening("nfs", nfs1.address());
             node.roles.push(Arc::new(nfs1));
         }
@@ -129,7 +133,7 @@ impl Node {
         text
     }
 
-    /// Resolves when a role cannot go on.
+    /// Resolves when a role cannot go on any more.
     pub(super) async fn failed(&self) -> anyhow::Error {
         match self.faults.lock().await.recv().await {
             Some(fault) => fault,
@@ -168,8 +172,10 @@ impl Control for Node {
         if let Some(role) = able {
             return role.act(action, arguments, progress);
         }
-        let refusal =
-            Refusal::Unknown { action: action.to_owned(), known: self.actions().iter().map(|known| known.name).collect() };
+        let refusal = Refusal::Unknown {
+            action: action.to_owned(),
+            known: self.actions().iter().map(|known| known.name).collect(),
+        };
         Box::pin(async move { Err(refusal) })
     }
 }
@@ -189,8 +195,11 @@ fn advice(launch: &Launch, listening: &[(String, String)]) -> Vec<String> {
         let address = listening.iter().find(|(name, _)| name == what)?.1.parse::<SocketAddr>().ok()?;
         Some(address.port())
     };
-    if let (Some(nfs1), Some(port)) = (launch.cluster.nfs1.as_ref().filter(|_| launch.roles.nfs1), port("nfs")) {
-        let host = if nfs1.listen.ip().is_unspecified() { nfs1.host.clone() } else { nfs1.listen.ip().to_string() };
+    if let (Some(nfs1), Some(port)) =
+        (launch.cluster.nfs1.as_ref().filter(|_| launch.roles.nfs1), port("nfs"))
+    {
+        let host =
+            if nfs1.listen.ip().is_unspecified() { nfs1.host.clone() } else { nfs1.listen.ip().to_string() };
         lines.push(format!("  the share     {}", nfs1.export.path.display()));
         lines.push(format!(
             "  mount it      mount -t nfs -o vers=3,tcp,nolock,port={port},mountport={port} {host}:{} /mnt",

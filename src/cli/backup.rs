@@ -50,13 +50,16 @@ impl Backup {
                 let host = cluster.backup.map_or("no host".to_owned(), |backup| backup.host);
                 bail!("backup runs on {host} in the cluster file; run this there, or say --host");
             }
-            None => self.from_options()?,
+            None => self.of_options()?,
         };
         daemon::run(Launch::new(cluster, ONLY_BACKUP), &self.daemon)
     }
 
-    fn from_options(&self) -> Result<Cluster> {
-        let directory = self.dir.clone().context("--dir DIR is needed without --cluster FILE; see `ehpc-store backup --help`")?;
+    fn of_options(&self) -> Result<Cluster> {
+        let directory = self
+            .dir
+            .clone()
+            .context("--dir DIR is needed without --cluster FILE; see `ehpc-store backup --help`")?;
         let mut cluster = Cluster::local(&PathBuf::new(), IpAddr::V4(Ipv4Addr::LOCALHOST));
         let dashboard = cluster.nfs1.take().and_then(|nfs1| nfs1.dashboard);
         let defaults = cluster.backup.take().context("the defaults have backup")?;
@@ -65,11 +68,14 @@ impl Backup {
             listen: self.listen.unwrap_or(defaults.listen),
             dashboard: self.dashboard.or(dashboard),
             mirror: !self.no_mirror,
+            pack_size: defaults.pack_size,
             host: defaults.host,
         });
-        for (key, flag) in
-            [("backup.listen", "--listen"), ("backup.dashboard", "--dashboard"), ("backup.directory", "--dir")]
-        {
+        for (key, flag) in [
+            ("backup.listen", "--listen"),
+            ("backup.dashboard", "--dashboard"),
+            ("backup.directory", "--dir"),
+        ] {
             cluster.sites.insert(key.to_owned(), Site::Flag(flag));
         }
         cluster.consistent()?;

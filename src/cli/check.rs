@@ -83,7 +83,9 @@ fn check_file(file: &Path, host: Option<&str>) -> Result<(Result<(), Problems>, 
             Ok((check_here(&cluster, roles), remark))
         }
         Err(error) if host.is_some() => Err(error),
-        Err(error) => Ok((Ok(()), format!("the file is right; directories and ports were not looked at: {error}"))),
+        Err(error) => {
+            Ok((Ok(()), format!("the file is right; directories and ports were not looked at: {error}")))
+        }
     }
 }
 

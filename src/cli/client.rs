@@ -38,7 +38,12 @@ impl Client {
     }
 
     /// Has the node do something; `progress` is called for each step that it tells. Waits as long as it takes.
-    pub(crate) fn act(&self, action: &str, arguments: Value, progress: &mut dyn FnMut(Value)) -> Result<Value> {
+    pub(crate) fn act(
+        &self,
+        action: &str,
+        arguments: Value,
+        progress: &mut dyn FnMut(Value),
+    ) -> Result<Value> {
         self.request(action, arguments, None, progress)
     }
 
@@ -64,7 +69,8 @@ impl Client {
             if read == 0 {
                 bail!("the node ended before `{action}` was done; its log says why");
             }
-            let reply = serde_json::from_slice(&line).context("the answer is not understood: is the node another version?")?;
+            let reply = serde_json::from_slice(&line)
+                .context("the answer is not understood: is the node another version?")?;
             match reply {
                 Reply::Progress(step) => progress(step),
                 Reply::Result(value) => return Ok(value),

@@ -71,7 +71,8 @@ pub(crate) fn bind(directory: &Path) -> Result<UnixListener> {
     if let Err(error) = old
         && error.kind() != io::ErrorKind::NotFound
     {
-        return Err(error).with_context(|| format!("removing the old control socket in {}", directory.display()));
+        return Err(error)
+            .with_context(|| format!("removing the old control socket in {}", directory.display()));
     }
     let listener = UnixListener::bind(&socket.path)
         .with_context(|| format!("creating the control socket in {}", directory.display()))?;
@@ -118,11 +119,20 @@ async fn answer(stream: UnixStream, node: &dyn Control) -> Result<()> {
     }
     let request: Request = match serde_json::from_slice(&line) {
         Ok(request) if line.ends_with(b"\n") => request,
-        Ok(_) => return send(&mut writer, &Reply::Error("the request does not end with a newline".to_owned())).await,
-        Err(_) if line.len() as u64 == MAX_REQUEST => {
-            return send(&mut writer, &Reply::Error(format!("the request is longer than {MAX_REQUEST} bytes"))).await;
+        Ok(_) => {
+            return send(&mut writer, &Reply::Error("the request does not end with a newline".to_owned()))
+                .await;
         }
-        Err(error) => return send(&mut writer, &Reply::Error(format!("the request is not understood: {error}"))).await,
+        Err(_) if line.len() as u64 == MAX_REQUEST => {
+            return send(
+                &mut writer,
+                &Reply::Error(format!("the request is longer than {MAX_REQUEST} bytes")),
+            )
+            .await;
+        }
+        Err(error) => {
+            return send(&mut writer, &Reply::Error(format!("the request is not understood: {error}"))).await;
+        }
     };
     if request.action == "status" {
         return send(&mut writer, &Reply::Result(serde_json::to_value(node.status())?)).await;

@@ -47,7 +47,9 @@ impl Ctl {
         }
         match (result.as_str(), result["ms"].as_u64()) {
             (Some(text), _) => say(text)?,
-            (None, Some(ms)) => say(&format!("everything that happened before is on the backup's disk ({ms} ms)"))?,
+            (None, Some(ms)) => {
+                say(&format!("everything that happened before is on the backup's disk ({ms} ms)"))?
+            }
             (None, None) => say(&result.to_string())?,
         }
         Ok(Verdict::Good)

@@ -59,7 +59,8 @@ pub(crate) fn run(mut launch: Launch, options: &DaemonOptions) -> Result<Verdict
 /// A listener on `address`; a failure is told as the settings' problem that it is.
 pub(crate) async fn listen(cluster: &Cluster, key: &'static str, address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        let (what, next) = port_fault(address, &error, &[]).unwrap_or_else(|| (error.to_string(), String::new()));
+        let (what, next) =
+            port_fault(address, &error, &[]).unwrap_or_else(|| (error.to_string(), String::new()));
         let what = format!("cannot listen on {address}: {what}");
         let expected = "a free port of this machine".to_owned();
         Problems(vec![Problem { site: cluster.site(key), what, expected, next }]).into()
@@ -92,7 +93,11 @@ async fn live(launch: Launch) -> Result<Verdict> {
     let mut tasks = Vec::new();
     for lock in &locks {
         let listener = control::bind(lock.path())?;
-        tasks.push(tokio::spawn(control::serve(listener, Arc::clone(&node) as Arc<dyn Control>, stop.clone())));
+        tasks.push(tokio::spawn(control::serve(
+            listener,
+            Arc::clone(&node) as Arc<dyn Control>,
+            stop.clone(),
+        )));
     }
     for dashboard in dashboards {
         let (node, stop) = (Arc::clone(&node), stop.clone());
@@ -102,7 +107,10 @@ async fn live(launch: Launch) -> Result<Verdict> {
             }
         }));
     }
-    say(&node.ready())?;
+    if let Err(error) = say(&node.ready()) {
+        // Nobody reads; the log says it too.
+        tracing::warn!(%error, "the ready line could not be written");
+    }
     let ended = tokio::select! {
         name = signals.next() => {
             tracing::info!(signal = name, "ending: a second signal ends at once");
@@ -133,7 +141,10 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Signals> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {

@@ -129,9 +129,14 @@ pub(super) fn sender(
         acknowledged_ms: report.acknowledged_at.map(words::since_epoch_ms),
         batches_sent: report.batches + report.batches_in_flight,
         objects_sent: report.objects,
-        unreadable: report.unreadable.iter().take(NAMED).map(|what| format!("{}: {}", what.path, what.reason)).collect(),
+        unreadable: report
+            .unreadable
+            .iter()
+            .take(NAMED)
+            .map(|what| format!("{}: {}", what.path, what.reason))
+            .collect(),
         unreadable_total: report.unreadable_total,
-        fuzzy_total: report.fuzzy_files,
+        fuzzy_total: report.fuzzy_states,
     }
 }
 

@@ -56,12 +56,18 @@ impl Where {
         if let Some(file) = &self.cluster {
             let cluster = Cluster::load(file)?;
             let host = this_host(&cluster, file, self.host.as_deref())?;
-            let nfs1 = cluster.nfs1.filter(|nfs1| nfs1.host == host).map(|nfs1| (Some(Role::Nfs1), nfs1.state));
-            let backup =
-                cluster.backup.filter(|backup| backup.host == host).map(|backup| (Some(Role::Backup), backup.directory));
+            let nfs1 =
+                cluster.nfs1.filter(|nfs1| nfs1.host == host).map(|nfs1| (Some(Role::Nfs1), nfs1.state));
+            let backup = cluster
+                .backup
+                .filter(|backup| backup.host == host)
+                .map(|backup| (Some(Role::Backup), backup.directory));
             let all: Vec<Candidate> = nfs1.into_iter().chain(backup).collect();
             if all.is_empty() {
-                bail!("{} gives host {host} neither nfs1 nor backup: run this on a host that has one", file.display());
+                bail!(
+                    "{} gives host {host} neither nfs1 nor backup: run this on a host that has one",
+                    file.display()
+                );
             }
             return Ok(all);
         }
@@ -104,10 +110,15 @@ impl Where {
             );
         }
         let start = match (&self.cluster, &self.data, candidates) {
-            (Some(file), _, [(Some(role), _), ..]) => format!("ehpc-store {} --cluster {}", role.name(), file.display()),
+            (Some(file), _, [(Some(role), _), ..]) => {
+                format!("ehpc-store {} --cluster {}", role.name(), file.display())
+            }
             (None, Some(data), _) => format!("ehpc-store up --data {}", data.display()),
             (None, None, [(None, path)]) => {
-                format!("ehpc-store nfs1 --state {0} ...` or `ehpc-store backup --dir {0} ...", path.display())
+                format!(
+                    "ehpc-store nfs1 --state {0} ...` or `ehpc-store backup --dir {0} ...",
+                    path.display()
+                )
             }
             _ => "ehpc-store up".to_owned(),
         };
@@ -182,8 +193,15 @@ mod tests {
         let error = this_host(&cluster, &file, Some("web9")).expect_err("unknown").to_string();
         assert!(error.ends_with("has no such host; it has backup, ha1, nfs1, web1, web2"), "{error}");
         assert_eq!(roles_of(&cluster, "nfs1"), Roles { nfs1: true, backup: false });
-        let at = |host: &str| Where { cluster: Some(file.clone()), host: Some(host.to_owned()), ..Where::default() };
-        assert_eq!(at("backup").directory_of(Role::Backup).expect("there"), Path::new("/var/lib/ehpc-store/backup"));
+        let at = |host: &str| Where {
+            cluster: Some(file.clone()),
+            host: Some(host.to_owned()),
+            ..Where::default()
+        };
+        assert_eq!(
+            at("backup").directory_of(Role::Backup).expect("there"),
+            Path::new("/var/lib/ehpc-store/backup")
+        );
         assert!(at("backup").node(Role::Nfs1).is_err());
         let error = at("web1").nodes().err().expect("no role").to_string();
         assert!(error.contains("gives host web1 neither nfs1 nor backup"), "{error}");

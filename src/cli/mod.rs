@@ -13,6 +13,7 @@ mod describe;
 mod locate;
 mod nfs1;
 mod pair;
+mod panics;
 mod prove;
 mod rate;
 mod role_backup;
@@ -77,7 +78,8 @@ pub fn main() -> ExitCode {
         Ok(Verdict::Bad) => ExitCode::from(1),
         Err(error) => {
             // Whoever closed the pipe has read enough.
-            let piped = error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe);
+            let piped =
+                error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe);
             if !piped {
                 let _ = writeln!(io::stderr(), "ehpc-store: {error:#}");
             }

@@ -6,7 +6,9 @@ use super::daemon::{self, DaemonOptions};
 use super::locate::Where;
 use crate::settings::cluster::check_export_name;
 use crate::settings::environment::Roles;
-use crate::settings::{Cluster, Durability, Export, HostPort, Nfs1 as Settings, Problem, Problems, Seconds, Site, WatcherChoice};
+use crate::settings::{
+    Cluster, Durability, Export, HostPort, Nfs1 as Settings, Problem, Problems, Seconds, Site, WatcherChoice,
+};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -45,9 +47,9 @@ pub(super) struct Nfs1 {
     /// Whose disk a stable reply promises: local or remote [default: local]
     #[arg(long, value_name = "WHOSE", conflicts_with = "cluster")]
     durability: Option<Durability>,
-    /// Make every modifying reply durable, as `sync` in exports(5)
-    #[arg(long, conflicts_with = "cluster")]
-    sync: bool,
+    /// Do not make every modifying reply durable, only what NFS itself promises; as `async` in exports(5)
+    #[arg(long = "async", conflicts_with = "cluster")]
+    asynchronous: bool,
     /// What watches for changes by local processes: auto, fanotify or notify [default: auto]
     #[arg(long, value_name = "WHICH", conflicts_with = "cluster")]
     watcher: Option<WatcherChoice>,
@@ -75,7 +77,7 @@ impl Nfs1 {
                 let host = cluster.nfs1.map_or("no host".to_owned(), |nfs1| nfs1.host);
                 bail!("nfs1 runs on {host} in the cluster file; run this there, or say --host");
             }
-            None => self.from_options()?,
+            None => self.of_options()?,
         };
         let mut launch = Launch::new(cluster, ONLY_NFS1);
         launch.accept_new_export = self.accept_new_export;
@@ -83,10 +85,11 @@ impl Nfs1 {
         daemon::run(launch, &self.daemon)
     }
 
-    fn from_options(&self) -> Result<Cluster> {
+    fn of_options(&self) -> Result<Cluster> {
         let without = "needed without --cluster FILE; see `ehpc-store nfs1 --help`";
         let export = self.export.clone().with_context(|| format!("--export DIR is {without}"))?;
         let state = self.state.clone().with_context(|| format!("--state DIR is {without}"))?;
+        let backup = self.backup.clone().with_context(|| format!("--backup ADDR:PORT is {without}"))?;
         let mut cluster = Cluster::local(&PathBuf::new(), IpAddr::V4(Ipv4Addr::LOCALHOST));
         cluster.backup = None;
         let defaults = cluster.nfs1.take().context("the defaults have nfs1")?;
@@ -103,11 +106,11 @@ impl Nfs1 {
                 path,
                 name: self.export_name.clone(),
                 durability: self.durability.unwrap_or(defaults.export.durability),
-                sync: self.sync,
+                sync: !self.asynchronous,
             },
             watcher: self.watcher.unwrap_or(defaults.watcher),
             scan_interval: self.scan_interval.unwrap_or(defaults.scan_interval),
-            backup: self.backup.clone(),
+            backup: Some(backup),
             host: defaults.host,
         });
         for (key, flag) in [

@@ -71,7 +71,8 @@ impl Pair {
         make_private(&state)?;
         let identity = Identity::load_or_create(&state, &name)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let paired = runtime.block_on(pairing::pair(&backup.to_string(), code, &identity, &Peers::of(&state)));
+        let paired =
+            runtime.block_on(pairing::pair(&backup.to_string(), code, &identity, &Peers::of(&state)));
         let peer = paired?;
         let text = match self.json {
             true => json!({ "paired": peer.name, "fingerprint": peer.fingerprint.to_string() }).to_string(),

@@ -38,7 +38,12 @@ pub(super) struct Prover {
 
 impl Prover {
     /// Runs one; blocks. `stopping` ends it early, as does an asker who leaves.
-    pub(super) fn run(&self, options: Options, steps: &Steps, stopping: &AtomicBool) -> Result<Report, String> {
+    pub(super) fn run(
+        &self,
+        options: Options,
+        steps: &Steps,
+        stopping: &AtomicBool,
+    ) -> Result<Report, String> {
         {
             let mut last = self.last.lock();
             if last.running {
@@ -77,7 +82,14 @@ impl Prover {
                 let _ = steps.try_send(step);
             }
         };
-        let verify = Verify { tree: &self.tree, shadow: &shadow, primary: self, backup: self, progress: &progress, stop: &stop };
+        let verify = Verify {
+            tree: &self.tree,
+            shadow: &shadow,
+            primary: self,
+            backup: self,
+            progress: &progress,
+            stop: &stop,
+        };
         verify.run(options).map_err(|error| error.to_string())
     }
 }
@@ -87,7 +99,9 @@ fn summary(report: &Report) -> String {
     let objects = words::count(report.objects());
     let mut text = match report.verdict {
         Verdict::Equal => format!("equal, {objects} objects"),
-        Verdict::Different => format!("DIFFERENT: {} of {objects} objects", words::count(report.differences.len() as u64)),
+        Verdict::Different => {
+            format!("DIFFERENT: {} of {objects} objects", words::count(report.differences.len() as u64))
+        }
     };
     if !report.unchecked.is_empty() {
         text.push_str(&format!(", {} unchecked", words::count(report.unchecked.len() as u64)));

@@ -1,6 +1,6 @@
 //! The backup role: the store, what fills it, and what makes catalog and live replica of it.
 
-use super::assemble::{Faults, Launch, Role};
+use super::assemble::{Launch, Role};
 use super::daemon::listen;
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::status::{BackupStatus, LinkStatus};
@@ -20,7 +20,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 
 /// A running backup.
 pub(super) struct BackupRole {
@@ -34,11 +33,12 @@ pub(super) struct BackupRole {
 
 impl BackupRole {
     /// Opens the store, then lets the primary in.
-    pub(super) async fn start(launch: &Launch, _faults: Faults, _stop: CancellationToken) -> Result<BackupRole> {
+    pub(super) async fn start(launch: &Launch) -> Result<BackupRole> {
         let settings = launch.cluster.backup.clone().context("the settings have no backup")?;
         let listener = listen(&launch.cluster, "backup.listen", settings.listen).await?;
         let directory = settings.directory.clone();
-        let opened = tokio::task::spawn_blocking(move || Store::open(&directory, store::Options::default()));
+        let packs = store::Options { pack_bytes: settings.pack_size.0, ..store::Options::default() };
+        let opened = tokio::task::spawn_blocking(move || Store::open(&directory, packs));
         let (store, recovery) = opened.await??;
         tell(&recovery);
         let applier = {
@@ -51,7 +51,10 @@ impl BackupRole {
             identity: Arc::new(identity),
             peers: Peers::of(&settings.directory),
             store: Arc::clone(&store) as Arc<dyn BackupStore>,
-            queries: Arc::new(StoreQueries::new(Arc::clone(&store), Arc::clone(&applier) as Arc<dyn Backstage>)),
+            queries: Arc::new(StoreQueries::new(
+                Arc::clone(&store),
+                Arc::clone(&applier) as Arc<dyn Backstage>,
+            )),
             on_durable: {
                 let applier = Arc::clone(&applier);
                 Arc::new(move |number| applier.durable(number))
@@ -102,7 +105,8 @@ impl BackupRole {
         match applier.state {
             ApplierState::Running => {}
             ApplierState::Paused { reason } => {
-                status.error = Some(format!("catalog and live replica do not follow, and will try again: {reason}"));
+                status.error =
+                    Some(format!("catalog and live replica do not follow, and will try again: {reason}"));
             }
             other => status.notes.push(other.to_string()),
         }

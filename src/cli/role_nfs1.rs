@@ -1,6 +1,6 @@
 //! The nfs1 role: the share, what notices its changes, and what sends them.
 
-use super::assemble::{Faults, Launch, Role};
+use super::assemble::{Launch, Role};
 use super::daemon::listen;
 use super::describe;
 use super::prove::Prover;
@@ -65,7 +65,7 @@ struct Link {
 
 impl Nfs1Role {
     /// Opens the export, starts noticing changes, then serves it.
-    pub(super) async fn start(launch: &Launch, _faults: Faults, stop: CancellationToken) -> Result<Nfs1Role> {
+    pub(super) async fn start(launch: &Launch, stop: CancellationToken) -> Result<Nfs1Role> {
         let settings = launch.cluster.nfs1.clone().context("the settings have no nfs1")?;
         let listener = listen(&launch.cluster, "nfs1.listen", settings.listen).await?;
         let path = &settings.export.path;
@@ -148,9 +148,10 @@ impl Nfs1Role {
 
 /// What connects to the backup, and the handles on it.
 fn connector(settings: &Nfs1) -> Result<(TlsConnector, Asker, Link)> {
-    let backup = settings.backup.as_ref().context(
-        "nfs1 has no backup: say --backup ADDR:PORT, or add [backup] to the cluster file",
-    )?;
+    let backup = settings
+        .backup
+        .as_ref()
+        .context("nfs1 has no backup: say --backup ADDR:PORT, or add [backup] to the cluster file")?;
     let stop = CancellationToken::new();
     let options = ConnectorOptions {
         address: backup.to_string(),
@@ -171,7 +172,8 @@ impl Nfs1Role {
         let (prover, stopping) = (Arc::clone(&self.prover), Arc::clone(&self.stop_verify));
         Box::pin(async move {
             let run = tokio::task::spawn_blocking(move || prover.run(options, &progress, &stopping));
-            let report = run.await.map_err(|error| Refusal::Failed(format!("verify ended abnormally: {error}")))?;
+            let report =
+                run.await.map_err(|error| Refusal::Failed(format!("verify ended abnormally: {error}")))?;
             let report = report.map_err(Refusal::Failed)?;
             serde_json::to_value(report).map_err(|error| Refusal::Failed(error.to_string()))
         })
@@ -237,7 +239,9 @@ impl Nfs1Role {
     /// Everything on the backup, if it can be reached at all.
     async fn last_fence(&self) {
         if self.link.monitor.status().state != LinkState::Up {
-            tracing::warn!("the link is down at this stop: the backup gets the last changes after the next start");
+            tracing::warn!(
+                "the link is down at this stop: the backup gets the last changes after the next start"
+            );
             return;
         }
         if let Err(error) = self.prover.fence.wait(LAST_FENCE).await {

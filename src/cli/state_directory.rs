@@ -21,16 +21,15 @@ impl StateDirectory {
             .create(path)
             .with_context(|| format!("creating the state directory {}", path.display()))?;
         let path = path.canonicalize().with_context(|| format!("opening {}", path.display()))?;
-        let mut lock = open_lock(&path)
-            .with_context(|| format!("{} cannot be written: change its owner, or name another", path.display()))?;
+        let mut lock = open_lock(&path).with_context(|| {
+            format!("{} cannot be written: change its owner, or name another", path.display())
+        })?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = read_pid(&mut lock).map_or("another process".to_owned(), |pid| format!("pid {pid}"));
-                bail!(
-                    "{} is in use by {holder}: stop it first, or name another directory",
-                    path.display()
-                );
+                let holder =
+                    read_pid(&mut lock).map_or("another process".to_owned(), |pid| format!("pid {pid}"));
+                bail!("{} is in use by {holder}: stop it first, or name another directory", path.display());
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("locking {}", path.display()));

@@ -6,6 +6,7 @@ use super::daemon::{self, DaemonOptions};
 use super::locate::DEFAULT_DATA;
 use super::locate::Where;
 use crate::settings::Cluster;
+use crate::settings::environment::Roles;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
@@ -50,12 +51,16 @@ impl Up {
         let mut launch = match daemon::from_file(&at)? {
             Some((cluster, roles)) => {
                 if !roles.nfs1 && !roles.backup {
-                    bail!("this host has neither nfs1 nor backup in the cluster file: there is nothing to run");
+                    bail!(
+                        "this host has neither nfs1 nor backup in the cluster file: there is nothing to run"
+                    );
                 }
                 Launch::new(cluster, roles)
             }
             None => self.local()?,
         };
+        // Two roles of one process need no code.
+        launch.pair_here = launch.roles.nfs1 && launch.roles.backup;
         launch.accept_new_export = self.accept_new_export;
         launch.accept_removal = self.accept_removal;
         daemon::run(launch, &self.daemon)
@@ -63,7 +68,8 @@ impl Up {
 
     fn local(&self) -> Result<Launch> {
         let data = self.data.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
-        fs::create_dir_all(&data).with_context(|| format!("creating {}: name another with --data", data.display()))?;
+        fs::create_dir_all(&data)
+            .with_context(|| format!("creating {}: name another with --data", data.display()))?;
         let data = data.canonicalize().with_context(|| format!("opening {}", data.display()))?;
         let share = data.join("share");
         fs::create_dir_all(&share).with_context(|| format!("creating {}", share.display()))?;
@@ -71,8 +77,6 @@ impl Up {
         if self.any_ports {
             cluster.any_ports();
         }
-        let mut launch = Launch::new(cluster, crate::settings::environment::Roles { nfs1: true, backup: true });
-        launch.pair_here = true;
-        Ok(launch)
+        Ok(Launch::new(cluster, Roles { nfs1: true, backup: true }))
     }
 }

@@ -18,7 +18,8 @@ impl Language {
         let asked = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("lang=")));
         let wanted = asked.map(str::to_owned).into_iter();
         let listed = accepted.unwrap_or_default().split(',');
-        let listed = listed.map(|part| part.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        let listed =
+            listed.map(|part| part.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
         for tag in wanted.chain(listed) {
             if tag.starts_with("zh") {
                 return Language::Chinese;
@@ -56,8 +57,8 @@ impl Page {
     }
 }
 
-/// The whole page.
-pub(super) fn render(node: &NodeStatus, language: Language) -> String {
+/// The whole page; `nonce` is what the response's policy knows its style by.
+pub(super) fn render(node: &NodeStatus, language: Language, nonce: &str) -> String {
     let mut page = Page { html: String::new(), language };
     let reasons = node.unhealthy();
     let (tag, other_name, other) = match language {
@@ -72,7 +73,7 @@ pub(super) fn render(node: &NodeStatus, language: Language) -> String {
     let _ = write!(
         page.html,
         "<!DOCTYPE html><html lang={tag}><head><meta charset=utf-8><meta http-equiv=refresh content=5>\
-         <meta name=viewport content=\"width=device-width\"><title>ehpc-store {roles}</title><style>{STYLE}</style></head>\
+         <meta name=viewport content=\"width=device-width\"><title>ehpc-store {roles}</title><style nonce={nonce}>{STYLE}</style></head>\
          <body><h1>ehpc-store {roles} <span class={class}>{health}</span></h1>\
          <p class=links><a href=\"/?lang={other}\">{other_name}</a> <a href=/status>JSON</a> <a href=/metrics>metrics</a> <a href=/healthz>healthz</a></p>"
     );
@@ -244,13 +245,20 @@ mod tests {
     fn names_cannot_inject() {
         let node = NodeStatus {
             nfs: Some(NfsStatus { export: "/<script>\"&'".into(), ..NfsStatus::default() }),
-            link: Some(LinkStatus { last_error: Some("<b>".into()), state: "connecting".into(), ..LinkStatus::default() }),
+            link: Some(LinkStatus {
+                last_error: Some("<b>".into()),
+                state: "connecting".into(),
+                ..LinkStatus::default()
+            }),
             ..NodeStatus::default()
         };
-        let page = render(&node, Language::Chinese);
+        let page = render(&node, Language::Chinese, "n");
         assert!(!page.contains("<script>") && !page.contains("<b>"), "{page}");
         assert!(page.contains("/&lt;script&gt;&quot;&amp;&#39;"), "{page}");
         assert!(page.contains("共享目录") && page.contains("异常") && page.contains("lang=zh-CN"), "{page}");
-        assert!(!page.contains("src=") && !page.contains("http://") && !page.contains("https://"), "no external assets");
+        assert!(
+            !page.contains("src=") && !page.contains("http://") && !page.contains("https://"),
+            "no external assets"
+        );
     }
 }

@@ -28,11 +28,15 @@ pub async fn serve(listener: TcpListener, node: Arc<dyn Control>, stop: Cancella
 }
 
 fn answer(status: StatusCode, kind: &'static str, body: String) -> Response {
-    // Nothing on the page comes from elsewhere, and no browser needs to keep it.
-    let headers: [(HeaderName, &str); 3] = [
-        (CONTENT_TYPE, kind),
-        (CACHE_CONTROL, "no-store"),
-        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+    guarded(status, kind, body, "default-src 'none'".to_owned())
+}
+
+/// Nothing comes from elsewhere, and no browser needs to keep it.
+fn guarded(status: StatusCode, kind: &'static str, body: String, policy: String) -> Response {
+    let headers: [(HeaderName, String); 3] = [
+        (CONTENT_TYPE, kind.to_owned()),
+        (CACHE_CONTROL, "no-store".to_owned()),
+        (CONTENT_SECURITY_POLICY, policy),
     ];
     (status, headers, body).into_response()
 }
@@ -42,7 +46,11 @@ const JSON: &str = "application/json";
 async fn page(State(node): State<Arc<dyn Control>>, uri: Uri, headers: HeaderMap) -> Response {
     let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     let language = Language::choose(uri.query(), accepted);
-    answer(StatusCode::OK, "text/html; charset=utf-8", page::render(&node.status(), language))
+    // The style stands in the page; the policy names it, and nothing else may style or run.
+    let nonce = format!("{:032x}", rand::random::<u128>());
+    let html = page::render(&node.status(), language, &nonce);
+    let policy = format!("default-src 'none'; style-src 'nonce-{nonce}'");
+    guarded(StatusCode::OK, "text/html; charset=utf-8", html, policy)
 }
 
 async fn metrics(State(node): State<Arc<dyn Control>>) -> Response {
@@ -61,7 +69,9 @@ async fn health(State(node): State<Arc<dyn Control>>) -> Response {
 async fn status(State(node): State<Arc<dyn Control>>) -> Response {
     match serde_json::to_string(&node.status()) {
         Ok(body) => answer(StatusCode::OK, JSON, body),
-        Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, JSON, json!({ "error": error.to_string() }).to_string()),
+        Err(error) => {
+            answer(StatusCode::INTERNAL_SERVER_ERROR, JSON, json!({ "error": error.to_string() }).to_string())
+        }
     }
 }
 

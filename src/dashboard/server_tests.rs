@@ -58,7 +58,10 @@ async fn page_metrics_health_and_status() {
         assert!(text.contains("\nehpc_link_up 1\n"), "{text}");
 
         let health = get(address, "/healthz", "");
-        assert!(health.starts_with("HTTP/1.1 200 ") && health.ends_with(r#"{"reasons":[],"status":"healthy"}"#), "{health}");
+        assert!(
+            health.starts_with("HTTP/1.1 200 ") && health.ends_with(r#"{"reasons":[],"status":"healthy"}"#),
+            "{health}"
+        );
         let status = get(address, "/status", "");
         let body = status.split("\r\n\r\n").nth(1).expect("a body");
         let parsed: NodeStatus = serde_json::from_str(body).expect("NodeStatus");

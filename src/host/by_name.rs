@@ -18,6 +18,14 @@ fn stale() -> io::Error {
 }
 
 impl Tree {
+    /// As [`Tree::open_path`], but where that would have to search the tree the object counts as stale.
+    pub fn open_known(&self, key: &ObjectKey) -> io::Result<OwnedFd> {
+        if self.opens_by_handle() || key == self.root_key() {
+            return self.open_path(key);
+        }
+        self.follow_places(key).or_else(|| self.follow_hints(key, 0)).ok_or_else(stale)
+    }
+
     pub(super) fn find_by_name(&self, key: &ObjectKey) -> io::Result<OwnedFd> {
         if key.kind != self.key_kind() {
             return Err(stale());

@@ -50,14 +50,23 @@ pub struct Fanotify {
 impl Fanotify {
     /// Opens a group with an unbounded queue that reports directory, name and object.
     pub fn open() -> io::Result<Fanotify> {
+        Fanotify::open_with(libc::FAN_UNLIMITED_QUEUE | libc::FAN_UNLIMITED_MARKS)
+    }
+
+    /// With the queue's default limit, so that a test can fill it.
+    #[cfg(test)]
+    pub(crate) fn open_bounded() -> io::Result<Fanotify> {
+        Fanotify::open_with(0)
+    }
+
+    fn open_with(limits: u32) -> io::Result<Fanotify> {
         let class = libc::FAN_CLOEXEC | libc::FAN_CLASS_NOTIF | libc::FAN_NONBLOCK;
-        let unlimited = libc::FAN_UNLIMITED_QUEUE | libc::FAN_UNLIMITED_MARKS;
         let names = libc::FAN_REPORT_DFID_NAME | libc::FAN_REPORT_FID;
-        match init(class | unlimited | names | REPORT_TARGET_FID) {
+        match init(class | limits | names | REPORT_TARGET_FID) {
             Ok(fd) => Ok(Fanotify { fd, renames: true }),
             // Before Linux 5.17: no object with a name's event, and a rename is two events.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                Ok(Fanotify { fd: init(class | unlimited | names)?, renames: false })
+                Ok(Fanotify { fd: init(class | limits | names)?, renames: false })
             }
             Err(error) => Err(error),
         }
@@ -273,7 +282,7 @@ mod tests {
             body.extend_from_slice(name);
             body.push(0);
         }
-        while body.len() % 4 != 0 {
+        while !body.len().is_multiple_of(4) {
             body.push(0);
         }
         let mut out = vec![kind, 0];

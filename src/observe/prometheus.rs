@@ -99,7 +99,12 @@ mod tests {
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
         }
         for metric in TABLE {
-            assert_eq!(matches!(metric.kind, MetricKind::Counter), metric.name.ends_with("_total"), "{}", metric.name);
+            assert_eq!(
+                matches!(metric.kind, MetricKind::Counter),
+                metric.name.ends_with("_total"),
+                "{}",
+                metric.name
+            );
         }
     }
 

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+/// A link that is up must bring an acknowledgement within this time.
+const STALLED_MS: u64 = 120_000;
+
 /// A node: the sections of the roles it runs.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
@@ -161,6 +164,7 @@ impl NodeStatus {
             let why = link.last_error.as_ref().map_or(String::new(), |error| format!(": {error}"));
             reasons.push(format!("the replication link is down ({}){why}", link.state));
         }
+        reasons.extend(self.stalled());
         reasons.extend(self.backup.as_ref().and_then(|backup| backup.error.clone()));
         if let Some(verify) = &self.verify
             && verify.equal == Some(false)
@@ -168,6 +172,16 @@ impl NodeStatus {
             reasons.push(format!("the last verification found differences: {}", verify.summary));
         }
         reasons
+    }
+
+    /// Changes wait, the link is up, and yet nothing has been acknowledged for a while.
+    fn stalled(&self) -> Option<String> {
+        let sender = self.sender.as_ref()?;
+        let silent_ms = sender.acknowledged_ms.map_or(u64::MAX, |ms| self.process.now_ms.saturating_sub(ms));
+        let waiting_ms = sender.lag_ms.min(silent_ms);
+        let since = words::duration(Duration::from_millis(waiting_ms));
+        (waiting_ms > STALLED_MS && self.link.as_ref().is_some_and(|link| link.up))
+            .then(|| format!("the backup has acknowledged nothing for {since} although changes wait"))
     }
 
     /// One screen.
@@ -185,7 +199,8 @@ impl NodeStatus {
                 (false, Some(ms)) => words::ago(ms, self.process.now_ms),
                 (false, None) => "never".to_owned(),
             };
-            let summary = if verify.summary.is_empty() { String::new() } else { format!(": {}", verify.summary) };
+            let summary =
+                if verify.summary.is_empty() { String::new() } else { format!(": {}", verify.summary) };
             out.line("verify", format!("{when}{summary}"));
         }
         for text in &self.attention {
@@ -208,7 +223,8 @@ impl NodeStatus {
                 process.version
             ),
         );
-        let listening: Vec<String> = process.listening.iter().map(|(what, at)| format!("{what} {at}")).collect();
+        let listening: Vec<String> =
+            process.listening.iter().map(|(what, at)| format!("{what} {at}")).collect();
         if !listening.is_empty() {
             out.line("listening", listening.join(", "));
         }
@@ -238,8 +254,9 @@ impl NodeStatus {
 
     fn render_capture(&self, out: &mut Screen) {
         let Some(capture) = &self.capture else { return };
-        let watched =
-            capture.watched_directories.map_or(String::new(), |n| format!(", {} directories", words::count(n)));
+        let watched = capture
+            .watched_directories
+            .map_or(String::new(), |n| format!(", {} directories", words::count(n)));
         out.line(
             "watcher",
             format!(

@@ -12,13 +12,20 @@ pub(crate) fn full() -> NodeStatus {
             uptime_ms: 200_000,
             rss_bytes: 50 << 20,
             now_ms: 1_795_428_010_000,
-            listening: vec![("nfs".into(), "127.0.0.1:12049".into()), ("dashboard".into(), "127.0.0.1:8900".into())],
+            listening: vec![
+                ("nfs".into(), "127.0.0.1:12049".into()),
+                ("dashboard".into(), "127.0.0.1:8900".into()),
+            ],
         },
         nfs: Some(NfsStatus {
             export: "/share".into(),
             path: "/d/share".into(),
             durability: "local".into(),
-            clients: vec![NfsClient { address: "10.182.15.51:700".into(), host: Some("web1".into()), operations: 1234 }],
+            clients: vec![NfsClient {
+                address: "10.182.15.51:700".into(),
+                host: Some("web1".into()),
+                operations: 1234,
+            }],
             operations: 12_345,
             operations_per_second: 17.25,
             errors: 3,
@@ -145,9 +152,33 @@ fn what_is_wrong_is_unhealthy_and_on_the_screen() {
         ]
     );
     let screen = node.render();
-    for text in ["NOT HEALTHY", "ATTENTION     the scan would", "last error: connection refused", "ERROR         no space"] {
+    for text in [
+        "NOT HEALTHY",
+        "ATTENTION     the scan would",
+        "last error: connection refused",
+        "ERROR         no space",
+    ] {
         assert!(screen.contains(text), "{text} in\n{screen}");
     }
+}
+
+#[test]
+fn a_backup_that_acknowledges_nothing_is_unhealthy() {
+    let mut node = full();
+    let later = node.process.now_ms + 200_000;
+    node.process.now_ms = later;
+    assert_eq!(node.unhealthy(), Vec::<String>::new(), "nothing waits for long");
+    if let Some(sender) = &mut node.sender {
+        sender.lag_ms = 200_000;
+    }
+    assert_eq!(
+        node.unhealthy(),
+        ["the backup has acknowledged nothing for 3 min 20 s although changes wait"]
+    );
+    if let Some(sender) = &mut node.sender {
+        sender.acknowledged_ms = Some(later - 1000);
+    }
+    assert_eq!(node.unhealthy(), Vec::<String>::new(), "it is behind, and catching up");
 }
 
 #[test]

@@ -366,8 +366,11 @@ impl View {
         if let Some(child) = child {
             self.by_child.entry(child).or_default().insert(name.clone());
         }
+        let replaced = self.names.get(&name).copied().flatten();
         if self.names.set(name.clone(), self.open, child) {
             self.touched.names.push(name);
+        } else {
+            self.unlist(&name, replaced);
         }
     }
 

@@ -45,7 +45,7 @@ pub(crate) enum SinkError {
 pub(crate) trait ContentSink {
     /// A chunk. `of_large`: of a file so large that asking whether the backup lacks it pays.
     fn chunk(&mut self, hash: Hash, bytes: &[u8], of_large: bool) -> Result<(), SinkError>;
-    /// A manifest page or root.
+    /// A manifest page or root, of a length that a message may have.
     fn page(&mut self, hash: Hash, bytes: Vec<u8>) -> Result<(), SinkError>;
     /// A page that was given before, now or in an earlier reading.
     fn fetch(&mut self, hash: &Hash) -> Result<Vec<u8>, BoxError>;
@@ -66,6 +66,8 @@ pub(crate) enum ReadError {
     Sink(#[from] SinkError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    #[error("it is too large: the list of its manifest pages does not fit a message")]
+    TooLarge,
 }
 
 /// `result`, or what failed; a vanished object is told apart.
@@ -128,7 +130,11 @@ impl ObjectReader {
         loop {
             let started = coarse_now();
             let mut before = io("stat it", Tree::stat(subject.fd))?;
-            if before.kind == Kind::File && before.size > 0 && file.is_none() && wants_content(&before, subject) {
+            if before.kind == Kind::File
+                && before.size > 0
+                && file.is_none()
+                && wants_content(&before, subject)
+            {
                 file = Some(open_content(subject.fd)?);
                 if subject.touch.settle_pages
                     && let Some(file) = &file
@@ -144,12 +150,14 @@ impl ObjectReader {
             let xattrs = io("read its extended attributes", tree.xattrs(subject.fd, before.kind))?;
             let plan = plan(&before, subject);
             let kept = matches!(plan, Plan::Keep(_));
+            let partly = matches!(plan, Plan::Keep(_) | Plan::Ranges(_));
             let (content, size) = self.content(plan, &before, subject, file.as_ref(), sink)?;
             if !kept {
                 read_bytes += size;
             }
             let after = io("stat it", Tree::stat(subject.fd))?;
-            let moved = before.ctime != after.ctime || before.mtime != after.mtime || size != after_size(&after);
+            let moved =
+                before.ctime != after.ctime || before.mtime != after.mtime || size != after_size(&after);
             if moved && attempt < ATTEMPTS && begun.elapsed() < PATIENCE {
                 attempt += 1;
                 continue;
@@ -157,7 +165,8 @@ impl ObjectReader {
             let fuzzy = before.kind == Kind::File
                 && if kept { subject.old.is_some_and(|old| old.fuzzy) } else { moved };
             let state = assemble(subject, &after, size, target, xattrs, content, fuzzy);
-            let content_was_racy = kept && subject.old.is_some_and(|old| old.racy);
+            // What was not read now is as racy as it was.
+            let content_was_racy = partly && subject.old.is_some_and(|old| old.racy);
             let racy = moved || content_was_racy || is_racy(after.ctime, started);
             return Ok(Reading { state, ctime: after.ctime, racy, read_bytes });
         }

@@ -8,7 +8,7 @@ use super::read::{ContentSink, ReadError, io};
 use crate::host::{seek_data, seek_hole};
 use crate::store::chunker;
 use crate::store::manifest::{Builder, Index, ManifestError, decode_root, splice};
-use ehpc_proto::replication::{Extent, Hash, MAX_CHUNK, Manifest};
+use ehpc_proto::replication::{Extent, Hash, MAX_CHUNK, Manifest, wire};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -74,7 +74,7 @@ impl Scanner {
         let end = self.scan(file, 0, size, dense, &mut visit)?;
         let (manifest, pages) = builder.finish()?;
         for (hash, page) in pages {
-            sink.page(hash, page)?;
+            give_page(hash, page, sink)?;
         }
         Ok((manifest, end))
     }
@@ -96,7 +96,13 @@ impl Scanner {
             let Some(from) = restart(&index, file, range.start, size, sink)? else { return Ok(None) };
             // Within a hole the edit before may have ended after the hole's start.
             let from = from.max(edits.last().map_or(0, |edit| edit.old.end)).min(size);
-            let mut pass = Pass { range, ranges: &mut ranges, held: Held::of(Some(&index)), extents: Vec::new(), stop: None };
+            let mut pass = Pass {
+                range,
+                ranges: &mut ranges,
+                held: Held::of(Some(&index)),
+                extents: Vec::new(),
+                stop: None,
+            };
             let end = self.scan(file, from, size, false, &mut |piece| pass.piece(piece, size, sink))?;
             if pass.stop.is_none() && end < size {
                 return Ok(None);
@@ -161,7 +167,10 @@ impl Scanner {
             start = 0;
             let room = self.buffer.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
             let offset = at + filled as u64;
-            let got = io("read it", rustix::io::pread(file, &mut self.buffer[filled..room], offset).map_err(Into::into))?;
+            let got = io(
+                "read it",
+                rustix::io::pread(file, &mut self.buffer[filled..room], offset).map_err(Into::into),
+            )?;
             if got == 0 {
                 // Shorter than it was: what is here is its last chunks.
                 for bytes in chunker::split(&self.buffer[..filled]) {
@@ -233,6 +242,14 @@ impl<R: Iterator<Item = Range<u64>>> Pass<'_, '_, R> {
     }
 }
 
+/// A root may be longer than a message.
+fn give_page(hash: Hash, bytes: Vec<u8>, sink: &mut dyn ContentSink) -> Result<(), ReadError> {
+    if bytes.len() > wire::check::MAX_PAGE {
+        return Err(ReadError::TooLarge);
+    }
+    Ok(sink.page(hash, bytes)?)
+}
+
 /// The extent of a chunk; the sink gets it unless the old manifest has it here.
 fn take_chunk(
     at: u64,
@@ -250,7 +267,11 @@ fn take_chunk(
 }
 
 /// The manifest with all edits made, the last first: it alone may change the length, and the places of the others stay.
-fn apply(old: &Manifest, edits: Vec<Edit>, sink: &mut dyn ContentSink) -> Result<Option<Manifest>, ReadError> {
+fn apply(
+    old: &Manifest,
+    edits: Vec<Edit>,
+    sink: &mut dyn ContentSink,
+) -> Result<Option<Manifest>, ReadError> {
     let mut manifest = old.clone();
     let mut made: HashMap<Hash, Vec<u8>> = HashMap::new();
     for edit in edits.into_iter().rev() {
@@ -275,7 +296,7 @@ fn apply(old: &Manifest, edits: Vec<Edit>, sink: &mut dyn ContentSink) -> Result
                 sink.page(page.hash, bytes)?;
             }
         }
-        sink.page(*root, bytes)?;
+        give_page(*root, bytes, sink)?;
     }
     Ok(Some(manifest))
 }
@@ -326,7 +347,11 @@ fn restart(
         return Ok(index.is_empty().then_some(0));
     };
     // A hole that does not begin with a hole any more: its data belongs to the segment before it.
-    if matches!(extent, Extent::Hole { .. }) && start > 0 && start < size && segment(file, start, size)?.start == start {
+    if matches!(extent, Extent::Hole { .. })
+        && start > 0
+        && start < size
+        && segment(file, start, size)?.start == start
+    {
         return Ok(held.at(start - 1, sink).map(|(start, _)| start));
     }
     Ok(Some(start))

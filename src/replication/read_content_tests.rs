@@ -77,7 +77,11 @@ fn holes_are_found_and_short_ones_are_data() {
     let mut sink = Kept::default();
     let manifest = whole(&file, None, &mut sink);
     let Manifest::Inline(extents) = &manifest else { panic!("few extents") };
-    assert_eq!(extents.iter().filter(|extent| matches!(extent, Extent::Hole { .. })).count(), 3, "{extents:?}");
+    assert_eq!(
+        extents.iter().filter(|extent| matches!(extent, Extent::Hole { .. })).count(),
+        3,
+        "{extents:?}"
+    );
     assert_eq!(extents.len(), 5, "{extents:?}");
     let mut content = vec![0; 5 << 20];
     file.read_exact_at(&mut content, 0).unwrap();
@@ -169,7 +173,10 @@ fn ranges_give_what_reading_the_whole_file_gives() {
             let expected = whole(&file, None, &mut scratch);
             assert!(changed == expected, "seed {seed} round {round} {merged:?} of {size}");
             let total: u64 = merged.iter().map(|range| range.end - range.start).sum();
-            assert!(given as u64 <= 8 * merged.len() as u64 + total / 8_000, "seed {seed}: {given} chunks for {merged:?}");
+            assert!(
+                given as u64 <= 8 * merged.len() as u64 + total / 8_000,
+                "seed {seed}: {given} chunks for {merged:?}"
+            );
             manifest = changed;
         }
     }

@@ -15,7 +15,7 @@ use super::overlay::{View, ViewError};
 use super::read::{ObjectReader, ReadError, Reading, SinkError, Subject};
 use super::sender::acks::Acks;
 use super::sender::outlet::Outlet;
-use super::sender::queue::{Queue, Work};
+use super::sender::queue::{Queue, TakeId, Work};
 use super::sender::sink::{Progress, Sink};
 use super::sender::status::{SenderStatus, Unreadable, shown};
 use crate::change::directories::DirectorySet;
@@ -23,7 +23,7 @@ use crate::change::shadow::{Row, ShadowError};
 use crate::change::touch::{Entry, Touch};
 use crate::host::{ObjectKey, Tree};
 use ehpc_proto::replication::{Kind, ObjectId, Position};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -35,6 +35,12 @@ const OPEN_FOR: Duration = Duration::from_millis(250);
 const MOST_HOT: usize = 4_096;
 /// Files from this size on are left alone for a while after they were read whole.
 const HOT_FROM: u64 = 1024 * 1024;
+
+/// How long to wait before an object that is not where it was is looked for again; the first time only until all other
+/// work is done.
+const NOT_THERE_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(1)];
+/// Extended attributes of one object that fit a batch, bytes.
+const MOST_XATTR_BYTES: usize = 1024 * 1024;
 
 /// What stops the work on a batch.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +84,8 @@ pub(crate) struct Resolver {
     /// Objects that lost a name, and known ones that got another, in what is being settled.
     losers: Vec<ObjectId>,
     placed: Vec<(ObjectId, u32)>,
+    /// Objects that exist and have no name here (yet): looked at again and again.
+    limbo: VecDeque<ObjectId>,
     /// The directory that was opened last.
     last_dir: Option<(ObjectKey, Arc<OwnedFd>)>,
     /// Large files read whole: when that ended, and how long it took.
@@ -85,6 +93,8 @@ pub(crate) struct Resolver {
     opened: Option<Instant>,
     /// Objects that are shipped when they are next read, even if nothing differs.
     distrusted: HashSet<ObjectId>,
+    /// Those that were, and the batch that holds them.
+    reshipped: Vec<(u64, ObjectId)>,
 }
 
 /// Was this key made unusable by `Shadow::kill_keys`?
@@ -117,10 +127,12 @@ impl Resolver {
             restat: BTreeSet::new(),
             losers: Vec::new(),
             placed: Vec::new(),
+            limbo: VecDeque::new(),
             last_dir: None,
             hot: HashMap::new(),
             opened: None,
             distrusted: HashSet::new(),
+            reshipped: Vec::new(),
         }
     }
 
@@ -133,12 +145,32 @@ impl Resolver {
         Ok(Some(row.key.clone()))
     }
 
-    /// Opens an object; keys of a former file system lead nowhere.
+    /// Opens an object where it was last seen; keys of a former file system lead nowhere.
     fn open_object(&self, key: &ObjectKey) -> io::Result<OwnedFd> {
         if is_dead(key) {
             return Err(io::Error::from_raw_os_error(libc::ESTALE));
         }
-        self.tree.open_path(key)
+        self.tree.open_known(key)
+    }
+
+    /// Without handles an object is where a rename put it only after that was looked at: `work` is tried again then.
+    fn not_there(&mut self, take: TakeId, work: Work, tries: u8) {
+        match NOT_THERE_PAUSES.get(usize::from(tries)) {
+            Some(pause) if pause.is_zero() => self.queue.spawn(take, Work::Again(Box::new(work), tries + 1)),
+            Some(pause) => {
+                self.queue.defer(Instant::now() + *pause, take, Work::Again(Box::new(work), tries + 1));
+            }
+            // It is gone, or a scan will find where it is.
+            None => {}
+        }
+    }
+
+    fn again(&mut self, take: TakeId, work: &Work, tries: u8, link: &mut dyn Link) -> Result<(), Fault> {
+        match work {
+            Work::Object(key, touch) => self.object(take, key, touch, tries, link),
+            Work::Entries(entries) => self.entries(take, entries, tries, link),
+            Work::Destroy(_) | Work::Again(..) => Ok(()),
+        }
     }
 
     /// The watcher reports changes of this object from now on.
@@ -172,9 +204,7 @@ impl Resolver {
                 }
                 self.ship(key.clone(), reading);
                 let filesystem_id = self.tree.filesystem_id();
-                self.view.shadow().set_export(&key, &filesystem_id)?;
-                self.queue.list(0, key, false);
-                Ok(())
+                Ok(self.view.shadow().set_export(&key, &filesystem_id)?)
             }
             Err(ReadError::Sink(error)) => Err(error.into()),
             Err(error) => self.no_root(&key, &io::Error::other(error.to_string())),
@@ -202,9 +232,10 @@ impl Resolver {
         while !self.is_full() {
             if let Some((take, work)) = self.queue.next() {
                 let done = match &work {
-                    Work::Object(key, touch) => self.object(take, key, touch, link).map(|()| true),
-                    Work::Entries(entries) => self.entries(take, entries, link).map(|()| true),
+                    Work::Object(key, touch) => self.object(take, key, touch, 0, link).map(|()| true),
+                    Work::Entries(entries) => self.entries(take, entries, 0, link).map(|()| true),
                     Work::Destroy(id) => self.destroy_slowly(take, *id, link),
+                    Work::Again(work, tries) => self.again(take, work, *tries, link).map(|()| true),
                 };
                 match done {
                     Ok(true) => self.queue.done(take),
@@ -225,6 +256,7 @@ impl Resolver {
 
     /// Closes the batch after `last`; `None` when there is nothing to ship.
     pub(crate) fn close(&mut self, last: Position, link: &mut dyn Link) -> Result<Option<Closed>, Fault> {
+        self.look_into_limbo(link)?;
         while let Some(id) = self.restat.pop_first() {
             if let Err(fault) = self.look_at_times(id, link) {
                 self.restat.insert(id);
@@ -246,6 +278,8 @@ impl Resolver {
             }
         }
         let abandoned = self.view.abandon(first)?;
+        let reshipped = std::mem::take(&mut self.reshipped).into_iter();
+        self.distrusted.extend(reshipped.filter(|(batch, _)| *batch >= first).map(|(_, id)| id));
         let names = abandoned.names.into_iter();
         work.extend(names.map(|(dir, name)| Work::Entries([Entry { dir, name }].into_iter().collect())));
         work.extend(abandoned.keys.into_iter().map(|key| Work::Object(key, Touch::CONTENT)));
@@ -269,7 +303,7 @@ impl Resolver {
     fn ship(&mut self, key: ObjectKey, reading: Reading) {
         let Reading { state, ctime, racy, .. } = reading;
         if state.fuzzy {
-            self.status.update(|report| report.fuzzy_files += 1);
+            self.status.update(|report| report.fuzzy_states += 1);
         }
         self.view.put(Row::of_state(&state, key, ctime, racy));
         self.draft.put(state);
@@ -282,10 +316,20 @@ impl Resolver {
         size: u64,
         link: &mut dyn Link,
     ) -> Result<Reading, ReadError> {
-        let progress = path.map(|path| Progress::new(&self.status, shown(&path), size));
-        let mut sink =
-            Sink { link, outlet: &mut self.outlet, view: &mut self.view, acks: &mut self.acks, progress };
+        let mut sink = Sink {
+            link,
+            outlet: &mut self.outlet,
+            view: &mut self.view,
+            acks: &mut self.acks,
+            anew: subject.old.is_none(),
+            progress: path.map(|path| Progress::new(&self.status, shown(&path), size)),
+        };
         let reading = self.reader.read(&self.tree, subject, &mut sink)?;
+        let xattr_bytes: usize = reading.state.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
+        if xattr_bytes > MOST_XATTR_BYTES {
+            let source = io::Error::other(format!("{xattr_bytes} bytes, at most {MOST_XATTR_BYTES} are carried"));
+            return Err(ReadError::Io { what: "ship its extended attributes", source });
+        }
         if reading.read_bytes > 0 {
             self.status.update(|report| report.read_bytes += reading.read_bytes);
         }
@@ -306,7 +350,7 @@ impl Resolver {
                 self.status.readable(key);
                 Ok(true)
             }
-            ReadError::Io { .. } | ReadError::Manifest(_) => {
+            ReadError::Io { .. } | ReadError::Manifest(_) | ReadError::TooLarge => {
                 self.not_readable(key, entry, path, error.to_string());
                 Ok(false)
             }

@@ -39,6 +39,8 @@ use tokio::sync::{Notify, oneshot};
 const TAKE: usize = 2_000;
 /// What could not be read is tried again this often.
 const RETRY_UNREADABLE: Duration = Duration::from_secs(30);
+/// After a refusal a connection is tried again after this.
+const RETRY_REFUSED: Duration = Duration::from_secs(2);
 /// After a fault of the shadow it is opened again after this.
 const RETRY_SHADOW: Duration = Duration::from_secs(5);
 
@@ -137,13 +139,11 @@ impl Sender {
                 Ok(End::Stop) => break,
                 Ok(End::Rebuild) => self.rebuild = true,
                 Ok(End::Link(down)) => {
-                    self.resolver.outlet.reset();
-                    if down == LinkDown::Closed {
-                        self.status.set_state(SenderState::Waiting(down.to_string()));
-                        self.pause(runtime, RETRY_SHADOW);
-                    } else {
-                        tracing::warn!(reason = %down, "no link to the backup");
-                        self.status.set_state(SenderState::Waiting(down.to_string()));
+                    tracing::warn!(reason = %down, "no link to the backup");
+                    self.status.set_state(SenderState::Waiting(down.to_string()));
+                    // The connector waits between attempts that fail; what it cannot mend needs no haste.
+                    if !matches!(down, LinkDown::Lost { .. } | LinkDown::Unreachable { .. }) {
+                        self.pause(runtime, RETRY_REFUSED);
                     }
                 }
                 Err(fault) => {
@@ -282,10 +282,8 @@ impl Sender {
         shadow.set_boot_id(&export.boot_id)?;
         shadow.commit()?;
         self.begin_anew(acknowledged);
+        // The root is not known and will be adopted: listing it finds all the rest.
         self.resolver.queue.unhold();
-        // The root's own row comes with the first batch, the rest by listing.
-        let root = self.resolver.tree.root_key().clone();
-        self.resolver.queue.redo(acknowledged, vec![Work::Object(root, Touch::LISTING)]);
         Ok(())
     }
 
@@ -311,6 +309,8 @@ impl Sender {
         }
         self.resolver.add_root(known, link)?;
         self.accepted_root = false;
+        let acknowledged = self.resolver.acks.cut;
+        self.resolver.queue.redo(acknowledged, vec![Work::Object(root_key, Touch::LISTING)]);
         Ok(())
     }
 
@@ -394,20 +394,16 @@ impl Sender {
     /// Objects without any name are dropped once everything that a scan found was looked at.
     fn drop_orphans(&mut self, link: &mut dyn Link) -> Result<(), Fault> {
         let Some((after_change, mut after)) = self.orphans else { return Ok(()) };
-        if self.resolver.queue.reached() < after_change || !self.resolver.queue.is_idle() {
+        if self.resolver.queue.reached() < after_change {
             return Ok(());
         }
-        // What is in flight has no rows to look for yet.
-        while self.resolver.view.in_flight() == 0 || after != ObjectId(0) {
+        while !self.resolver.wants_closing() {
             match self.resolver.drop_orphans(after, link)? {
                 Some(last) => after = last,
                 None => {
                     self.orphans = None;
                     return Ok(());
                 }
-            }
-            if self.resolver.wants_closing() {
-                break;
             }
         }
         self.orphans = Some((after_change, after));

@@ -2,7 +2,7 @@
 
 use super::document::{Document, Section, words};
 use super::problem::{Problem, Problems, Site, nearest};
-use super::units::{HostPort, Seconds};
+use super::units::{Bytes, HostPort, Seconds};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,11 @@ pub const DASHBOARD_PORT: u16 = 8900;
 /// Longest MNT path (RFC 1813).
 const MAX_EXPORT_NAME: usize = 1024;
 /// Scans more often than this would never end on a large tree.
-const SCAN_INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
+const SCAN_INTERVAL: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
+const DEFAULT_PACK_SIZE: Bytes = Bytes(64 << 20);
+/// Smaller ones make many files, larger ones are clumsy to copy.
+const PACK_SIZE: std::ops::RangeInclusive<Bytes> = Bytes(8 << 20)..=Bytes(4 << 30);
 const DEFAULT_SCAN_INTERVAL: Seconds = Seconds(Duration::from_secs(6 * 3600));
 
 words! {
@@ -106,7 +110,7 @@ pub struct Nfs1 {
     pub watcher: WatcherChoice,
     /// Time between reconcile scans.
     pub scan_interval: Seconds,
-    /// Where the backup listens; `None` = no backup in this cluster.
+    /// Where the backup listens.
     pub backup: Option<HostPort>,
 }
 
@@ -123,6 +127,8 @@ pub struct Backup {
     pub dashboard: Option<SocketAddr>,
     /// Keep the plain copy beside the packs.
     pub mirror: bool,
+    /// A pack takes no further record once it is this long.
+    pub pack_size: Bytes,
 }
 
 /// Log output.
@@ -161,7 +167,7 @@ impl Cluster {
                     path: data.join("share"),
                     name: "/share".to_owned(),
                     durability: Durability::Local,
-                    sync: false,
+                    sync: true,
                 },
                 watcher: WatcherChoice::Auto,
                 scan_interval: DEFAULT_SCAN_INTERVAL,
@@ -173,6 +179,7 @@ impl Cluster {
                 listen: on(REPLICATION_PORT),
                 dashboard: None,
                 mirror: true,
+                pack_size: DEFAULT_PACK_SIZE,
             }),
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
             sites: BTreeMap::new(),
@@ -214,10 +221,20 @@ impl Cluster {
         let log = read_log(&mut document, &top);
         let backup = read_backup(&mut document, &top, &hosts);
         let nfs1 = read_nfs1(&mut document, &top, &hosts, backup.as_ref());
+        if top.has("nfs1") && !top.has("backup") {
+            let what = "[nfs1] has no backup".to_owned();
+            let next = "add [backup] with its `host` and `directory`; it may be the same host";
+            document.report(document.site_of("nfs1"), what, "a section [backup]", next);
+        }
         if !top.has("nfs1") && !top.has("backup") {
             let site = Site::Whole(file.to_path_buf());
             let what = "no host has a role".to_owned();
-            document.report(site, what, "a section [nfs1], [backup] or both", "see config/cluster.toml of the source tree");
+            document.report(
+                site,
+                what,
+                "a section [nfs1], [backup] or both",
+                "see config/cluster.toml of the source tree",
+            );
         }
         let mut cluster = Cluster { hosts, nfs1, backup, log, sites: std::mem::take(&mut document.sites) };
         document.problems.0.extend(cluster.conflicts());
@@ -248,7 +265,9 @@ impl Cluster {
         let listeners = self.listeners();
         for (at, (key, host, address)) in listeners.iter().enumerate() {
             let clash = listeners[..at].iter().find(|(_, other_host, other)| {
-                let same_ip = address.ip() == other.ip() || address.ip().is_unspecified() || other.ip().is_unspecified();
+                let same_ip = address.ip() == other.ip()
+                    || address.ip().is_unspecified()
+                    || other.ip().is_unspecified();
                 other_host == host && other.port() == address.port() && same_ip
             });
             if let Some((other, ..)) = clash {
@@ -263,7 +282,11 @@ impl Cluster {
         let directories = self.directories();
         for (key, host, path) in &directories {
             for (other, other_host, outer) in &directories {
-                if key != other && host == other_host && path.starts_with(outer) && (path != outer || key > other) {
+                if key != other
+                    && host == other_host
+                    && path.starts_with(outer)
+                    && (path != outer || key > other)
+                {
                     problems.push(Problem {
                         site: self.site(key),
                         what: format!("`{key}` is inside `{other}` ({})", outer.display()),
@@ -356,14 +379,22 @@ fn or_all<'t>(document: &mut Document<'t>, section: &Section<'_, 't>, key: &str,
     document.get(section, key).unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
 }
 
+const BACKUP_KEYS: &[&str] = &["host", "directory", "listen", "dashboard", "mirror", "pack_size"];
+
 fn read_backup<'t>(document: &mut Document<'t>, top: &Section<'_, 't>, hosts: &[Host]) -> Option<Backup> {
-    let section = document.section(top, "backup", &["host", "directory", "listen", "dashboard", "mirror"])?;
+    let section = document.section(top, "backup", BACKUP_KEYS)?;
     let host = read_host(document, &section, hosts);
     let directory = document.require(&section, "directory");
     let listen = or_all(document, &section, "listen", REPLICATION_PORT);
     let dashboard = or_all(document, &section, "dashboard", DASHBOARD_PORT);
     let mirror = document.get(&section, "mirror").unwrap_or(true);
-    Some(Backup { host: host?.name, directory: directory?, listen, dashboard: Some(dashboard), mirror })
+    let pack_size = document.get(&section, "pack_size").unwrap_or(DEFAULT_PACK_SIZE);
+    if !PACK_SIZE.contains(&pack_size) {
+        let site = document.site_of(&section.path("pack_size"));
+        document.report(site, format!("packs of {pack_size}"), "from \"8 MiB\" to \"4 GiB\"", "");
+    }
+    let dashboard = Some(dashboard);
+    Some(Backup { host: host?.name, directory: directory?, listen, dashboard, mirror, pack_size })
 }
 
 const NFS1_KEYS: &[&str] = &["host", "state", "listen", "dashboard", "watcher", "scan_interval", "export"];
@@ -405,7 +436,12 @@ fn read_nfs1<'t>(
 fn read_export<'t>(document: &mut Document<'t>, nfs1: &Section<'_, 't>) -> Option<Export> {
     if !nfs1.has("export") {
         let what = "[nfs1] has no section [nfs1.export]".to_owned();
-        document.report(nfs1.site.clone(), what, "what to share", "add [nfs1.export] with `path = \"/home/share\"`");
+        document.report(
+            nfs1.site.clone(),
+            what,
+            "what to share",
+            "add [nfs1.export] with `path = \"/home/share\"`",
+        );
     }
     let section = document.section(nfs1, "export", &["path", "name", "durability", "sync"])?;
     let path: Option<PathBuf> = document.require(&section, "path");
@@ -417,7 +453,7 @@ fn read_export<'t>(document: &mut Document<'t>, nfs1: &Section<'_, 't>) -> Optio
         document.report(site, what, "the path that clients mount, such as \"/share\"", "");
     }
     let durability = document.get(&section, "durability").unwrap_or(Durability::Local);
-    let sync = document.get(&section, "sync").unwrap_or(false);
+    let sync = document.get(&section, "sync").unwrap_or(true);
     let path = path?;
     let name = name.unwrap_or_else(|| path.display().to_string());
     Some(Export { path, name, durability, sync })
@@ -436,4 +472,3 @@ pub fn check_export_name(name: &str) -> Result<(), String> {
     }
     Ok(())
 }
-

@@ -1,7 +1,7 @@
 //! TOML with positions: typed reading that collects every problem instead of stopping at the first.
 
 use super::problem::{Problem, Problems, Site, nearest};
-use super::units::Seconds;
+use super::units::{Bytes, Seconds};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -59,7 +59,13 @@ impl<'t> Document<'t> {
     }
 
     /// Adds a problem.
-    pub(crate) fn report(&mut self, site: Site, what: String, expected: impl Into<String>, next: impl Into<String>) {
+    pub(crate) fn report(
+        &mut self,
+        site: Site,
+        what: String,
+        expected: impl Into<String>,
+        next: impl Into<String>,
+    ) {
         self.problems.0.push(Problem { site, what, expected: expected.into(), next: next.into() });
     }
 
@@ -76,17 +82,30 @@ impl<'t> Document<'t> {
     }
 
     /// A sub-table with these keys; `None` if it is not there or not a table.
-    pub(crate) fn section<'a>(&mut self, of: &Section<'a, 't>, key: &str, keys: &[&str]) -> Option<Section<'a, 't>> {
+    pub(crate) fn section<'a>(
+        &mut self,
+        of: &Section<'a, 't>,
+        key: &str,
+        keys: &[&str],
+    ) -> Option<Section<'a, 't>> {
         let section = self.open(of, key)?;
         self.known(&section, keys);
         Some(section)
     }
 
     /// A sub-table whose keys are the operator's own names, each of them a table.
-    pub(crate) fn named_sections<'a>(&mut self, of: &Section<'a, 't>, key: &str, keys: &[&str]) -> Vec<(String, Section<'a, 't>)> {
+    pub(crate) fn named_sections<'a>(
+        &mut self,
+        of: &Section<'a, 't>,
+        key: &str,
+        keys: &[&str],
+    ) -> Vec<(String, Section<'a, 't>)> {
         let Some(outer) = self.open(of, key) else { return Vec::new() };
         let names: Vec<String> = outer.table.keys().map(|name| name.get_ref().to_string()).collect();
-        names.into_iter().filter_map(|name| Some((name.clone(), self.section(&outer, &name, keys)?))).collect()
+        names
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), self.section(&outer, &name, keys)?)))
+            .collect()
     }
 
     fn open<'a>(&mut self, of: &Section<'a, 't>, key: &str) -> Option<Section<'a, 't>> {
@@ -113,13 +132,22 @@ impl<'t> Document<'t> {
             if keys.contains(&key) {
                 continue;
             }
-            let place = if section.name.is_empty() { "at the top".to_owned() } else { format!("in [{}]", section.name) };
+            let place = if section.name.is_empty() {
+                "at the top".to_owned()
+            } else {
+                format!("in [{}]", section.name)
+            };
             let next = match nearest(key, keys.iter().copied()) {
                 Some(near) => format!("write `{near}`"),
                 None => "remove it".to_owned(),
             };
             let site = self.site(written.span());
-            self.report(site, format!("unknown key `{key}` {place}"), format!("one of {}", keys.join(", ")), next);
+            self.report(
+                site,
+                format!("unknown key `{key}` {place}"),
+                format!("one of {}", keys.join(", ")),
+                next,
+            );
         }
     }
 
@@ -219,7 +247,8 @@ impl Setting for IpAddr {
 
 impl Setting for SocketAddr {
     fn expected() -> String {
-        "an IP address of this host (0.0.0.0 for all) and a port in quotes, such as \"0.0.0.0:2049\"".to_owned()
+        "an IP address of this host (0.0.0.0 for all) and a port in quotes, such as \"0.0.0.0:2049\""
+            .to_owned()
     }
     fn read(value: &DeValue<'_>) -> Result<SocketAddr, Option<String>> {
         let word = text(value)?;
@@ -229,6 +258,16 @@ impl Setting for SocketAddr {
             0 => Err(Some(format!("`{word}` has port 0, which nobody could find"))),
             _ => Ok(address),
         }
+    }
+}
+
+impl Setting for Bytes {
+    fn expected() -> String {
+        "a size in quotes, such as \"64 MiB\"".to_owned()
+    }
+    fn read(value: &DeValue<'_>) -> Result<Bytes, Option<String>> {
+        let word = text(value)?;
+        word.parse().map_err(|_| Some(format!("`{word}` is not a size")))
     }
 }
 

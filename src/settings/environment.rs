@@ -63,9 +63,10 @@ fn check_export(path: &Path) -> Fault {
         }
         Ok(_) => match rustix::fs::access(path, Access::READ_OK | Access::EXEC_OK) {
             Ok(()) => None,
-            Err(error) => {
-                Some((io::Error::from(error).to_string(), "run as a user who can read it, or as root".to_owned()))
-            }
+            Err(error) => Some((
+                io::Error::from(error).to_string(),
+                "run as a user who can read it, or as root".to_owned(),
+            )),
         },
     }
 }
@@ -76,7 +77,9 @@ fn check_state(path: &Path) -> Fault {
     let existing = existing.unwrap_or(Path::new("."));
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
     match std::fs::metadata(existing) {
-        Err(error) => Some((format!("{}: {error}", existing.display()), "make it reachable for this user".to_owned())),
+        Err(error) => {
+            Some((format!("{}: {error}", existing.display()), "make it reachable for this user".to_owned()))
+        }
         Ok(metadata) if !metadata.is_dir() => Some((
             format!("{} is not a directory", existing.display()),
             "name another directory, or move the file away".to_owned(),

@@ -43,7 +43,8 @@ fn listening_inode(line: &str, wanted: SocketAddr) -> Option<u64> {
     let (&local, &state, &inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
     let (address, port) = local.split_once(':')?;
     let (address, port) = (decode_address(address)?, u16::from_str_radix(port, 16).ok()?);
-    let overlaps = address.is_unspecified() || wanted.ip().is_unspecified() || address.to_canonical() == wanted.ip();
+    let overlaps =
+        address.is_unspecified() || wanted.ip().is_unspecified() || address.to_canonical() == wanted.ip();
     (state == "0A" && port == wanted.port() && overlaps).then(|| inode.parse().ok())?
 }
 

@@ -22,10 +22,17 @@ fn problems(text: &str) -> String {
 fn the_sample_loads_unmodified_as_the_guide_says() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/cluster.toml");
     let cluster = Cluster::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
-    let hosts: Vec<String> = cluster.hosts.iter().map(|host| format!("{} {}", host.name, host.address)).collect();
+    let hosts: Vec<String> =
+        cluster.hosts.iter().map(|host| format!("{} {}", host.name, host.address)).collect();
     assert_eq!(
         hosts,
-        ["backup 10.182.15.53", "ha1 10.182.15.46", "nfs1 10.182.15.50", "web1 10.182.15.51", "web2 10.182.15.52"]
+        [
+            "backup 10.182.15.53",
+            "ha1 10.182.15.46",
+            "nfs1 10.182.15.50",
+            "web1 10.182.15.51",
+            "web2 10.182.15.52"
+        ]
     );
     let nfs1 = cluster.nfs1.as_ref().expect("nfs1");
     assert_eq!(nfs1.export.path, Path::new("/home/share"));
@@ -117,7 +124,10 @@ fn what_is_not_toml_is_placed() {
     }
     assert!(text.ends_with("3 problems; nothing was started"), "consequences are not told: {text}");
     let lonely = problems("[backup]\nhost = \"b\"\ndirectory = \"/b\"\n");
-    assert!(lonely.contains("there is no host `b`\n    expected: a host that has a section [hosts.NAME]"), "{lonely}");
+    assert!(
+        lonely.contains("there is no host `b`\n    expected: a host that has a section [hosts.NAME]"),
+        "{lonely}"
+    );
     assert!(problems("").contains("no host has a role"));
     let columns = problems("[hosts.\"é\"]\naddress = \"ü\" # x\n");
     assert!(columns.contains("c.toml:2:11: `ü` is not an IP address"), "{columns}");
@@ -127,13 +137,16 @@ fn what_is_not_toml_is_placed() {
 fn contradictions_are_found() {
     let same_host = sample_with("host = \"backup\"", "host = \"nfs1\"");
     assert!(
-        problems(&same_host)
-            .contains("`backup.dashboard` uses port 8900 of host nfs1, as does `nfs1.dashboard`\n    expected: a port"),
+        problems(&same_host).contains(
+            "`backup.dashboard` uses port 8900 of host nfs1, as does `nfs1.dashboard`\n    expected: a port"
+        ),
         "{}",
         problems(&same_host)
     );
     let inside = sample_with("state = \"/var/lib/ehpc-store/nfs1\"", "state = \"/home/share/.state\"");
-    assert!(problems(&inside).contains("c.toml:25:9: `nfs1.state` is inside `nfs1.export.path` (/home/share)"));
+    assert!(
+        problems(&inside).contains("c.toml:25:9: `nfs1.state` is inside `nfs1.export.path` (/home/share)")
+    );
     let twice = sample_with("10.182.15.52", "10.182.15.51");
     assert!(problems(&twice).contains("hosts web1 and web2 have the same address 10.182.15.51"));
     for name in ["share", "/a/../b", "/a\\u0007"] {
@@ -142,6 +155,14 @@ fn contradictions_are_found() {
     }
     let port = sample_with("0.0.0.0:2049", "0.0.0.0:0");
     assert!(problems(&port).contains("`0.0.0.0:0` has port 0"));
+    let no_backup = SAMPLE.split("# The node that keeps the history").next().expect("a first part");
+    assert!(problems(no_backup).contains("[nfs1] has no backup"), "{}", problems(no_backup));
+    let tiny = sample_with("\"64 MiB\"", "\"64 KiB\"");
+    assert!(
+        problems(&tiny).contains("packs of 64 KiB\n    expected: from \"8 MiB\" to \"4 GiB\""),
+        "{}",
+        problems(&tiny)
+    );
     let no_export = SAMPLE.replace("[nfs1.export]", "[other]");
     assert!(problems(&no_export).contains("[nfs1] has no section [nfs1.export]"));
 }
@@ -170,16 +191,28 @@ state = "{file}/state"
 listen = "127.0.0.1:{port}"
 dashboard = "203.0.113.7:{port}"
 export = {{ path = "{missing}" }}
+[backup]
+host = "one"
+directory = "{backup}"
+listen = "127.0.0.1:1"
+dashboard = "127.0.0.1:2"
 "#,
         file = file.display(),
         missing = scratch.path().join("missing").display(),
+        backup = scratch.path().join("backup").display(),
     );
     let cluster = Cluster::parse(Path::new("c.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"));
-    let roles = Roles { nfs1: true, backup: true };
+    let roles = Roles { nfs1: true, backup: false };
     let text = environment::check(&cluster, roles, &[]).expect_err("four problems").to_string();
     let pid = std::process::id();
-    assert!(text.contains(&format!("file is not a directory\n    expected: a directory that this user can write")), "{text}");
-    assert!(text.contains(&format!("c.toml:7:10: cannot listen on 127.0.0.1:{port}: in use by pid {pid} (")), "{text}");
+    assert!(
+        text.contains("file is not a directory\n    expected: a directory that this user can write"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("c.toml:7:10: cannot listen on 127.0.0.1:{port}: in use by pid {pid} (")),
+        "{text}"
+    );
     assert!(text.contains(&format!("next: stop pid {pid} or choose another port")), "{text}");
     assert!(text.contains("c.toml:8:13: cannot listen on 203.0.113.7"), "{text}");
     assert!(text.contains("203.0.113.7 is not an address of this machine"), "{text}");
@@ -187,7 +220,7 @@ export = {{ path = "{missing}" }}
     assert!(text.ends_with("4 problems; nothing was started"), "{text}");
     let own = environment::check(&cluster, roles, &[pid]).expect_err("three problems").to_string();
     assert!(!own.contains("in use"), "{own}");
-    assert!(environment::check(&cluster, Roles { nfs1: false, backup: true }, &[]).is_ok());
+    assert!(environment::check(&cluster, Roles { nfs1: false, backup: false }, &[]).is_ok());
 }
 
 #[test]
@@ -197,7 +230,10 @@ fn the_defaults_of_up_are_those_of_the_documents() {
     let backup = cluster.backup.as_ref().expect("backup");
     assert_eq!(nfs1.listen.to_string(), "127.0.0.1:12049");
     assert_eq!(nfs1.dashboard.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:8900"));
-    assert_eq!((nfs1.export.name.as_str(), nfs1.export.path.as_path()), ("/share", Path::new("ehpc-data/share")));
+    assert_eq!(
+        (nfs1.export.name.as_str(), nfs1.export.path.as_path()),
+        ("/share", Path::new("ehpc-data/share"))
+    );
     assert_eq!(backup.listen.to_string(), "127.0.0.1:12090");
     assert_eq!(backup.directory, Path::new("ehpc-data/backup"));
     assert_eq!(nfs1.backup.as_ref().map(ToString::to_string).as_deref(), Some("127.0.0.1:12090"));

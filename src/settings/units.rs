@@ -23,7 +23,8 @@ pub enum UnitError {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Bytes(pub u64);
 
-const SIZES: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const SIZES: [(&str, u64); 5] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl FromStr for Bytes {
     type Err = UnitError;
@@ -59,7 +60,8 @@ impl fmt::Display for Bytes {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Seconds(pub Duration);
 
-const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const DURATIONS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 impl FromStr for Seconds {
     type Err = UnitError;
@@ -163,24 +165,36 @@ mod tests {
 
     #[test]
     fn sizes_read_and_print() {
-        for (text, bytes) in
-            [("64 MiB", 64 << 20), ("1B", 1), ("0 KiB", 0), ("3 GiB", 3 << 30), ("2TiB", 2 << 40), ("1023 B", 1023)]
-        {
+        for (text, bytes) in [
+            ("64 MiB", 64 << 20),
+            ("1B", 1),
+            ("0 KiB", 0),
+            ("3 GiB", 3 << 30),
+            ("2TiB", 2 << 40),
+            ("1023 B", 1023),
+        ] {
             assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
         }
         for text in ["", "64", "MiB", "64 MB", "-1 B", "1.5 GiB", "64 mib", "99999999 TiB", "1 B "] {
             assert_eq!(text.parse::<Bytes>(), Err(UnitError::Bytes(text.to_owned())));
         }
-        for (bytes, text) in
-            [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (64 << 20, "64 MiB"), (5 << 40, "5 TiB")]
-        {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (64 << 20, "64 MiB"),
+            (5 << 40, "5 TiB"),
+        ] {
             assert_eq!(Bytes(bytes).to_string(), text);
         }
     }
 
     #[test]
     fn durations_read_and_print() {
-        for (text, ms) in [("250ms", 250), ("30s", 30_000), ("5 m", 300_000), ("12h", 43_200_000), ("2d", 172_800_000)] {
+        for (text, ms) in
+            [("250ms", 250), ("30s", 30_000), ("5 m", 300_000), ("12h", 43_200_000), ("2d", 172_800_000)]
+        {
             assert_eq!(text.parse(), Ok(Seconds(Duration::from_millis(ms))), "{text}");
         }
         for text in ["", "30", "s", "1.5s", "30 sec", "-3s", "99999999999999999 d"] {
@@ -206,7 +220,8 @@ mod tests {
         for text in ["backup:12090", "10.182.15.50:1", "[::1]:8900", "a-b.c_d:65535"] {
             assert_eq!(text.parse::<HostPort>().map(|h| h.to_string()), Ok(text.to_owned()));
         }
-        for text in ["backup", ":1", "backup:0", "backup:65536", "::1:80", "[::1]", "[x]:1", "a b:1", "a/b:1"] {
+        for text in ["backup", ":1", "backup:0", "backup:65536", "::1:80", "[::1]", "[x]:1", "a b:1", "a/b:1"]
+        {
             assert_eq!(text.parse::<HostPort>(), Err(UnitError::HostPort(text.to_owned())));
         }
         let any: SocketAddr = "0.0.0.0:7".parse().expect("an address");

@@ -83,7 +83,6 @@ impl Store {
             let at = self.appended(self.log(series).append(&item))?;
             self.recent.write().add_blob(blob.hash, at);
         }
-        metrics::BLOBS_STORED.inc();
         metrics::STORED_BYTES.add(blob.bytes.len() as u64);
         if let Some(flusher) = self.flusher.as_ref().filter(|_| series == Series::Chunk) {
             flusher.consider(&self.chunk);
@@ -173,7 +172,6 @@ impl Store {
         let mut appender = self.appender.lock();
         let written = std::mem::take(&mut appender.written);
         drop(appender);
-        metrics::BATCHES_STORED.add(written.len() as u64);
         let mut recent = self.recent.write();
         written.iter().for_each(|row| recent.add_batch(*row));
         drop(recent);

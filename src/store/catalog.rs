@@ -70,9 +70,9 @@ pub enum CatalogError {
         /// The last applied.
         applied: u64,
     },
-    /// The answer would be larger than memory allows for.
+    /// The answer would be larger than one message holds.
     #[error(
-        "catalog: the versions of directory {id} from batch {from} to {to} have too many entries to be listed"
+        "catalog: directory {id} has too many entries in batches {from} to {to} to be told in one answer"
     )]
     TooLarge {
         /// The directory.

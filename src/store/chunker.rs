@@ -1,8 +1,8 @@
 //! Content-defined chunk boundaries: FastCDC v2020 with 16/64/256 KiB.
 //!
-//! A boundary depends on the bytes since the boundary before it **and on the one byte after it** (FastCDC tests the
-//! hash that already holds the next byte). So after a change at offset `x` chunking starts again at the chunk that
-//! holds byte `x - 1`; see [`restart`]. Two streams that agree from a common boundary on agree in every later one.
+//! A boundary depends on the bytes since the boundary before it **and on the two bytes after it**: FastCDC tests the
+//! hash that already holds the next byte, and takes bytes in pairs, so that the second must exist. So after a change at
+//! offset `x` chunking starts again at the chunk that holds byte `x - 2`; see [`restart`]. Two streams that agree from a common boundary on agree in every later one.
 
 pub use ehpc_proto::replication::MAX_CHUNK;
 use ehpc_proto::replication::{Extent, Hash};
@@ -44,9 +44,10 @@ pub fn extents(data: &[u8]) -> Vec<Extent> {
     split(data).map(|chunk| Extent::Data { hash: Hash::of(chunk), len: chunk.len() as u32 }).collect()
 }
 
-/// The byte whose chunk is the first that a change at `offset` can alter: chunking starts again at that chunk's start.
+/// The byte whose chunk is the first that a change at `offset` can alter (the new length, if the file was cut):
+/// chunking starts again at that chunk's start.
 pub fn restart(offset: u64) -> u64 {
-    offset.saturating_sub(1)
+    offset.saturating_sub(2)
 }
 
 #[cfg(test)]
@@ -110,6 +111,18 @@ mod tests {
             let keep = restart(at as u64) as usize;
             let kept = |bounds: &[usize]| bounds.iter().copied().filter(|&b| b <= keep).collect::<Vec<_>>();
             assert_eq!(kept(&bounds), kept(&boundaries(&changed)), "seed {seed} offset {at}");
+        }
+    }
+
+    #[test]
+    fn a_cut_never_moves_an_earlier_boundary_than_restart_says() {
+        for seed in 0..60 {
+            let data = noise(seed, 900_000);
+            let bounds: Vec<usize> = boundaries(&data);
+            let len = bounds[1 + seed as usize % (bounds.len() - 2)] + seed as usize % 4;
+            let keep = restart(len as u64) as usize;
+            let kept = |bounds: &[usize]| bounds.iter().copied().filter(|&b| b <= keep).collect::<Vec<_>>();
+            assert_eq!(kept(&bounds), kept(&boundaries(&data[..len])), "seed {seed} length {len}");
         }
     }
 

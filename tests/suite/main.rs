@@ -1,9 +1,13 @@
 //! One test binary that drives the real executable.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how a test fails
+
 mod bad_state;
 mod cli;
+mod executable;
 mod kill;
 mod local;
 mod main_job;
+mod node;
 mod power;
 mod scratch;

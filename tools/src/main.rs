@@ -44,6 +44,9 @@ struct BenchArguments {
     /// GiB of the big file.
     #[arg(long, default_value_t = 8)]
     gib: u64,
+    /// Size of the file system that everything runs on, GiB (a sparse image).
+    #[arg(long, default_value_t = 60)]
+    disk_gib: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -66,19 +69,19 @@ fn run_benches(arguments: &BenchArguments) -> Result<()> {
         None => PathBuf::from("target/bench"),
     };
     std::fs::create_dir_all(&scratch)?;
-    let scratch = scratch.canonicalize()?;
+    let disk = bench::disk::Disk::mount(&scratch.canonicalize()?, arguments.disk_gib)?;
     let all = [Bench::FirstSync, Bench::Big, Bench::Lag, Bench::Rename, Bench::Idle];
     let chosen = if arguments.what.is_empty() { &all[..] } else { &arguments.what };
     for what in chosen {
+        let scratch = disk.path();
         match what {
-            Bench::FirstSync => bench::first_sync::small(&scratch, arguments.files, arguments.rounds)?,
-            Bench::Big => bench::first_sync::big(&scratch, arguments.gib, arguments.rounds)?,
-            Bench::Lag => bench::lag::run(&scratch, 5000)?,
-            Bench::Rename => bench::rename::run(&scratch, 100_000)?,
-            Bench::Idle => bench::idle::run(&scratch)?,
+            Bench::FirstSync => bench::first_sync::small(scratch, arguments.files, arguments.rounds)?,
+            Bench::Big => bench::first_sync::big(scratch, arguments.gib, arguments.rounds)?,
+            Bench::Lag => bench::lag::run(scratch, 5000)?,
+            Bench::Rename => bench::rename::run(scratch, 100_000)?,
+            Bench::Idle => bench::idle::run(scratch)?,
         }
     }
-    std::fs::remove_dir_all(&scratch)?;
     Ok(())
 }
 

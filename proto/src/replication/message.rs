@@ -217,8 +217,7 @@ pub enum Answer {
     /// Objects in order of number, and every entry whose *child* is among them. Empty = end.
     Live { objects: Vec<ObjectState>, entries: Vec<LiveEntry> },
     /// Sorted by object number, each with its key (empty if none is known); entries are those touched: (parent, name),
-    /// and their parents are among the objects. Entries may be cut short in a huge directory, so the asker compares
-    /// the whole listing of every directory among the objects. Empty = end; the next `after` is the last object.
+    /// and their parents are among the objects. Empty = end; the next `after` is the last object.
     Touched { objects: Vec<(ObjectId, Vec<u8>)>, entries: Vec<(ObjectId, Vec<u8>)> },
     /// Decoded, same order; `None` = not held.
     Blobs(Vec<Option<Vec<u8>>>),

@@ -7,8 +7,9 @@
 //! them already, and better. Only markers of a fence are looked for among them.
 
 use super::{Change, ObjectKey, Path, Sink, Touch, Tree, WatchError, Written};
-use crate::host::KeyKind;
 use crate::host::fanotify::{Event, Fanotify, Place, events, mask};
+use crate::host::{KeyKind, coarse_now};
+use ehpc_proto::replication::Timestamp;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 const BUFFER_BYTES: usize = 256 * 1024;
+/// Room that the kernel may have found too small for one more event.
+const LONGEST_EVENT: usize = 4096;
 
 pub(super) struct FanotifyWatch {
     stop: Arc<OwnedFd>,
@@ -28,28 +31,38 @@ impl FanotifyWatch {
         sink: &Arc<Sink>,
         fence: &Path,
     ) -> Result<FanotifyWatch, WatchError> {
-        FanotifyWatch::start_but_for(own_pid(), tree, sink, fence)
+        let group = Fanotify::open().map_err(WatchError::FanotifyOpen)?;
+        Group::mark(group, tree, fence)?.run(own_pid(), sink)
     }
+}
 
-    /// Drops the events of process `own_pid`.
-    pub(super) fn start_but_for(
-        own_pid: i32,
-        tree: &Arc<Tree>,
-        sink: &Arc<Sink>,
-        fence: &Path,
-    ) -> Result<FanotifyWatch, WatchError> {
+/// A group with its marks: the kernel queues from now on.
+pub(super) struct Group {
+    group: Fanotify,
+    since: Timestamp,
+}
+
+impl Group {
+    pub(super) fn mark(group: Fanotify, tree: &Tree, fence: &Path) -> Result<Group, WatchError> {
         if tree.key_kind() != KeyKind::Handle {
             return Err(WatchError::NoHandles);
         }
-        let group = Fanotify::open().map_err(WatchError::FanotifyOpen)?;
+        let since = coarse_now();
         let path = tree.root_path();
         group
             .mark_filesystem(path)
             .map_err(|source| WatchError::FanotifyMark { path: path.clone(), source })?;
         group.mark_directory(fence).map_err(|source| WatchError::Fence { path: fence.to_owned(), source })?;
+        Ok(Group { group, since })
+    }
+
+    /// Starts the thread that reads. Drops the events of process `own_pid`.
+    pub(super) fn run(self, own_pid: i32, sink: &Arc<Sink>) -> Result<FanotifyWatch, WatchError> {
         let stop =
             Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| WatchError::Thread(errno.into()))?);
-        let reader = Reader { group, sink: Arc::clone(sink), own_pid, written: Written::default() };
+        let Group { group, since } = self;
+        let sink = Arc::clone(sink);
+        let reader = Reader { group, sink, own_pid, written: Written::default(), quiet: since };
         let stop_of_thread = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("fanotify".to_owned())
@@ -78,6 +91,8 @@ struct Reader {
     sink: Arc<Sink>,
     own_pid: i32,
     written: Written,
+    /// The queue was empty after this: what is lost from here on happened later.
+    quiet: Timestamp,
 }
 
 impl Reader {
@@ -92,18 +107,24 @@ impl Reader {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => {
                     tracing::error!(%errno, "the fanotify watcher stops; scans find changes from here on");
-                    self.sink.overflow();
+                    self.sink.overflow(self.quiet);
                     return;
                 }
             }
             if !ready[1].revents().is_empty() {
                 return;
             }
+            let now = coarse_now();
             match self.group.read(&mut buffer) {
-                Ok(len) => self.take(&buffer[..len]),
+                Ok(len) => {
+                    self.take(&buffer[..len]);
+                    if len < BUFFER_BYTES - LONGEST_EVENT {
+                        self.quiet = now;
+                    }
+                }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 // An event was lost in the kernel (no memory, no handle): what it was, a scan finds.
-                Err(_) => self.sink.overflow(),
+                Err(_) => self.sink.overflow(self.quiet),
             }
         }
     }
@@ -114,7 +135,7 @@ impl Reader {
             count += 1;
             match event {
                 Ok(event) => self.event(event),
-                Err(_) => self.sink.overflow(),
+                Err(_) => self.sink.overflow(self.quiet),
             }
         }
         self.sink.count(count);
@@ -122,7 +143,7 @@ impl Reader {
 
     fn event(&mut self, event: Event<'_>) {
         if event.mask & mask::OVERFLOW != 0 {
-            self.sink.overflow();
+            self.sink.overflow(self.quiet);
             return;
         }
         if let (Some(place), true) = (&event.place, event.mask & mask::CREATE != 0) {

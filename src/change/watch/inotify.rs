@@ -11,12 +11,14 @@ use super::{
 };
 use crate::change::directories::DirectoryObserver;
 use crate::change::dirty::Entry;
+use crate::host::coarse_now;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use ehpc_proto::replication::Timestamp;
 use notify::event::{AccessKind, AccessMode, ModifyKind, RemoveKind, RenameMode};
 use notify::{Config, ErrorKind, Event, EventKind, INotifyWatcher, RecursiveMode, Watcher as _};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -26,6 +28,8 @@ use std::time::Duration;
 const RENAME_PATIENCE: Duration = Duration::from_millis(10);
 /// Events that are looked at together, so that many writes of one file cost one look-up.
 const TOGETHER: usize = 1024;
+/// Older than anything in the kernel's queue, generously.
+const QUEUE_SECONDS: i64 = 60;
 /// The alias of the fence directory.
 const FENCE: u64 = 0;
 
@@ -254,22 +258,9 @@ impl Registry {
         failures.keys.insert(key.clone());
         failures.why = Some(why);
     }
-}
 
-impl DirectoryObserver for Registry {
-    fn inserted(&self, key: &ObjectKey) {
-        let alias = {
-            let mut names = self.names.write();
-            names.last += 1;
-            let alias = names.last;
-            names.key_of.insert(alias, key.clone());
-            names.alias_of.insert(key.clone(), alias);
-            alias
-        };
-        let result = match self.tree.open_path(key) {
-            Ok(fd) => self.watch(alias, Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd()))),
-            Err(error) => Err(notify::Error::io(error)),
-        };
+    /// Records what became of a watch.
+    fn placed(&self, key: &ObjectKey, alias: u64, result: Result<(), notify::Error>) {
         let Err(error) = result else {
             self.failures.lock().keys.remove(key);
             return;
@@ -287,6 +278,24 @@ impl DirectoryObserver for Registry {
             }
             other => self.failed(key, format!("a directory cannot be watched: {other:?}")),
         }
+    }
+}
+
+impl DirectoryObserver for Registry {
+    fn inserted(&self, key: &ObjectKey) {
+        let alias = {
+            let mut names = self.names.write();
+            names.last += 1;
+            let alias = names.last;
+            names.key_of.insert(alias, key.clone());
+            names.alias_of.insert(key.clone(), alias);
+            alias
+        };
+        let result = match self.tree.open_path(key) {
+            Ok(fd) => self.watch(alias, Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd()))),
+            Err(error) => Err(notify::Error::io(error)),
+        };
+        self.placed(key, alias, result);
     }
 
     fn removed(&self, key: &ObjectKey) {
@@ -381,9 +390,15 @@ impl Taker {
                     self.sink.object(key, Touch::ATTRIBUTES);
                 }
             }
-            Seen::Overflow => self.sink.overflow(),
+            Seen::Overflow => self.overflow(),
             Seen::Stop => {}
         }
+    }
+
+    fn overflow(&self) {
+        // notify empties the kernel's queue all the time: what it held is younger than this.
+        let now = coarse_now();
+        self.sink.overflow(Timestamp { seconds: now.seconds - QUEUE_SECONDS, ..now });
     }
 
     fn markers(&self) -> &Markers {
@@ -410,7 +425,7 @@ impl Taker {
     /// Looks up the touched names' objects and notes them.
     fn flush(&mut self) {
         // Open directories only while they are used: a descriptor keeps a deleted directory alive.
-        let mut open: HashMap<u64, Option<OwnedFd>> = HashMap::new();
+        let mut open: HashMap<u64, std::io::Result<OwnedFd>> = HashMap::new();
         for ((alias, name), what) in std::mem::take(&mut self.touched) {
             let Some(dir) = self.registry.key(alias) else { continue };
             let Some(name) = name else {
@@ -420,21 +435,34 @@ impl Taker {
             if open.len() > 64 {
                 open.clear();
             }
-            let fd = open.entry(alias).or_insert_with(|| self.registry.tree.open_path(&dir).ok());
-            let found = fd.as_ref().and_then(|fd| {
-                use std::os::fd::AsFd;
-                self.registry.tree.lookup(fd.as_fd(), &name).ok().flatten()
-            });
+            let fd = open.entry(alias).or_insert_with(|| self.registry.tree.open_path(&dir));
+            let found = match fd {
+                Ok(fd) => self.registry.tree.lookup(fd.as_fd(), &name),
+                Err(error) => {
+                    Err(std::io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)))
+                }
+            };
             match found {
-                Some(found) if !found.stat.mount_root => {
+                Ok(Some(found)) if found.stat.mount_root => {}
+                Ok(Some(found)) => {
                     let touch = touch(&mut self.written, what, &found.key);
                     self.sink.object(found.key, touch);
                 }
-                // Gone, or out of reach: whoever reads the entry finds out.
-                _ => self.sink.note(Change::entry(&dir, &name)),
+                // Gone or out of reach: whoever reads the entry finds out.
+                Ok(None) => self.sink.note(Change::entry(&dir, &name)),
+                Err(error) if is_lasting(&error) => self.sink.note(Change::entry(&dir, &name)),
+                // Which object it was cannot be told now (out of descriptors or memory).
+                Err(_) => self.overflow(),
             }
         }
     }
+}
+
+fn is_lasting(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ESTALE | libc::ENOENT | libc::EACCES | libc::EPERM | libc::ENOTDIR)
+    )
 }
 
 fn touch(written: &mut Written, what: u8, key: &ObjectKey) -> Touch {
@@ -446,4 +474,36 @@ fn touch(written: &mut Written, what: u8, key: &ObjectKey) -> Touch {
         touch.merge(written.closed(key));
     }
     touch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::scans::Scans;
+    use crate::change::{DirectorySet, DirtySet};
+
+    #[test]
+    fn a_directory_without_a_watch_is_counted_explained_and_tried_again() {
+        let root = tempfile::tempdir().unwrap();
+        for dir in ["export", "fence"] {
+            std::fs::create_dir(root.path().join(dir)).unwrap();
+        }
+        let tree = Arc::new(Tree::open(&root.path().join("export")).unwrap());
+        let sink = Sink::new(DirtySet::new(), DirectorySet::new(), Scans::new());
+        let (fence, aliases) = (root.path().join("fence"), root.path().join("aliases"));
+        let watch = InotifyWatch::start(&tree, &sink, &fence, &aliases).unwrap();
+        let registry = &watch.registry;
+        // As the kernel answers when fs.inotify.max_user_watches is used up.
+        registry.placed(tree.root_key(), 7, Err(notify::Error::new(ErrorKind::MaxFilesWatch)));
+        let (unwatched, why) = watch.unwatched();
+        assert_eq!(unwatched, 1);
+        assert!(why.unwrap().contains("fs.inotify.max_user_watches"));
+        watch.retry();
+        assert_eq!(watch.unwatched(), (0, None));
+        // One that is gone by then is no failure.
+        let gone = notify::Error::io(std::io::Error::from_raw_os_error(libc::ESTALE));
+        registry.placed(tree.root_key(), 8, Err(gone));
+        assert_eq!(watch.unwatched(), (0, None));
+        assert!(std::fs::read_dir(&aliases).unwrap().next().is_none(), "no alias stays behind");
+    }
 }

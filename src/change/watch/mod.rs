@@ -7,10 +7,11 @@ mod fanotify;
 mod inotify;
 
 use super::directories::DirectorySet;
-use super::dirty::{Change, DirtySet, Source, Touch};
+use super::dirty::{Change, DirtySet, Source, Touch, Trust};
 use super::scans::Scans;
 use crate::host::{ObjectKey, Tree};
 use crate::observe::metrics;
+use ehpc_proto::replication::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -141,11 +142,22 @@ impl Sink {
         metrics::WATCH_EVENTS.add(events);
     }
 
-    /// The kernel lost events: only a scan can tell what they were.
-    pub(super) fn overflow(&self) {
+    /// The kernel lost events that happened at `since` or later: only a scan can tell what they were.
+    pub(super) fn overflow(&self, since: Timestamp) {
         self.overflows.fetch_add(1, Ordering::Relaxed);
         metrics::WATCH_OVERFLOWS.inc();
-        self.scans.demand();
+        // First the demand, then the distrust: `set_trust` looks the other way round.
+        self.scans.demand_since(since);
+        self.dirty.trust(Trust::Uncertain);
+    }
+
+    /// Believes sources up to `trust`, unless a scan is outstanding.
+    fn set_trust(&self, trust: Trust) {
+        self.dirty.trust(trust);
+        // An overflow in between would otherwise be forgotten.
+        if self.scans.outstanding() {
+            self.dirty.trust(Trust::Uncertain);
+        }
     }
 }
 
@@ -266,6 +278,18 @@ impl Watch {
     /// Does a marker in the fence directory come back?
     pub(super) fn delivers(&self) -> bool {
         !matches!(self.running, Running::None)
+    }
+
+    /// A scan has ended: sources may be believed again as far as the watcher allows.
+    pub(super) fn restore_trust(&self) {
+        self.sink.set_trust(self.trust());
+    }
+
+    fn trust(&self) -> Trust {
+        match &self.running {
+            Running::Fanotify { .. } => Trust::Exact,
+            Running::Inotify(_) | Running::None => Trust::Loose,
+        }
     }
 
     /// Directories that a fence must scan for.

@@ -1,3 +1,5 @@
+//! Both watchers on a real file system: nothing lost, nothing of ours, nothing of strangers.
+
 use super::*;
 use crate::change::dirty::{Content, Entry};
 use crate::host::fanotify::store_through_mmap;
@@ -28,7 +30,6 @@ pub(in crate::change) enum Use {
 
 impl Rig {
     pub(in crate::change) fn new(which: Use) -> Rig {
-        // Beside the build, on a disk file system: /tmp may be one that has no handles.
         let root = tempfile::tempdir().unwrap();
         for dir in ["export", "outside", "fence", "aliases"] {
             fs::create_dir(root.path().join(dir)).unwrap();
@@ -39,7 +40,8 @@ impl Rig {
         let aliases = root.path().join("aliases");
         let watch = match which {
             Use::Fanotify => {
-                let running = fanotify::FanotifyWatch::start_but_for(-1, &tree, &sink, &fence).unwrap();
+                let group = crate::host::fanotify::Fanotify::open().unwrap();
+                let running = fanotify::Group::mark(group, &tree, &fence).unwrap().run(-1, &sink).unwrap();
                 Watch { running: Running::Fanotify { _watch: running }, why: None, sink: Arc::clone(&sink) }
             }
             Use::FanotifyButForUs => start(&tree, &sink, &fence, &aliases, WatchChoice::Best),
@@ -324,9 +326,44 @@ fn our_own_changes_are_dropped_but_for_markers() {
 fn lost_events_demand_a_scan() {
     let rig = Rig::new(Use::Fanotify);
     assert!(!rig.sink.scans.status().outstanding);
-    rig.sink.overflow();
+    let since = Timestamp { seconds: 5, nanos: 0 };
+    rig.sink.overflow(since);
+    rig.sink.overflow(Timestamp { seconds: 6, nanos: 0 });
+    assert_eq!(rig.sink.scans.take_suspicious(), Some(since));
     assert!(rig.sink.scans.status().outstanding);
-    assert_eq!(rig.watch.status().overflows, 1);
+    assert_eq!(rig.watch.status().overflows, 2);
+    // What NFS says exactly may hide what was lost, until a scan has looked.
+    let noted = |rig: &Rig| {
+        let key = rig.tree.root_key().clone();
+        rig.sink.dirty.note_from(Source::Nfs, Change::Object(key, Touch::range(0..9)));
+        touch_of(&rig.sink.dirty.take(9).changes, rig.tree.root_key()).unwrap()
+    };
+    rig.watch.restore_trust();
+    assert_eq!(noted(&rig), Touch::CONTENT, "the scan is still outstanding");
+    let (demanded, _) = rig.sink.scans.begin();
+    rig.sink.scans.end(demanded, crate::change::ScanOutcome::Finished(Default::default()));
+    rig.watch.restore_trust();
+    assert_eq!(noted(&rig), Touch::range(0..9));
+}
+
+#[test]
+fn a_queue_that_overflowed_is_told_by_the_kernel() {
+    let rig = Rig::new(Use::None);
+    let group = crate::host::fanotify::Fanotify::open_bounded().unwrap();
+    let fence = rig.root.path().join("fence");
+    let waiting = fanotify::Group::mark(group, &rig.tree, &fence).unwrap();
+    // Twice as many events as the queue holds by default, and nobody reads.
+    let limit = fs::read_to_string("/proc/sys/fs/fanotify/max_queued_events").unwrap();
+    for n in 0..limit.trim().parse::<u64>().unwrap() {
+        fs::File::create(rig.at(&n.to_string())).unwrap();
+    }
+    assert!(!rig.sink.scans.status().outstanding);
+    let before = crate::host::coarse_now();
+    let running = waiting.run(-1, &rig.sink).unwrap();
+    let changes = rig.until("the overflow", |_| rig.sink.scans.status().outstanding);
+    assert!(changes.len() > 1000, "what was queued is noted: {}", changes.len());
+    assert!(rig.sink.scans.take_suspicious().is_some_and(|since| since <= before));
+    drop(running);
 }
 
 #[test]

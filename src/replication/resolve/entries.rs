@@ -1,6 +1,6 @@
 //! Names: looked up in their directory, and compared with where the view says they lead.
 
-use super::{Fault, HOT_FROM, Resolver, is_gone};
+use super::{Fault, HOT_FROM, Resolver, is_dead, is_gone};
 use crate::change::shadow::Row;
 use crate::change::touch::{Entry, Touch};
 use crate::host::{Found, ObjectKey, Stat};
@@ -8,16 +8,27 @@ use crate::replication::link::Link;
 use crate::replication::read::Subject;
 use crate::replication::sender::queue::{TakeId, Work};
 use ehpc_proto::replication::{Kind, ObjectId};
+use smallvec::SmallVec;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 impl Resolver {
-    pub(super) fn entries(&mut self, take: TakeId, entries: &[Entry], link: &mut dyn Link) -> Result<(), Fault> {
+    pub(super) fn entries(
+        &mut self,
+        take: TakeId,
+        entries: &[Entry],
+        tries: u8,
+        link: &mut dyn Link,
+    ) -> Result<(), Fault> {
+        let mut not_there = SmallVec::new();
         for entry in entries {
-            if !self.queue.will_be_listed(&entry.dir) {
-                self.entry(take, entry, false, link)?;
+            if !self.queue.will_be_listed(take, &entry.dir) && !self.entry(take, entry, false, link)? {
+                not_there.push(entry.clone());
             }
+        }
+        if !not_there.is_empty() {
+            self.not_there(take, Work::Entries(not_there), tries);
         }
         self.settle(take, link)
     }
@@ -33,18 +44,22 @@ impl Resolver {
         Ok(fd)
     }
 
-    /// Looks a name up and notes where it leads. `deep`: also look into what is known already.
-    pub(super) fn entry(&mut self, take: TakeId, entry: &Entry, deep: bool, link: &mut dyn Link) -> Result<(), Fault> {
-        let Some(dir) = self.view.row_by_key(&entry.dir)? else { return Ok(()) };
+    /// Looks a name up and notes where it leads. `deep`: also look into what is known already. False: its directory is
+    /// not where it was, which without handles may mean that it was moved.
+    pub(super) fn entry(&mut self, take: TakeId, entry: &Entry, deep: bool, link: &mut dyn Link) -> Result<bool, Fault> {
+        let Some(dir) = self.view.row_by_key(&entry.dir)? else { return Ok(true) };
         if dir.kind != Kind::Directory {
-            return Ok(());
+            return Ok(true);
         }
         let found = match self.open_dir(&entry.dir) {
             Ok(fd) => self.tree.lookup_open(fd.as_fd(), &entry.name),
             Err(error) if is_gone(&error) => {
+                if !self.tree.opens_by_handle() && !is_dead(&entry.dir) {
+                    return Ok(false);
+                }
                 // What was in it goes with it, once it is sure that it is gone.
                 self.queue.spawn(take, Work::Object(entry.dir.clone(), Touch::ATTRIBUTES));
-                return Ok(());
+                return Ok(true);
             }
             Err(error) => Err(error),
         };
@@ -55,7 +70,7 @@ impl Resolver {
             Err(error) => {
                 let path = self.path_in(dir.id, &entry.name);
                 self.not_readable(&entry.dir, Some(entry), path, format!("cannot look the name up: {error}"));
-                return Ok(());
+                return Ok(true);
             }
         };
         let found = found.filter(|(_, found)| self.is_ours(dir.id, &entry.name, &found.stat));
@@ -68,7 +83,7 @@ impl Resolver {
             self.view.set_entry(dir.id, &entry.name, child);
             self.losers.extend(old);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Not another mount.

@@ -32,7 +32,7 @@ impl Resolver {
             let entry = Entry { dir: listing.dir.clone(), name };
             let result = self
                 .entry(listing.take, &entry, listing.deep, link)
-                .and_then(|()| self.settle(listing.take, link));
+                .and_then(|_| self.settle(listing.take, link));
             if let Err(fault) = result {
                 listing.names.get_or_insert_default().push(entry.name);
                 self.queue.put_listing_back(listing);

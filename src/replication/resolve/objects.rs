@@ -1,6 +1,6 @@
 //! Known objects: read again, or found to be gone.
 
-use super::{Fault, HOT_FROM, MOST_HOT, Resolver, is_gone};
+use super::{Fault, HOT_FROM, MOST_HOT, Resolver, is_dead, is_gone};
 use crate::change::shadow::Row;
 use crate::change::touch::{Content, Entry, Touch};
 use crate::host::{ObjectKey, Tree};
@@ -14,22 +14,39 @@ use std::sync::Arc;
 use std::time::Instant;
 
 impl Resolver {
-    pub(super) fn object(&mut self, take: TakeId, key: &ObjectKey, touch: &Touch, link: &mut dyn Link) -> Result<(), Fault> {
+    pub(super) fn object(
+        &mut self,
+        take: TakeId,
+        key: &ObjectKey,
+        touch: &Touch,
+        tries: u8,
+        link: &mut dyn Link,
+    ) -> Result<(), Fault> {
         let Some(row) = self.view.row_by_key(key)? else {
             // Its entry will be found, unless it was found before and could not be read.
             return match self.status.readable(key) {
-                Some(entry) => self.entries(take, &[entry], link),
+                Some(entry) => self.entries(take, &[entry], 0, link),
                 None => Ok(()),
             };
         };
-        if touch.listing && row.kind == Kind::Directory && !self.queue.will_be_listed(key) {
+        if touch.listing && row.kind == Kind::Directory && tries == 0 {
             self.queue.list(take, key.clone(), false);
         }
         let opened = self.open_object(key).and_then(|fd| Tree::stat(fd.as_fd()).map(|stat| (fd, stat)));
         let (fd, stat) = match opened {
             Ok((fd, stat)) if stat.nlink > 0 && stat.kind == row.kind => (fd, stat),
             Ok(_) => return self.vanished(take, &row, link),
-            Err(error) if is_gone(&error) => return self.vanished(take, &row, link),
+            Err(error) if is_gone(&error) => {
+                let elsewhere = !self.tree.opens_by_handle() && !is_dead(key) && row.id != ObjectId::ROOT;
+                if elsewhere && self.view.names_of(row.id)?.is_empty() {
+                    return Ok(()); // the end of a scan will tell
+                }
+                if elsewhere {
+                    self.not_there(take, Work::Object(key.clone(), touch.clone()), tries);
+                    return Ok(());
+                }
+                return self.vanished(take, &row, link);
+            }
             Err(error) => {
                 let path = self.view.path_of(row.id)?.unwrap_or_default();
                 self.not_readable(key, self.an_entry(row.id)?.as_ref(), path, format!("cannot open it: {error}"));
@@ -41,7 +58,7 @@ impl Resolver {
         {
             let due = *ended + hot_file_pause(*took);
             if due > Instant::now() {
-                self.queue.defer(due, take, key.clone(), touch.clone());
+                self.queue.defer(due, take, Work::Object(key.clone(), touch.clone()));
                 return Ok(());
             }
         }
@@ -63,7 +80,7 @@ impl Resolver {
         link: &mut dyn Link,
     ) -> Result<(), Fault> {
         let begun = Instant::now();
-        let distrusted = self.distrusted.remove(&row.id);
+        let distrusted = self.distrusted.contains(&row.id);
         let old = if distrusted { None } else { Some(&**row) };
         let subject = Subject { fd, id: row.id, key: &row.key, old, touch };
         let is_large = row.kind == Kind::File && row.size >= HOT_FROM;
@@ -87,6 +104,9 @@ impl Resolver {
             self.hot.insert(row.key.clone(), (Instant::now(), begun.elapsed()));
         }
         if distrusted || !row.equals_state(&reading.state) {
+            if self.distrusted.remove(&row.id) {
+                self.reshipped.push((self.view.open_number(), row.id));
+            }
             self.ship(row.key.clone(), reading);
         } else if row.ctime != reading.ctime || row.racy != reading.racy {
             let noted = Row { ctime: reading.ctime, racy: reading.racy, ..Row::clone(row) };
@@ -172,7 +192,9 @@ impl Resolver {
                 continue;
             }
             match self.locate(&row.key).filter(|_| self.tree.opens_by_handle()) {
-                Some(entry) => self.entry(0, &entry, true, link)?,
+                Some(entry) => {
+                    self.entry(0, &entry, true, link)?;
+                }
                 None => self.destroy(0, &row)?,
             }
             self.settle(0, link)?;

@@ -8,6 +8,9 @@ use crate::replication::sender::queue::{TakeId, Work};
 use ehpc_proto::replication::{Kind, ObjectId};
 use std::os::fd::AsFd;
 
+/// Objects in limbo that are looked at with each batch.
+const LIMBO_AT_ONCE: usize = 32;
+
 impl Resolver {
     /// Everything that must share the batch: names that moved objects still have elsewhere, objects without a name.
     pub(super) fn settle(&mut self, take: TakeId, link: &mut dyn Link) -> Result<(), Fault> {
@@ -23,10 +26,17 @@ impl Resolver {
         }
     }
 
-    pub(super) fn look_again(&mut self, take: TakeId, parent: ObjectId, name: &[u8], link: &mut dyn Link) -> Result<(), Fault> {
+    /// Looks at a name again; false as [`Resolver::entry`] says it.
+    pub(super) fn look_again(
+        &mut self,
+        take: TakeId,
+        parent: ObjectId,
+        name: &[u8],
+        link: &mut dyn Link,
+    ) -> Result<bool, Fault> {
         match self.view.row(parent)? {
             Some(dir) => self.entry(take, &Entry { dir: dir.key.clone(), name: name.into() }, false, link),
-            None => Ok(()),
+            None => Ok(true),
         }
     }
 
@@ -40,7 +50,10 @@ impl Resolver {
                 return Ok(());
             }
             for (parent, name) in names {
-                self.look_again(take, parent, &name, link)?;
+                if !self.look_again(take, parent, &name, link)? {
+                    // It was just seen under another name, and has no more of them than it may have.
+                    self.view.set_entry(parent, &name, None);
+                }
             }
         }
         if row.kind == Kind::Directory {
@@ -105,13 +118,32 @@ impl Resolver {
         let stat = self.open_object(&row.key).and_then(|fd| Tree::stat(fd.as_fd()));
         match stat {
             Ok(stat) if stat.nlink > 0 && stat.kind == row.kind => match self.locate(&row.key) {
-                Some(entry) => self.entry(take, &entry, false, link),
-                None => Ok(()),
+                Some(entry) => self.entry(take, &entry, false, link).map(|_| ()),
+                None => {
+                    self.limbo.push_back(id);
+                    Ok(())
+                }
             },
             Ok(_) => self.destroy(take, &row),
             Err(error) if is_gone(&error) => self.destroy(take, &row),
-            Err(_) => Ok(()),
+            Err(_) => {
+                self.limbo.push_back(id);
+                Ok(())
+            }
         }
+    }
+
+    /// What lost its name and existed then may have got another since, or be gone.
+    pub(super) fn look_into_limbo(&mut self, link: &mut dyn Link) -> Result<(), Fault> {
+        for _ in 0..self.limbo.len().min(LIMBO_AT_ONCE) {
+            if let Some(id) = self.limbo.pop_front()
+                && let Err(fault) = self.look_for(0, id, link).and_then(|()| self.settle(0, link))
+            {
+                self.limbo.push_back(id);
+                return Err(fault);
+            }
+        }
+        Ok(())
     }
 
     /// The name that an object has now, as far as the kernel knows one within the export.

@@ -170,3 +170,95 @@ impl Outlet {
         link.send_blobs(blobs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ehpc_proto::replication::message::{Answer, Query};
+    use rand::rngs::StdRng;
+    use rand::{RngCore, SeedableRng};
+    use std::sync::Arc;
+
+    #[derive(Default)]
+    struct Recorder {
+        messages: Vec<Vec<Blob>>,
+        questions: Vec<usize>,
+        held: HashSet<Hash>,
+    }
+
+    impl Link for Recorder {
+        fn send_blobs(&mut self, blobs: Vec<Blob>) -> Result<(), LinkDown> {
+            self.messages.push(blobs);
+            Ok(())
+        }
+        fn lacking(&mut self, hashes: &[Hash]) -> Result<Vec<bool>, LinkDown> {
+            self.questions.push(hashes.len());
+            Ok(hashes.iter().map(|hash| !self.held.contains(hash)).collect())
+        }
+        fn send_batch(&mut self, _: u64, _: Arc<[u8]>) -> Result<(), LinkDown> {
+            Ok(())
+        }
+        fn poll_acks(&mut self) -> Option<u64> {
+            None
+        }
+        fn ask(&mut self, _: Query) -> Result<Answer, LinkDown> {
+            Err(LinkDown::Closed)
+        }
+        fn check(&self) -> Result<(), LinkDown> {
+            Ok(())
+        }
+        fn on_event(&mut self, _: Arc<dyn Fn() + Send + Sync>) {}
+    }
+
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn chunks_of_large_files_are_asked_about_in_bulk_and_sent_once() {
+        let (mut outlet, mut link) = (Outlet::default(), Recorder::default());
+        let chunks: Vec<Vec<u8>> = (0..100).map(|n| noise(n, 60_000)).collect();
+        link.held.insert(Hash::of(&chunks[3]));
+        for chunk in chunks.iter().chain(&chunks) {
+            outlet.chunk(&mut link, Hash::of(chunk), chunk, true).unwrap();
+        }
+        outlet.chunk(&mut link, Hash::of(b"small"), b"small", false).unwrap();
+        outlet.flush(&mut link).unwrap();
+        assert_eq!(link.questions.iter().sum::<usize>(), 100);
+        assert_eq!(link.questions.len(), 2);
+        let sent: Vec<&Blob> = link.messages.iter().flatten().collect();
+        assert_eq!(sent.len(), 100, "99 lacking ones and the small one");
+        assert!(sent.iter().all(|blob| blob.codec == Codec::Raw), "noise does not shrink");
+        for message in &link.messages {
+            assert!(message.iter().map(|blob| blob.bytes.len()).sum::<usize>() <= MESSAGE_BYTES);
+        }
+    }
+
+    #[test]
+    fn what_shrinks_is_compressed() {
+        let (mut outlet, mut link) = (Outlet::default(), Recorder::default());
+        let text = b"all work and no play ".repeat(5_000);
+        for bytes in [text.as_slice(), &text[..500], b"tiny"] {
+            outlet.chunk(&mut link, Hash::of(bytes), bytes, false).unwrap();
+        }
+        outlet.page(&mut link, Hash::of(&text[1..]), &text[1..]).unwrap();
+        outlet.flush(&mut link).unwrap();
+        let codecs: Vec<Codec> = link.messages.iter().flatten().map(|blob| blob.codec).collect();
+        assert_eq!(codecs, [Codec::Zstd, Codec::Zstd, Codec::Raw, Codec::Raw]);
+        let first = &link.messages[0][0];
+        assert_eq!(zstd::bulk::decompress(&first.bytes, first.raw_len as usize).unwrap(), text);
+    }
+
+    #[test]
+    fn a_new_connection_gets_everything_again() {
+        let (mut outlet, mut link) = (Outlet::default(), Recorder::default());
+        for _ in 0..2 {
+            outlet.chunk(&mut link, Hash::of(b"x"), b"x", false).unwrap();
+            outlet.flush(&mut link).unwrap();
+            outlet.reset();
+        }
+        assert_eq!(link.messages.len(), 2);
+    }
+}

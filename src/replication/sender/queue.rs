@@ -20,6 +20,8 @@ pub(crate) enum Work {
     Entries(SmallVec<[Entry; 2]>),
     /// The object exists no more; what is still under a directory is taken away first.
     Destroy(ObjectId),
+    /// It could not be opened where it was last seen; so many times.
+    Again(Box<Work>, u8),
 }
 
 /// A directory to be listed.
@@ -47,8 +49,8 @@ pub(crate) struct Queue {
     /// Taken from the end: depth first keeps it short.
     listings: Vec<Listing>,
     /// Directories in `listings` whose reading has not begun.
-    unread: HashMap<ObjectKey, usize>,
-    deferred: Vec<(Instant, TakeId, ObjectKey, Touch)>,
+    unread: HashMap<ObjectKey, SmallVec<[TakeId; 1]>>,
+    deferred: Vec<(Instant, TakeId, Work)>,
     takes: BTreeMap<TakeId, Take>,
     next_take: TakeId,
     reached: u64,
@@ -102,30 +104,31 @@ impl Queue {
     /// A directory to be listed, following from work of `take`.
     pub(crate) fn list(&mut self, take: TakeId, dir: ObjectKey, deep: bool) {
         self.count(take);
-        *self.unread.entry(dir.clone()).or_default() += 1;
+        self.unread.entry(dir.clone()).or_default().push(take);
         self.listings.push(Listing { take, dir, deep, names: None, share: 0, shares: 1 });
     }
 
-    /// An object that is left alone until `due`.
-    pub(crate) fn defer(&mut self, due: Instant, take: TakeId, key: ObjectKey, touch: Touch) {
-        for (_, waiting_take, waiting, waiting_touch) in &mut self.deferred {
-            if *waiting == key {
-                // Its own take holds the cut back; this one does too when it is older.
-                waiting_touch.merge(touch);
-                if take == *waiting_take {
-                    return;
+    /// Work that is left alone until `due`; an object that waits already is read once for both.
+    pub(crate) fn defer(&mut self, due: Instant, take: TakeId, work: Work) {
+        if let Work::Object(key, touch) = &work {
+            let waiting = self.deferred.iter_mut().find_map(|(_, take, work)| match work {
+                Work::Object(other, waiting) if other == key => Some((take, waiting)),
+                _ => None,
+            });
+            if let Some((waiting_take, waiting)) = waiting {
+                waiting.merge(touch.clone());
+                // Cuts are reached in the order of takes, so the earlier of the two holds both back. (0 is no take.)
+                let later = *waiting_take;
+                if take != 0 && (later == 0 || take < later) {
+                    *waiting_take = take;
+                    self.count(take);
+                    self.done(later);
                 }
-                self.deferred_shares(take, key, due);
                 return;
             }
         }
         self.count(take);
-        self.deferred.push((due, take, key, touch));
-    }
-
-    fn deferred_shares(&mut self, take: TakeId, key: ObjectKey, due: Instant) {
-        self.count(take);
-        self.deferred.push((due, take, key, Touch::ATTRIBUTES));
+        self.deferred.push((due, take, work));
     }
 
     fn count(&mut self, take: TakeId) {
@@ -148,11 +151,13 @@ impl Queue {
     pub(crate) fn next_listing(&mut self) -> Option<Listing> {
         let listing = self.listings.pop()?;
         if listing.names.is_none() && listing.share == 0 {
-            match self.unread.get_mut(&listing.dir) {
-                Some(1) | None => {
+            if let Some(takes) = self.unread.get_mut(&listing.dir) {
+                if let Some(at) = takes.iter().position(|take| *take == listing.take) {
+                    takes.swap_remove(at);
+                }
+                if takes.is_empty() {
                     self.unread.remove(&listing.dir);
                 }
-                Some(count) => *count -= 1,
             }
         }
         Some(listing)
@@ -161,14 +166,15 @@ impl Queue {
     /// Goes on with it later; directories found meanwhile come first.
     pub(crate) fn put_listing_back(&mut self, listing: Listing) {
         if listing.names.is_none() && listing.share == 0 {
-            *self.unread.entry(listing.dir.clone()).or_default() += 1;
+            self.unread.entry(listing.dir.clone()).or_default().push(listing.take);
         }
         self.listings.push(listing);
     }
 
-    /// Will this directory be read from its beginning, so that no name in it needs to be looked at now?
-    pub(crate) fn will_be_listed(&self, dir: &ObjectKey) -> bool {
-        self.unread.contains_key(dir)
+    /// Will this directory be read from its beginning before the cut of `take` is reached, so that no name in it needs
+    /// to be looked at now? (Take 0 is no take.)
+    pub(crate) fn will_be_listed(&self, take: TakeId, dir: &ObjectKey) -> bool {
+        self.unread.get(dir).is_some_and(|takes| takes.iter().any(|listed| (1..=take).contains(listed)))
     }
 
     /// A piece of work is done (its results are in the batch under construction).
@@ -246,12 +252,12 @@ impl Queue {
     pub(crate) fn wake_deferred(&mut self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         let mut kept = Vec::new();
-        for (due, take, key, touch) in std::mem::take(&mut self.deferred) {
+        for (due, take, work) in std::mem::take(&mut self.deferred) {
             if due <= now {
-                self.work.push_back((take, Work::Object(key, touch)));
+                self.work.push_back((take, work));
             } else {
                 next = Some(next.map_or(due, |next| next.min(due)));
-                kept.push((due, take, key, touch));
+                kept.push((due, take, work));
             }
         }
         self.deferred = kept;
@@ -263,5 +269,128 @@ fn work_of(change: Change) -> Work {
     match change {
         Change::Object(key, touch) => Work::Object(key, touch),
         Change::Entries(entries) => Work::Entries(entries),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::KeyKind;
+    use std::time::Duration;
+
+    fn object(n: u8) -> Change {
+        Change::Object(key(n), Touch::CONTENT)
+    }
+
+    fn key(n: u8) -> ObjectKey {
+        ObjectKey { kind: KeyKind::Handle, handle_type: 1, bytes: SmallVec::from_slice(&[n]) }
+    }
+
+    #[test]
+    fn the_cut_is_reached_when_everything_before_it_is_done() {
+        let mut queue = Queue::default();
+        queue.add(5, vec![object(1), object(2)]);
+        queue.add(7, vec![object(3)]);
+        queue.add(9, Vec::new());
+        let (first, _) = queue.next().unwrap();
+        let (second, _) = queue.next().unwrap();
+        let (third, _) = queue.next().unwrap();
+        queue.done(third);
+        queue.list(first, key(9), false);
+        queue.done(first);
+        assert_eq!(queue.reached(), 0, "a directory is still to be listed, and one object");
+        queue.done(second);
+        assert!(queue.will_be_listed(first, &key(9)) && queue.will_be_listed(third, &key(9)));
+        assert!(!queue.will_be_listed(0, &key(9)));
+        let listing = queue.next_listing().unwrap();
+        assert!(!queue.will_be_listed(third, &key(9)));
+        assert_eq!(queue.reached(), 0);
+        queue.done(listing.take);
+        assert_eq!(queue.reached(), 9);
+        assert!(queue.is_idle());
+    }
+
+    #[test]
+    fn work_to_be_done_again_takes_the_cut_back() {
+        let mut queue = Queue::default();
+        queue.add(5, vec![object(1)]);
+        queue.add(6, vec![object(2)]);
+        let (take, _) = queue.next().unwrap();
+        queue.done(take);
+        assert_eq!(queue.reached(), 5);
+        queue.redo(3, vec![Work::Object(key(1), Touch::CONTENT)]);
+        assert_eq!(queue.reached(), 3);
+        let (again, work) = queue.next().unwrap();
+        assert!(matches!(work, Work::Object(redone, _) if redone == key(1)), "it comes first");
+        let (other, _) = queue.next().unwrap();
+        queue.done(other);
+        assert_eq!(queue.reached(), 3);
+        queue.done(again);
+        assert_eq!(queue.reached(), 6);
+        queue.redo(2, Vec::new());
+        assert_eq!(queue.reached(), 6, "nothing is to be done again");
+    }
+
+    #[test]
+    fn deferred_work_holds_the_cut_and_comes_back() {
+        let mut queue = Queue::default();
+        let now = Instant::now();
+        queue.add(4, vec![object(1)]);
+        let (take, _) = queue.next().unwrap();
+        queue.defer(now + Duration::from_secs(1), take, Work::Object(key(1), Touch::CONTENT));
+        queue.done(take);
+        queue.add(8, vec![object(1)]);
+        let (later, _) = queue.next().unwrap();
+        queue.defer(now + Duration::from_secs(1), later, Work::Object(key(1), Touch::CONTENT));
+        queue.done(later);
+        assert_eq!(queue.reached(), 0);
+        assert_eq!(queue.wake_deferred(now), Some(now + Duration::from_secs(1)));
+        assert!(queue.is_idle());
+        assert_eq!(queue.wake_deferred(now + Duration::from_secs(2)), None);
+        let mut touches = Vec::new();
+        while let Some((take, Work::Object(_, touch))) = queue.next() {
+            assert_eq!(queue.reached(), 0);
+            touches.push(touch);
+            queue.done(take);
+        }
+        assert_eq!(touches, [Touch::CONTENT], "read once for all takes, and not looked at again for each");
+        assert_eq!(queue.reached(), 8);
+    }
+
+    #[test]
+    fn deferred_work_is_held_by_the_earliest_of_its_takes() {
+        let mut queue = Queue::default();
+        let now = Instant::now();
+        queue.add(4, vec![object(1)]);
+        queue.add(8, vec![object(1)]);
+        let (earlier, _) = queue.next().unwrap();
+        let (later, _) = queue.next().unwrap();
+        // No take at all, then the later, then the earlier one.
+        for take in [0, later, earlier] {
+            queue.defer(now, take, Work::Object(key(1), Touch::CONTENT));
+            queue.done(take);
+        }
+        assert_eq!(queue.reached(), 0);
+        assert_eq!(queue.wake_deferred(now), None);
+        let (take, _) = queue.next().unwrap();
+        assert_eq!(take, earlier);
+        assert!(queue.next().is_none());
+        queue.done(take);
+        assert_eq!(queue.reached(), 8);
+    }
+
+    #[test]
+    fn a_hold_ends_when_what_a_scan_found_is_done() {
+        let mut queue = Queue::default();
+        queue.add(5, vec![object(1)]);
+        queue.hold(2);
+        queue.clear();
+        assert_eq!(queue.reached(), 2, "what was lost is known to a scan only");
+        queue.add(9, vec![object(2)]);
+        queue.scanned(9);
+        assert_eq!(queue.reached(), 2);
+        let (take, _) = queue.next().unwrap();
+        queue.done(take);
+        assert_eq!(queue.reached(), 9);
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Sink<'a> {
     pub outlet: &'a mut Outlet,
     pub view: &'a mut View,
     pub acks: &'a mut Acks,
+    /// Nothing is known of the object, or what is known is not trusted: its pages are sent whatever the shadow holds.
+    pub anew: bool,
     /// For large files.
     pub progress: Option<Progress<'a>>,
 }
@@ -50,7 +52,7 @@ impl ContentSink for Sink<'_> {
     }
 
     fn page(&mut self, hash: Hash, bytes: Vec<u8>) -> Result<(), SinkError> {
-        if self.view.shadow().holds_page(&hash)? {
+        if !self.anew && self.view.shadow().holds_page(&hash)? {
             return Ok(()); // of acknowledged content
         }
         self.view.shadow().put_page(&hash, &bytes)?;

@@ -66,8 +66,8 @@ pub struct SenderReport {
     pub read_bytes: u64,
     /// Directories that are still to be listed.
     pub directories_to_list: u64,
-    /// Files whose content moved while it was read when they were last shipped.
-    pub fuzzy_files: u64,
+    /// States shipped since the start whose content moved while it was read.
+    pub fuzzy_states: u64,
     /// Objects that could not be read: the first thousand.
     pub unreadable: Vec<Unreadable>,
     /// How many there are.

@@ -121,18 +121,24 @@ impl Bench {
 
     /// Works until everything noted is acknowledged.
     fn settle(&mut self) {
-        for _ in 0..100_000 {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let (_open, never) = crossbeam_channel::bounded::<()>(0);
+        while Instant::now() < deadline {
             let current = self.dirty.current();
             self.turn();
             let acknowledged = *self.dirty.acknowledged().borrow();
             let sender = self.sender.as_mut().unwrap();
-            if acknowledged >= current
-                && self.dirty.pending() == 0
+            let idle = self.dirty.pending() == 0
                 && sender.resolver.queue.is_idle()
                 && sender.resolver.view.in_flight() == 0
-                && self.link.is_some()
-            {
+                && sender.orphans.is_none()
+                && self.link.is_some();
+            if idle && acknowledged >= current {
                 return;
+            }
+            if idle {
+                // Something was put off.
+                let _ = never.recv_timeout(Duration::from_millis(1));
             }
         }
         panic!("the sender does not come to an end");

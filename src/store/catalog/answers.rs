@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A slice ends early once its states are this many bytes, so that it fits a frame.
 const SLICE_BYTES: usize = 2 * 1024 * 1024;
-/// Most entries of one slice of [`Rows::touched`]; a directory with more is named without them.
-const TOUCHED_ENTRIES: usize = 8192;
+/// What cannot be divided must fit a frame.
+const MOST_BYTES: usize = 7 * 1024 * 1024;
 /// Most entries in the versions of one directory.
 const VERSION_ENTRIES: usize = 500_000;
 
@@ -68,10 +68,8 @@ impl Rows<'_> {
     }
 
     /// Objects (live, changed or destroyed, and directories whose entries changed) touched by batches after `since`,
-    /// from after `after`, at most `limit`, and the names that were touched in the directories among them.
-    ///
-    /// The names are cut short at some number: whoever repairs a shadow with this compares the whole listing of every
-    /// directory among the objects. Empty = end.
+    /// from after `after`, at most `limit` (fewer if there are many names), and the names that were touched in the
+    /// directories among them. Empty = end.
     pub fn touched(&self, since: u64, after: ObjectId, limit: usize) -> Result<TouchedSlice, CatalogError> {
         let mut ids = BTreeSet::new();
         for query in [
@@ -88,20 +86,26 @@ impl Rows<'_> {
                 ids.insert(unsql(id?));
             }
         }
-        let mut objects = Vec::new();
-        for id in ids.into_iter().take(limit) {
-            objects.push((ObjectId(id), self.last_key(id)?));
-        }
-        let mut entries = Vec::new();
+        let (mut objects, mut entries, mut bytes) = (Vec::new(), Vec::new(), 0);
         let query = "SELECT name FROM entries WHERE parent = ?1 AND since > ?2 UNION \
-                     SELECT name FROM past_entries WHERE parent = ?1 AND until > ?2 ORDER BY name LIMIT ?3";
+                     SELECT name FROM past_entries WHERE parent = ?1 AND until > ?2 ORDER BY name";
         let mut statement = self.connection.prepare_cached(query)?;
-        for (parent, _) in &objects {
-            let room = TOUCHED_ENTRIES - entries.len();
-            let rows = statement.query_map((sql(parent.0), sql(since), room as i64), |row| row.get(0))?;
-            for name in rows {
-                entries.push((*parent, name?));
+        for id in ids.into_iter().take(limit) {
+            let (mut names, mut more) = (Vec::new(), 64);
+            for name in statement.query_map((sql(id), sql(since)), |row| row.get(0))? {
+                let name: Vec<u8> = name?;
+                more += name.len() + 12;
+                if more > MOST_BYTES {
+                    return Err(CatalogError::TooLarge { id, from: since + 1, to: self.applied()? });
+                }
+                names.push((ObjectId(id), name));
             }
+            if bytes > 0 && bytes + more > SLICE_BYTES {
+                break;
+            }
+            bytes += more;
+            objects.push((ObjectId(id), self.last_key(id)?));
+            entries.append(&mut names);
         }
         Ok((objects, entries))
     }

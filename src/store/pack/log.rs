@@ -202,6 +202,8 @@ impl PackLog {
     /// Cuts the newest pack back to what is known to be durable: after a failed fsync its cached pages look
     /// written and are not. Returns where it ends now.
     pub(crate) fn give_up_unsynced(&self) -> Result<Place, PackError> {
+        // A sync under way would call durable what is cut here.
+        let _syncing = self.syncing.lock();
         let mut tail = self.tail.lock();
         let Some(newest) = &mut tail.newest else { return Ok(Place::default()) };
         let failed = |source| PackError::Io { pack: newest.head.id, action: "cut it back", source };

@@ -169,9 +169,15 @@ pub(super) fn mutate_on(bench: &mut Bench, seed: u64, failing: f64, crashes: boo
     bench.assert_equal();
 }
 
+/// A dozen, or as many as EHPC_SEEDS says.
+fn seeds(from: u64) -> std::ops::Range<u64> {
+    let count = std::env::var("EHPC_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(12);
+    from..from + count
+}
+
 #[test]
 fn random_changes_between_rounds() {
-    for seed in 0..12 {
+    for seed in seeds(0) {
         eprintln!("seed {seed}");
         mutate(seed, 0.0, false, 60);
     }
@@ -179,7 +185,7 @@ fn random_changes_between_rounds() {
 
 #[test]
 fn random_changes_while_the_link_breaks_at_any_message() {
-    for seed in 100..112 {
+    for seed in seeds(10_000) {
         eprintln!("seed {seed}");
         mutate(seed, 0.15, false, 60);
     }
@@ -187,8 +193,17 @@ fn random_changes_while_the_link_breaks_at_any_message() {
 
 #[test]
 fn random_changes_while_the_sender_dies() {
-    for seed in 200..212 {
+    for seed in seeds(20_000) {
         eprintln!("seed {seed}");
         mutate(seed, 0.05, true, 60);
+    }
+}
+
+#[test]
+fn random_changes_without_handles() {
+    for seed in seeds(30_000) {
+        eprintln!("seed {seed}");
+        let mut bench = Bench::with_tree(seed, |root| Tree::open_without_handles(root).unwrap());
+        mutate_on(&mut bench, seed, 0.05, seed % 3 == 0, 40);
     }
 }
