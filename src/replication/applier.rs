@@ -8,8 +8,9 @@
 //!
 //! After a stop the mirror may hold any part of the batches after the catalog's position. All that were durable
 //! when the applier opened are therefore redone ([`Mirror::redo`]): the mirror is first cleared of what those batches
-//! touch, found by inode, and then brought to their end. The same after any error: the transaction is rolled back,
-//! and what had been applied since is redone once the cause is gone. No batch is skipped, ever.
+//! touch, found by inode, and then brought to their end. The same after an error: of the mirror, the batch at hand is
+//! redone once the cause is gone; of the catalog or of syncfs, the transaction is rolled back and all since the last
+//! commit is redone. No batch is skipped, ever.
 
 mod core;
 mod source;
@@ -236,7 +237,8 @@ impl Shared {
                 Err(error) => {
                     tracing::error!("the applier pauses: {error}");
                     self.status.lock().state = ApplierState::Paused { reason: error.to_string() };
-                    self.core.lock().recover();
+                    self.core.lock().recover(&error);
+                    self.save();
                     if stopping {
                         break;
                     }
@@ -281,6 +283,15 @@ impl Shared {
         let asked = wanted > core.committed() && wanted <= core.applied();
         let enough = core.weight() >= COMMIT_OBJECTS || core.age() >= COMMIT_AFTER;
         core.is_uncommitted() && (asked || enough || core.is_urgent() || (idle && core.weight() > 0))
+    }
+
+    /// What was applied before an error need not be done again.
+    fn save(&self) {
+        let uncommitted = self.core.lock().is_uncommitted();
+        if uncommitted && let Err(error) = self.commit() {
+            tracing::error!("the applier cannot commit: {error}");
+            self.core.lock().recover(&error);
+        }
     }
 
     fn commit(&self) -> Result<(), ApplierError> {

@@ -130,14 +130,17 @@ impl Core {
         Ok(())
     }
 
-    /// Takes back what is not committed; all that may have reached the mirror will be redone.
-    pub(super) fn recover(&mut self) {
-        self.suspect = self.suspect.max(self.writer.applied());
+    /// After an error: everything that may be in the mirror in part will be redone.
+    pub(super) fn recover(&mut self, error: &ApplierError) {
         // The batch at hand is not in the rows but may be in the mirror in part.
         let durable = self.store.position().map_or(0, |position| position.number);
-        self.suspect = (self.suspect + 1).min(durable).max(self.suspect);
+        self.suspect = self.suspect.max((self.writer.applied() + 1).min(durable));
+        if matches!(error, ApplierError::Mirror(error) if !matches!(error, MirrorError::View(_))) {
+            return; // the rows are those of the batches before
+        }
         self.since = None;
         self.weight = 0;
+        self.urgent = false;
         self.whole = false;
         self.rebuild.clear();
         let again = self.writer.rollback().map_err(ApplierError::from).and_then(|()| self.begin());
@@ -223,8 +226,7 @@ impl Core {
 
     /// The next piece of work.
     pub(super) fn advance(&mut self) -> Result<Progress, ApplierError> {
-        if let Some((directory, after)) = self.rebuild.pop() {
-            self.rebuild_directory(directory, after)?;
+        if self.rebuild_next()? {
             return Ok(Progress::Applied);
         }
         let next = self.writer.applied() + 1;
@@ -309,8 +311,22 @@ impl Core {
         for (id, identity) in outcome.identities {
             self.writer.set_mirror_inode(id, Some(identity.0))?;
         }
+        if !outcome.rebuild.is_empty() && self.rebuild.is_empty() {
+            // If it stops before that is done, all is compared.
+            self.writer.set_mirror_unknown(true)?;
+        }
         self.rebuild.extend(outcome.rebuild.into_iter().map(|id| (id, None)));
         Ok(())
+    }
+
+    /// One slice of what is to be rebuilt; false = nothing is.
+    fn rebuild_next(&mut self) -> Result<bool, ApplierError> {
+        let Some((directory, after)) = self.rebuild.pop() else { return Ok(false) };
+        let result = self.rebuild_directory(directory, after.clone());
+        if result.is_err() {
+            self.rebuild.push((directory, after));
+        }
+        result.map(|()| true)
     }
 
     /// One slice of one directory.
@@ -331,11 +347,9 @@ impl Core {
             if let Some(mirror) = &mut self.mirror {
                 mirror.sweep(&CatalogView(self.writer.rows()?))?;
             }
-            if self.whole {
-                self.whole = false;
-                self.writer.set_mirror_unknown(false)?;
-                self.since.get_or_insert_with(Instant::now);
-            }
+            self.whole = false;
+            self.writer.set_mirror_unknown(false)?;
+            self.since.get_or_insert_with(Instant::now);
         }
         Ok(())
     }
@@ -375,9 +389,7 @@ impl Core {
         self.record(outcome)?;
         if known.state.kind == Kind::Directory {
             self.rebuild.push((id, None));
-            while let Some((directory, after)) = self.rebuild.pop() {
-                self.rebuild_directory(directory, after)?;
-            }
+            while self.rebuild_next()? {}
         }
         Ok(false)
     }

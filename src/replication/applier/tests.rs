@@ -280,3 +280,56 @@ fn damage_in_a_pack_is_found_and_asked_for() {
     backup.assert_mirror(&applier);
     assert_eq!(read_data(&applier).0, vec![]);
 }
+
+#[test]
+fn what_was_applied_before_an_error_is_not_done_again() {
+    let mut backup = Backup::new(8, true);
+    let applier = backup.applier();
+    backup.batches(4);
+    let deadline = Instant::now() + LONG;
+    while applier.status().applied < 4 {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    let open = Arc::new(AtomicBool::new(false));
+    let opened = open.clone();
+    let gate = Box::new(move |_| if opened.load(Ordering::SeqCst) { Verdict::Go } else { Verdict::Die });
+    applier.shared.core.lock().gate(Some(gate));
+    backup.batches(2);
+    // The error stands; what came before it is committed all the same.
+    assert_eq!(applier.wait_applied(4, LONG), 4);
+    while !matches!(applier.status().state, ApplierState::Paused { .. }) {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    assert_eq!(applier.status().applied, 4);
+    open.store(true, Ordering::SeqCst);
+    backup.assert_mirror(&applier);
+}
+
+#[test]
+fn a_directory_that_was_removed_from_the_mirror_comes_back_whole_even_after_a_stop() {
+    let mut backup = Backup::new(10, true);
+    let applier = backup.applier();
+    backup.batches(8);
+    backup.assert_mirror(&applier);
+    for entry in std::fs::read_dir(backup.mirror()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.is_symlink() {
+            std::fs::remove_dir_all(path).unwrap();
+        } else {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    for _ in 0..4 {
+        backup.batches(1);
+        assert_eq!(applier.wait_applied(backup.position.number, LONG), backup.position.number);
+    }
+    drop(applier);
+    let applier = backup.applier();
+    drop(applier.shared.settled().unwrap());
+    let all: Vec<ObjectId> = backup.live.objects.keys().copied().collect();
+    assert_eq!(applier.repair(&all).unwrap(), vec![]);
+    assert_eq!(read_data(&applier).0, vec![]);
+    backup.assert_mirror(&applier);
+}
