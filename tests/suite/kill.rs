@@ -44,8 +44,8 @@ fn nfs_writer(
         while !stop.load(Ordering::Relaxed) {
             number += 1;
             let name = format!("nfs-{number}");
-            let length = 1 + (random.next() % if number % 9 == 0 { 900_000 } else { 20_000 }) as usize;
-            let content_seed = random.next();
+            let length = 1 + (random.number() % if number.is_multiple_of(9) { 900_000 } else { 20_000 }) as usize;
+            let content_seed = random.number();
             let mut attempt = || -> anyhow::Result<()> {
                 if client.is_none() {
                     let mut fresh = Client::connect(("127.0.0.1", port))?;
@@ -83,17 +83,17 @@ fn local_writer(share: &Path, seed: u64, stop: Arc<AtomicBool>) -> std::thread::
     std::thread::spawn(move || {
         let mut random = Random(seed);
         while !stop.load(Ordering::Relaxed) {
-            let a = share.join(format!("local{}", random.next() % 4));
-            let b = share.join(format!("local{}", random.next() % 4));
-            let file = a.join(format!("f{}", random.next() % 50));
+            let a = share.join(format!("local{}", random.number() % 4));
+            let b = share.join(format!("local{}", random.number() % 4));
+            let file = a.join(format!("f{}", random.number() % 50));
             let _ = fs::create_dir(&a);
-            match random.next() % 8 {
+            match random.number() % 8 {
                 0 => drop(fs::rename(&a, &b)),
                 1 => drop(fs::remove_file(&file)),
                 2 => drop(fs::hard_link(&file, b.join("linked"))),
                 3 => drop(fs::rename(&a, b.join("inside"))),
                 4 => drop(fs::remove_dir_all(b.join("inside"))),
-                _ => drop(fs::write(&file, content(random.next(), (random.next() % 30_000) as usize))),
+                _ => drop(fs::write(&file, content(random.number(), (random.number() % 30_000) as usize))),
             }
             pause(1);
         }
@@ -119,15 +119,15 @@ fn killed_fifty_times() {
     ];
     let mut random = Random(seed ^ 2);
     for kill in 0..kills {
-        pause(20 + random.next() % 400);
-        let which = random.next() % 3;
+        pause(20 + random.number() % 400);
+        let which = random.number() % 3;
         if which != 1 {
             cluster.kill_nfs1().unwrap();
         }
         if which != 0 {
             cluster.kill_backup().unwrap();
         }
-        pause(random.next() % 50);
+        pause(random.number() % 50);
         if cluster.backup.is_none() {
             cluster.start_backup().unwrap_or_else(|error| panic!("seed {seed}, kill {kill}: {error:#}"));
         }

@@ -212,13 +212,13 @@ fn verify_under_write_load_raises_no_alarm() {
                     sub.join(format!("f{}", round % 40)),
                     vec![round as u8; 1000 + (round % 9000) as usize],
                 );
-                if round % 11 == 0 {
+                if round.is_multiple_of(11) {
                     let _ = fs::rename(&sub, share.join(format!("r{}", round % 5)));
                 }
-                if round % 13 == 0 {
+                if round.is_multiple_of(13) {
                     let _ = fs::remove_dir_all(share.join(format!("r{}", round % 3)));
                 }
-                if round % 17 == 0 {
+                if round.is_multiple_of(17) {
                     let _ = symlink("target", sub.join("link"));
                 }
                 round += 1;

@@ -10,7 +10,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,7 +21,7 @@ impl Random {
     /// Fills with incompressible bytes.
     pub fn fill(&mut self, buffer: &mut [u8]) {
         for piece in buffer.chunks_mut(8) {
-            let bytes = self.next().to_le_bytes();
+            let bytes = self.number().to_le_bytes();
             piece.copy_from_slice(&bytes[..piece.len()]);
         }
     }
@@ -35,9 +35,9 @@ pub fn small_files(root: &Path, files: u64, seed: u64) -> Result<()> {
         if number % 100 == 0 {
             std::fs::create_dir_all(directory(root, number))?;
         }
-        let length = 200 + (random.next() % 7992) as usize;
+        let length = 200 + (random.number() % 7992) as usize;
         for piece in buffer[..length].chunks_mut(16) {
-            let line = format!("{:015x}\n", random.next() >> 20);
+            let line = format!("{:015x}\n", random.number() >> 20);
             piece.copy_from_slice(&line.as_bytes()[..piece.len()]);
         }
         File::create(directory(root, number).join(format!("file-{number:07}")))?
