@@ -4,11 +4,13 @@
 //! Every value in the overlay is tagged with the number of its batch. An acknowledgement moves the values of that
 //! batch to the shadow; abandoning batches takes theirs away and what was under them is seen again.
 
+mod layers;
+
 use crate::change::shadow::{Row, Shadow, ShadowError};
 use crate::host::ObjectKey;
 use crate::store::manifest::{BoxError, Index, ManifestError};
 use ehpc_proto::replication::{EntryState, Hash, Manifest, ObjectId, Position};
-use smallvec::SmallVec;
+use layers::Layers;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash as StdHash;
 use std::sync::Arc;
@@ -24,69 +26,6 @@ pub(crate) enum ViewError {
     Shadow(#[from] ShadowError),
     #[error("shadow index: {0}; stop nfs1 and remove shadow.sqlite, it is rebuilt from the backup")]
     Manifest(#[from] ManifestError),
-}
-
-/// Values by batch, oldest first.
-struct Layers<K, V>(HashMap<K, SmallVec<[(u64, V); 1]>>);
-
-impl<K: Eq + StdHash + Clone, V: Clone> Layers<K, V> {
-    fn get<Q: ?Sized + Eq + StdHash>(&self, key: &Q) -> Option<&V>
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        self.0.get(key).and_then(|values| values.last()).map(|(_, value)| value)
-    }
-
-    /// The value under that of batch `tag`.
-    fn below<Q: ?Sized + Eq + StdHash>(&self, key: &Q, tag: u64) -> Option<&V>
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        self.0.get(key)?.iter().rev().find(|(number, _)| *number < tag).map(|(_, value)| value)
-    }
-
-    /// Sets the value of batch `tag`, which is the newest. True if this batch had none yet.
-    fn set(&mut self, key: K, tag: u64, value: V) -> bool {
-        let values = self.0.entry(key).or_default();
-        match values.last_mut() {
-            Some((number, held)) if *number == tag => {
-                *held = value;
-                false
-            }
-            _ => {
-                values.push((tag, value));
-                true
-            }
-        }
-    }
-
-    /// Replaces the newest value, whatever its batch. False if there is none.
-    fn replace<Q: ?Sized + Eq + StdHash>(&mut self, key: &Q, value: V) -> bool
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        match self.0.get_mut(key).and_then(|values| values.last_mut()) {
-            Some((_, held)) => {
-                *held = value;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Takes the value of batch `tag` away.
-    fn take<Q: ?Sized + Eq + StdHash>(&mut self, key: &Q, tag: u64) -> Option<V>
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        let values = self.0.get_mut(key)?;
-        let at = values.iter().position(|(number, _)| *number == tag)?;
-        let (_, value) = values.remove(at);
-        if values.is_empty() {
-            self.0.remove(key);
-        }
-        Some(value)
-    }
 }
 
 /// What one batch touched, in order.
@@ -129,9 +68,9 @@ impl View {
         View {
             shadow,
             open: next,
-            objects: Layers(HashMap::new()),
-            keys: Layers(HashMap::new()),
-            names: Layers(HashMap::new()),
+            objects: Layers::new(),
+            keys: Layers::new(),
+            names: Layers::new(),
             by_parent: HashMap::new(),
             by_child: HashMap::new(),
             fresh: HashSet::new(),
@@ -153,9 +92,9 @@ impl View {
     /// Forgets everything, the shadow's content too; the next batch is number `next`.
     pub(crate) fn reset(&mut self, next: u64) -> Result<(), ShadowError> {
         self.shadow.discard()?;
-        self.objects.0.clear();
-        self.keys.0.clear();
-        self.names.0.clear();
+        self.objects.clear();
+        self.keys.clear();
+        self.names.clear();
         self.by_parent.clear();
         self.by_child.clear();
         self.fresh.clear();
@@ -349,7 +288,7 @@ impl View {
     /// The backup has this state; only what the primary notes beside it (ctime, racy) is new.
     pub(crate) fn put_unshipped(&mut self, row: Row) -> Result<(), ViewError> {
         let id = row.id;
-        if self.objects.0.contains_key(&id) {
+        if self.objects.holds(&id) {
             self.objects.replace(&id, Some(Arc::new(row)));
             return Ok(());
         }
@@ -480,13 +419,12 @@ impl View {
 
     /// The overlay lost the value `child` of a name.
     fn unlist(&mut self, name: &Name, child: Option<ObjectId>) {
-        let values = self.names.0.get(name);
         if let Some(child) = child
-            && !values.is_some_and(|values| values.iter().any(|(_, other)| *other == Some(child)))
+            && !self.names.all(name).any(|other| *other == Some(child))
         {
             drop_from(&mut self.by_child, &child, name);
         }
-        if values.is_none() {
+        if !self.names.holds(name) {
             drop_from(&mut self.by_parent, &name.0, &name.1);
         }
     }
@@ -494,7 +432,7 @@ impl View {
     fn forget(&mut self, touched: &Touched, tag: u64) {
         for id in &touched.objects {
             self.objects.take(id, tag);
-            if !self.objects.0.contains_key(id) {
+            if !self.objects.holds(id) {
                 self.fresh.remove(id);
             }
         }

@@ -1,8 +1,11 @@
+//! Tests of `overlay`.
+
 use super::*;
 use crate::host::KeyKind;
 use ehpc_proto::replication::{Kind, StreamId, Timestamp};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 fn key(number: u64) -> ObjectKey {
@@ -167,10 +170,7 @@ fn layers_say_what_plain_maps_say() {
             check(&view, states.last().unwrap(), &context);
         }
         view.abandon(acknowledged + 1).unwrap();
-        assert!(
-            view.objects.0.is_empty() && view.keys.0.is_empty() && view.names.0.is_empty(),
-            "seed {seed}"
-        );
+        assert!(view.objects.is_empty() && view.keys.is_empty() && view.names.is_empty(), "seed {seed}");
         assert!(view.by_parent.is_empty() && view.by_child.is_empty(), "seed {seed}: nothing lingers");
     }
 }

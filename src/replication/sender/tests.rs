@@ -18,8 +18,8 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 
 /// A sender that is driven by hand.
 struct Bench {
-    _state: tempfile::TempDir,
-    _export: tempfile::TempDir,
+    state: tempfile::TempDir,
+    export: tempfile::TempDir,
     root: PathBuf,
     tree: Arc<Tree>,
     dirty: Arc<DirtySet>,
@@ -55,8 +55,8 @@ impl Bench {
             sender: None,
             link: None,
             scans: Arc::default(),
-            _state: state,
-            _export: export,
+            state,
+            export,
         };
         bench.start();
         bench

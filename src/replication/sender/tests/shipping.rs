@@ -145,3 +145,99 @@ fn both_ends_of_moves_share_a_batch_whatever_was_noted() {
         );
     }
 }
+
+#[test]
+fn a_large_file_that_changes_all_the_time_is_not_read_all_the_time() {
+    let mut bench = Bench::new(12);
+    let content = noise(1, 2_000_000);
+    bench.write("log", &content);
+    bench.settle();
+    let before = bench.control.status().report().read_bytes;
+    let file = fs::OpenOptions::new().append(true).open(bench.root.join("log")).unwrap();
+    for n in 0..200u8 {
+        std::io::Write::write_all(&mut &file, &[n; 10]).unwrap();
+        bench.note_content("log");
+        bench.write("other", &[n; 100]);
+        bench.turn();
+    }
+    let read = bench.control.status().report().read_bytes - before;
+    assert!(read < 60 * 2_000_000, "{read} bytes were read for 200 changes");
+    let model = bench.backup.lock().model();
+    let shipped = model.at("other").map(|state| bench.backup_content(state));
+    assert_eq!(shipped, Some(vec![199; 100]), "others do not wait for it");
+    bench.settle();
+    bench.assert_equal();
+}
+
+#[test]
+fn a_huge_directory_that_is_gone_is_taken_away_in_slices() {
+    let mut bench = Bench::new(13);
+    fs::create_dir_all(bench.root.join("huge/sub")).unwrap();
+    for n in 0..12_000 {
+        fs::write(bench.root.join(format!("huge/{n}")), b"").unwrap();
+    }
+    fs::hard_link(bench.root.join("huge/7"), bench.root.join("kept")).unwrap();
+    bench.settle();
+    let before = bench.backup.lock().history.len();
+    fs::remove_dir_all(bench.root.join("huge")).unwrap();
+    bench.note_entry("huge");
+    bench.settle();
+    bench.assert_equal();
+    let backup = bench.backup.lock();
+    let batches = &backup.history[before..];
+    assert!(batches.len() > 1 && batches.iter().all(|(_, batch, _)| batch.destroyed.len() < 10_000));
+    assert_eq!(backup.model().objects.len(), 2, "the root, and the file that has another name");
+}
+
+#[test]
+fn what_may_not_be_read_is_reported_and_shipped_once_it_may() {
+    let mut bench = Bench::with_tree(14, |root| Tree::open_without_handles(root).unwrap());
+    bench.open_for_everyone();
+    let set = |path: &str, mode| {
+        fs::set_permissions(bench.root.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    fs::create_dir(bench.root.join("closed")).unwrap();
+    for path in ["secret", "closed/inside", "open"] {
+        fs::write(bench.root.join(path), path).unwrap();
+    }
+    set("secret", 0o600);
+    set("closed", 0o700);
+    crate::host::credentials::assume(65_534, 65_534, &[]).unwrap();
+    bench.settle();
+    let report = bench.control.status().report();
+    let unreadable: Vec<&str> = report.unreadable.iter().map(|what| what.path.as_str()).collect();
+    assert_eq!(unreadable, ["closed", "secret"]);
+    assert!(report.unreadable.iter().all(|what| what.reason.contains("ermission denied")), "{report:?}");
+    let model = bench.backup.lock().model();
+    assert!(model.at("open").is_some() && model.at("closed").is_some() && model.at("secret").is_none());
+    crate::host::credentials::resume().unwrap();
+    let secret = bench.key("secret");
+    for (path, mode) in [("secret", 0o644), ("closed", 0o755)] {
+        fs::set_permissions(bench.root.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    crate::host::credentials::assume(65_534, 65_534, &[]).unwrap();
+    bench.dirty.note(Change::Object(secret, Touch::ATTRIBUTES));
+    // Nothing is noted of the directory: it is tried again by itself.
+    bench.sender().retry_unreadable = Instant::now();
+    bench.settle();
+    crate::host::credentials::resume().unwrap();
+    bench.settle();
+    bench.assert_equal();
+    assert_eq!(bench.control.status().report().unreadable_total, 0);
+}
+
+impl Bench {
+    fn backup_content(&self, state: &ehpc_proto::replication::ObjectState) -> Vec<u8> {
+        self.backup.lock().content(state)
+    }
+
+    /// Another user may use the export and the state directory.
+    fn open_for_everyone(&self) {
+        for dir in [self.export.path(), self.state.path()] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        for entry in fs::read_dir(self.state.path()).unwrap() {
+            fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o666)).unwrap();
+        }
+    }
+}
