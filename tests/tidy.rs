@@ -29,7 +29,8 @@ const PURE: &[&str] =
     &["proto/src", "src/nfs/reply_cache.rs", "src/replication/session", "src/replication/mirror/plan.rs"];
 
 /// What pure code never names.
-const IMPURE_WORDS: &[&str] = &["tokio", "std::net", "std::fs", "SystemTime", "Instant::now", "rustix", "libc::"];
+const IMPURE_WORDS: &[&str] =
+    &["tokio", "std::net", "std::fs", "SystemTime", "Instant::now", "rustix", "libc::"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -147,7 +148,10 @@ fn unsafe_stands_in_host_only() {
             continue;
         }
         for (number, line) in code(&text) {
-            if line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe") {
+            if ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "allow(unsafe_code)"]
+                .iter()
+                .any(|form| line.contains(form))
+            {
                 faults.push(format!("{file}:{number}: `unsafe` outside src/host"));
             }
         }

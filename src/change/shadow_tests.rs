@@ -1,3 +1,5 @@
+//! Tests of `shadow`.
+
 use super::*;
 use crate::host::object::KeyKind;
 use ehpc_proto::replication::{Extent, Kind, Manifest, StreamId};

@@ -1,3 +1,5 @@
+//! Tests of `overlay`.
+
 use super::*;
 use crate::host::KeyKind;
 use ehpc_proto::replication::{Kind, StreamId, Timestamp};

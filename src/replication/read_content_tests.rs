@@ -1,3 +1,5 @@
+//! Tests of `read_content`.
+
 use super::super::read::SinkError;
 use super::*;
 use crate::store::manifest::{BoxError, load};

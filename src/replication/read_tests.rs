@@ -1,3 +1,5 @@
+//! Tests of `read`.
+
 use super::*;
 use crate::host::KeyKind;
 use std::collections::HashMap;

@@ -56,7 +56,8 @@ fn a_full_disk_under_the_export() {
     let mut cluster = Cluster::new(directory.path()).unwrap();
     let disk = Tmpfs::mount(&cluster.share(), "24m");
     cluster.start().unwrap();
-    let mut client = ehpc_tools::nfs_client::Client::connect(("127.0.0.1", cluster.nfs_port().unwrap())).unwrap();
+    let mut client =
+        ehpc_tools::nfs_client::Client::connect(("127.0.0.1", cluster.nfs_port().unwrap())).unwrap();
     let root = client.mount("/share").unwrap();
     let file = client.create(&root, b"fill").unwrap();
     let mut full = None;

@@ -13,9 +13,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 fn seed() -> u64 {
-    let seed = std::env::var("EHPC_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
-        std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 & 0xffff_ffff
-    });
+    let seed = std::env::var("EHPC_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 & 0xffff_ffff);
     println!("seed {seed} (EHPC_SEED={seed} repeats it)");
     seed
 }
@@ -30,7 +31,12 @@ fn content(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// Writes files through NFS until told to stop; records those whose COMMIT succeeded.
-fn nfs_writer(port: u16, seed: u64, stop: Arc<AtomicBool>, promised: Promised) -> std::thread::JoinHandle<()> {
+fn nfs_writer(
+    port: u16,
+    seed: u64,
+    stop: Arc<AtomicBool>,
+    promised: Promised,
+) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let mut random = Random(seed);
         let mut number = 0u64;
@@ -140,7 +146,8 @@ fn killed_fifty_times() {
     for (name, (content_seed, length)) in promised.iter() {
         let expected = content(*content_seed, *length);
         for root in [cluster.share(), cluster.mirror()] {
-            let found = fs::read(root.join(name)).unwrap_or_else(|error| panic!("seed {seed}: {name} promised, {error}"));
+            let found = fs::read(root.join(name))
+                .unwrap_or_else(|error| panic!("seed {seed}: {name} promised, {error}"));
             assert!(found == expected, "seed {seed}: {} is not what was promised", root.join(name).display());
         }
     }

@@ -18,7 +18,7 @@ fn shell(directory: &Path, script: &str) {
 }
 
 const FIRST_HALF: &str = r#"
-mkdir -p a/b/c d/e/f
+mkdir -p a/b a/c d/e/f
 for i in $(seq 1 300); do echo "file $i" > a/b/f$i; done
 head -c 3000000 /dev/urandom > big
 truncate -s 40M sparse; printf data | dd of=sparse bs=1 seek=20000000 conv=notrunc status=none
@@ -48,7 +48,11 @@ fn local_changes_while_running() {
     shell(&cluster.share(), SECOND_HALF);
     scratch::assert_equal(&cluster);
     let mirrored = fs::metadata(cluster.mirror().join("sparse")).unwrap();
-    assert!(mirrored.blocks() * 512 < 1 << 20, "holes are not holes in the mirror: {} blocks", mirrored.blocks());
+    assert!(
+        mirrored.blocks() * 512 < 1 << 20,
+        "holes are not holes in the mirror: {} blocks",
+        mirrored.blocks()
+    );
     shell(&cluster.share(), "rm -rf a link; find . -mindepth 1 -delete");
     scratch::assert_equal(&cluster);
     assert_eq!(fs::read_dir(cluster.mirror()).unwrap().count(), 0);
@@ -80,7 +84,8 @@ fn burst(cluster: &Cluster) {
     let complete = || {
         (0..2000).all(|number| {
             (0..5).all(|file| {
-                fs::read(mirror.join(format!("b{number}/x/y/f{file}"))).is_ok_and(|text| text == format!("{number} {file}").as_bytes())
+                fs::read(mirror.join(format!("b{number}/x/y/f{file}")))
+                    .is_ok_and(|text| text == format!("{number} {file}").as_bytes())
             })
         })
     };
@@ -99,7 +104,7 @@ fn the_burst_as_root() {
 
 #[test]
 fn the_burst_without_root() {
-    let directory = tempfile::Builder::new().prefix("ehpc-suite-").tempdir_in("/var/tmp").unwrap();
+    let directory = scratch::directory();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let mut cluster = Cluster::new(directory.path()).unwrap();
     fs::set_permissions(cluster.share(), fs::Permissions::from_mode(0o777)).unwrap();
@@ -119,7 +124,12 @@ fn the_burst_without_root() {
     let mirror = cluster.mirror();
     let took = cluster
         .wait("10,000 files of the burst in the mirror", || {
-            (0..2000).all(|n| (0..5).all(|f| fs::read(mirror.join(format!("b{n}/x/y/f{f}"))).is_ok_and(|t| t == format!("{n} {f}").as_bytes())))
+            (0..2000).all(|n| {
+                (0..5).all(|f| {
+                    fs::read(mirror.join(format!("b{n}/x/y/f{f}")))
+                        .is_ok_and(|t| t == format!("{n} {f}").as_bytes())
+                })
+            })
         })
         .unwrap();
     println!("burst, not root: {took:?} after the burst's end (bar: 2 s)");
@@ -171,7 +181,9 @@ fn a_log_appended_without_pause_raises_no_alarm() {
     // The log reaches the backup while it is written ...
     let replica = cluster.mirror().join("log");
     for goal in [1u64 << 16, 1 << 20] {
-        cluster.wait("the growing log in the mirror", || fs::metadata(&replica).is_ok_and(|m| m.len() > goal)).unwrap();
+        cluster
+            .wait("the growing log in the mirror", || fs::metadata(&replica).is_ok_and(|m| m.len() > goal))
+            .unwrap();
     }
     // ... and verify does not call it different.
     for _ in 0..3 {
@@ -196,7 +208,10 @@ fn verify_under_write_load_raises_no_alarm() {
             while !stop.load(Ordering::Relaxed) {
                 let sub = share.join(format!("s{}", round % 7));
                 let _ = fs::create_dir(&sub);
-                let _ = fs::write(sub.join(format!("f{}", round % 40)), vec![round as u8; 1000 + (round % 9000) as usize]);
+                let _ = fs::write(
+                    sub.join(format!("f{}", round % 40)),
+                    vec![round as u8; 1000 + (round % 9000) as usize],
+                );
                 if round % 11 == 0 {
                     let _ = fs::rename(&sub, share.join(format!("r{}", round % 5)));
                 }
@@ -223,7 +238,8 @@ fn verify_under_write_load_raises_no_alarm() {
 fn an_append_to_a_huge_file_costs_its_change() {
     let directory = scratch::directory();
     let cluster = Cluster::started(directory.path()).unwrap();
-    let mut client = ehpc_tools::nfs_client::Client::connect(("127.0.0.1", cluster.nfs_port().unwrap())).unwrap();
+    let mut client =
+        ehpc_tools::nfs_client::Client::connect(("127.0.0.1", cluster.nfs_port().unwrap())).unwrap();
     let root = client.mount("/share").unwrap();
     let path = cluster.share().join("huge");
     // 8 GiB, of which 300 MiB are data: more than sixteen extents, several manifest pages.
@@ -296,7 +312,10 @@ fn verify_names_a_flipped_byte_in_the_mirror_and_in_a_pack() {
         .find(|path| path.file_name().unwrap().to_string_lossy().starts_with("chunk-"))
         .unwrap();
     let bytes = fs::read(&pack).unwrap();
-    let place = bytes.windows(32).position(|window| window == &noise[1000..1032]).expect("incompressible data lies raw in the pack");
+    let place = bytes
+        .windows(32)
+        .position(|window| window == &noise[1000..1032])
+        .expect("incompressible data lies raw in the pack");
     flip(&pack, place as u64);
     let (status, report) = cluster.verify(&["--read-data"]).unwrap();
     assert_eq!(status, 1, "{report:#}");
@@ -325,5 +344,8 @@ fn repair_brings_a_difference_back() {
     assert_eq!(status, 1, "{report:#}");
     let (status, report) = cluster.verify(&["--read-data", "--repair"]).unwrap();
     assert_eq!(status, 0, "{report:#}");
-    process::wait_until("repaired", Duration::from_secs(10), || cluster.rsync_differences().is_ok_and(|d| d.is_empty())).unwrap();
+    process::wait_until("repaired", Duration::from_secs(10), || {
+        cluster.rsync_differences().is_ok_and(|d| d.is_empty())
+    })
+    .unwrap();
 }

@@ -47,7 +47,8 @@ echo FILES $(find /mnt | wc -l)
 fn a_real_tree_through_the_linux_client() {
     let directory = scratch::directory();
     let cluster = Cluster::started(directory.path()).unwrap();
-    let script = format!("{}\n{EDITS}", microvm::mount_command(cluster.nfs_port().unwrap(), "/share", "/mnt"));
+    let script =
+        format!("{}\n{EDITS}", microvm::mount_command(cluster.nfs_port().unwrap(), "/share", "/mnt"));
     let mut spec = Spec::new(script).file("/tree.tar", source_tree());
     spec.memory_mib = 1536;
     spec.deadline = Duration::from_secs(900);
@@ -63,14 +64,20 @@ fn a_real_tree_through_the_linux_client() {
     let mut bytes = std::fs::read(&planted).unwrap();
     bytes[0] ^= 1;
     std::fs::write(&planted, bytes).unwrap();
-    std::fs::File::options().write(true).open(&planted).unwrap().set_modified(before.modified().unwrap()).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(&planted)
+        .unwrap()
+        .set_modified(before.modified().unwrap())
+        .unwrap();
     assert_ne!(cluster.rsync_differences().unwrap(), "", "rsync does not see a planted difference");
     let (status, report) = cluster.verify(&["--read-data"]).unwrap();
     assert_eq!(status, 1, "{report:#}");
 }
 
 fn number_after(text: &str, word: &str) -> u64 {
-    let line = text.lines().find(|line| line.starts_with(word)).unwrap_or_else(|| panic!("no {word} in {text}"));
+    let line =
+        text.lines().find(|line| line.starts_with(word)).unwrap_or_else(|| panic!("no {word} in {text}"));
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 

@@ -64,7 +64,15 @@ fn what_the_shadow_believed_is_read_again() {
     let image = directory.path().join("disk.img");
     let disk_root = directory.path().join("disk-root");
     std::fs::create_dir_all(&disk_root).unwrap();
-    assert!(Command::new("cp").arg("-a").arg(cluster.state()).arg(disk_root.join("state")).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg("-a")
+            .arg(cluster.state())
+            .arg(disk_root.join("state"))
+            .status()
+            .unwrap()
+            .success()
+    );
     std::fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
     assert!(
         Command::new("mkfs.ext4")
@@ -137,5 +145,9 @@ kill %1; wait %1
         .output()
         .unwrap();
     let sum = String::from_utf8_lossy(&sums.stdout).trim().to_owned();
-    assert!(outcome.output.contains(&sum), "the replica's content {sum} is not the guest's:\n{}", outcome.output);
+    assert!(
+        outcome.output.contains(&sum),
+        "the replica's content {sum} is not the guest's:\n{}",
+        outcome.output
+    );
 }

@@ -1,13 +1,10 @@
-//! A private directory for one test, on the same disk as the build.
+//! A private directory for one test.
 
 use ehpc_tools::cluster::Cluster;
-use std::path::Path;
 
-/// A fresh directory, removed when the test passed.
+/// A fresh directory, removed when the test ends. `tools/test` puts `$TMPDIR` on a file system of its own.
 pub fn directory() -> tempfile::TempDir {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/suite");
-    std::fs::create_dir_all(&target).unwrap();
-    tempfile::Builder::new().prefix("t-").tempdir_in(target).unwrap()
+    tempfile::Builder::new().prefix("ehpc-suite-").tempdir().unwrap()
 }
 
 /// Fails unless verify (reading all data) and an independent rsync find export and mirror equal.

@@ -81,7 +81,12 @@ impl Cluster {
             Some(uid) => {
                 let mut command = Command::new("setpriv");
                 command
-                    .args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups", "--no-new-privs"])
+                    .args([
+                        &format!("--reuid={uid}"),
+                        &format!("--regid={uid}"),
+                        "--clear-groups",
+                        "--no-new-privs",
+                    ])
                     .arg(process::executable())
                     .args(arguments);
                 Daemon::spawn(&mut command, &log)
@@ -91,7 +96,8 @@ impl Cluster {
 
     /// Starts the backup (on the port it had before, if any) and pairs the two state directories once.
     pub fn start_backup(&mut self) -> Result<()> {
-        let mut arguments: Vec<OsString> = vec!["backup".into(), "--dir".into(), self.backup_directory().into()];
+        let mut arguments: Vec<OsString> =
+            vec!["backup".into(), "--dir".into(), self.backup_directory().into()];
         arguments.extend(["--listen".into(), format!("127.0.0.1:{}", self.backup_port).into()]);
         arguments.extend(["--dashboard".into(), "127.0.0.1:0".into()]);
         arguments.extend(self.backup_arguments.iter().map(OsString::from));
@@ -105,7 +111,12 @@ impl Cluster {
     }
 
     fn pair(&self) -> Result<()> {
-        let offer = process::run(&[OsString::from("pair"), "--state".into(), self.backup_directory().into(), "--json".into()])?;
+        let offer = process::run(&[
+            OsString::from("pair"),
+            "--state".into(),
+            self.backup_directory().into(),
+            "--json".into(),
+        ])?;
         if !offer.status.success() {
             bail!("pair on the backup: {}", String::from_utf8_lossy(&offer.stderr));
         }
@@ -115,7 +126,9 @@ impl Cluster {
             None => Command::new(process::executable()),
             Some(uid) => {
                 let mut command = Command::new("setpriv");
-                command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"]).arg(process::executable());
+                command
+                    .args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"])
+                    .arg(process::executable());
                 command
             }
         };
@@ -196,7 +209,8 @@ impl Cluster {
         let mut all = vec!["verify", "--json"];
         all.extend(arguments);
         let (status, out, error) = self.command(&all)?;
-        let report = serde_json::from_str(&out).with_context(|| format!("verify: exit {status}: {out}\n{error}"))?;
+        let report =
+            serde_json::from_str(&out).with_context(|| format!("verify: exit {status}: {out}\n{error}"))?;
         Ok((status, report))
     }
 
@@ -248,11 +262,11 @@ pub fn rsync_differences(from: &Path, to: &Path) -> Result<String> {
 impl Cluster {
     /// `status --json` of the backup.
     pub fn backup_status(&self) -> Result<serde_json::Value> {
-        let arguments = [OsString::from("status"), "--json".into(), "--state".into(), self.backup_directory().into()];
+        let arguments =
+            [OsString::from("status"), "--json".into(), "--state".into(), self.backup_directory().into()];
         let output = process::run(&arguments)?;
-        serde_json::from_slice(&output.stdout).with_context(|| {
-            format!("status of the backup: {}", String::from_utf8_lossy(&output.stderr))
-        })
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("status of the backup: {}", String::from_utf8_lossy(&output.stderr)))
     }
 
     /// Waits until catalog and mirror have applied everything that is durable.

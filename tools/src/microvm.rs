@@ -117,7 +117,17 @@ impl Guest {
         mkfifo(&output)?;
         let mut command = Command::new("qemu-system-x86_64");
         command
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-nodefaults", "-display", "none"])
+            .args([
+                "-accel",
+                "tcg,thread=multi",
+                "-cpu",
+                "max",
+                "-smp",
+                "2",
+                "-nodefaults",
+                "-display",
+                "none",
+            ])
             .args(["-no-reboot", "-m", &spec.memory_mib.to_string()])
             .args(["-kernel", &format!("/boot/vmlinuz-{version}"), "-initrd"])
             .arg(&initrd)
@@ -138,9 +148,10 @@ impl Guest {
         // A pipe chardev wants a pair PATH.in / PATH.out.
         fs::rename(&output, directory.join("output.out"))?;
         mkfifo(&directory.join("output.in"))?;
-        let qemu = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().context(
-            "qemu-system-x86_64 does not start; tools/test installs it (package qemu-system-x86)",
-        )?;
+        let qemu =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().context(
+                "qemu-system-x86_64 does not start; tools/test installs it (package qemu-system-x86)",
+            )?;
         let (send, lines) = mpsc::channel();
         let pipe = directory.join("output.out");
         std::thread::spawn(move || {
@@ -161,7 +172,9 @@ impl Guest {
             let left = self.until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(more) => self.seen.push_str(&more),
-                Err(_) => bail!("the guest did not print {text:?}; it printed:\n{}\n{}", self.seen, self.console()),
+                Err(_) => {
+                    bail!("the guest did not print {text:?}; it printed:\n{}\n{}", self.seen, self.console())
+                }
             }
         }
         Ok(())
@@ -236,7 +249,9 @@ fn kernel_version() -> Result<String> {
         .filter(|version| version.contains("cloud"))
         .collect();
     versions.sort();
-    versions.pop().context("no cloud kernel in /boot; tools/test installs it (package linux-image-cloud-amd64)")
+    versions
+        .pop()
+        .context("no cloud kernel in /boot; tools/test installs it (package linux-image-cloud-amd64)")
 }
 
 const INIT: &str = r#"#!/bin/busybox sh

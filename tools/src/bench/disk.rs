@@ -16,7 +16,9 @@ impl Disk {
         let disk = Disk { image: directory.join("disk.img"), mount: directory.join("disk") };
         std::fs::File::create(&disk.image)?.set_len(gib << 30)?;
         std::fs::create_dir_all(&disk.mount)?;
-        run(Command::new("mkfs.ext4").args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(&disk.image))?;
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+            .arg(&disk.image))?;
         run(Command::new("mount").args(["-o", "loop"]).arg(&disk.image).arg(&disk.mount))?;
         Ok(disk)
     }

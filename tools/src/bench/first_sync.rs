@@ -51,7 +51,9 @@ fn compare(scratch: &Path, title: &str, rounds: usize, variants: &[(&str, &[&str
     }
     let base = median(&mut peer);
     let mut rows = vec![
-        ["", "seconds (median)", "ratio", "CPU s, both daemons", "peak MiB nfs1", "peak MiB backup"].map(String::from).to_vec(),
+        ["", "seconds (median)", "ratio", "CPU s, both daemons", "peak MiB nfs1", "peak MiB backup"]
+            .map(String::from)
+            .to_vec(),
         vec!["rsync -aH, daemon".into(), format!("{base:.2}"), "1.00".into()],
     ];
     for (runs, (name, _)) in ours.iter().zip(variants) {
@@ -90,10 +92,11 @@ fn product(scratch: &Path, backup_arguments: &[&str]) -> Result<Run> {
     sync()?;
     let seconds = start.elapsed().as_secs_f64();
     let usage = [&cluster.nfs1, &cluster.backup].map(|d| d.as_ref().context("gone").and_then(|d| d.usage()));
-    let [(nfs1_kib, nfs1_cpu), (backup_kib, backup_cpu)] = [usage[0].as_ref(), usage[1].as_ref()].map(|u| match u {
-        Ok(usage) => *usage,
-        Err(_) => (0, 0.0),
-    });
+    let [(nfs1_kib, nfs1_cpu), (backup_kib, backup_cpu)] =
+        [usage[0].as_ref(), usage[1].as_ref()].map(|u| match u {
+            Ok(usage) => *usage,
+            Err(_) => (0, 0.0),
+        });
     Ok(Run {
         seconds,
         cpu_seconds: nfs1_cpu + backup_cpu,

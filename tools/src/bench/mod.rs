@@ -33,7 +33,9 @@ pub fn seconds(time: Duration) -> f64 {
 pub fn print_table(title: &str, rows: &[Vec<String>]) {
     println!("\n## {title}\n");
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     for (number, row) in rows.iter().enumerate() {
         let cells: Vec<String> = (0..columns)
             .map(|column| format!("{:<w$}", row.get(column).map_or("", String::as_str), w = width(column)))

@@ -19,7 +19,10 @@ pub fn run(scratch: &Path, files: u64) -> Result<()> {
     for round in 0..5 {
         let target = cluster.mirror().join(format!("d{}", round + 1));
         let start = Instant::now();
-        std::fs::rename(cluster.share().join(format!("d{round}")), cluster.share().join(format!("d{}", round + 1)))?;
+        std::fs::rename(
+            cluster.share().join(format!("d{round}")),
+            cluster.share().join(format!("d{}", round + 1)),
+        )?;
         cluster.fence()?;
         cluster.wait("the renamed directory in the mirror", || target.exists())?;
         times.push(start.elapsed().as_secs_f64() * 1000.0);

@@ -40,7 +40,8 @@ pub fn small_files(root: &Path, files: u64, seed: u64) -> Result<()> {
             let line = format!("{:015x}\n", random.next() >> 20);
             piece.copy_from_slice(&line.as_bytes()[..piece.len()]);
         }
-        File::create(directory(root, number).join(format!("file-{number:07}")))?.write_all(&buffer[..length])?;
+        File::create(directory(root, number).join(format!("file-{number:07}")))?
+            .write_all(&buffer[..length])?;
     }
     Ok(())
 }
