@@ -172,11 +172,17 @@ impl Shadow {
     }
 
     fn begin(&mut self) -> Result<(), ShadowError> {
+        self.hold()?;
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Keeps one transaction open until the next commit: look-ups within it take no locks of their own.
+    pub fn hold(&mut self) -> Result<(), ShadowError> {
         if self.open_since.is_none() {
             sql("begin a transaction", self.conn.execute_batch("BEGIN IMMEDIATE"))?;
             self.open_since = Some(Instant::now());
         }
-        self.rows += 1;
         Ok(())
     }
 
@@ -342,6 +348,11 @@ impl Shadow {
     /// Makes everything written visible to readers.
     pub fn commit(&mut self) -> Result<(), ShadowError> {
         if self.open_since.is_none() {
+            return Ok(());
+        }
+        if self.rows == 0 {
+            sql("end a transaction", self.conn.execute_batch("COMMIT"))?;
+            self.open_since = None;
             return Ok(());
         }
         if let Some(position) = self.meta.position {

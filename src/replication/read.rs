@@ -147,11 +147,13 @@ impl ObjectReader {
                     before = io("stat it", Tree::stat(subject.fd))?;
                 }
             }
+            // Cheaper than O_PATH, where there is one.
+            let any_fd = file.as_ref().map_or(subject.fd, AsFd::as_fd);
             let target = match before.kind {
                 Kind::Symlink => io("read its target", tree.read_link(subject.fd))?,
                 _ => Vec::new(),
             };
-            let xattrs = io("read its extended attributes", tree.xattrs(subject.fd, before.kind))?;
+            let xattrs = io("read its extended attributes", tree.xattrs(any_fd, before.kind))?;
             let plan = plan(&before, subject);
             let kept = matches!(plan, Plan::Keep(_));
             let partly = matches!(plan, Plan::Keep(_) | Plan::Ranges(_));
@@ -159,7 +161,7 @@ impl ObjectReader {
             if !kept {
                 read_bytes += size;
             }
-            let after = io("stat it", Tree::stat(subject.fd))?;
+            let after = io("stat it", Tree::stat(any_fd))?;
             let moved =
                 before.ctime != after.ctime || before.mtime != after.mtime || size != after_size(&after);
             if moved && attempt < ATTEMPTS && begun.elapsed() < PATIENCE {

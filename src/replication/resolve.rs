@@ -235,6 +235,10 @@ impl Resolver {
 
     /// Works until the batch is full or nothing is left to do. After a fault the batch must be abandoned.
     pub(crate) fn work(&mut self, link: &mut dyn Link) -> Result<(), Fault> {
+        if self.queue.is_idle() {
+            return Ok(());
+        }
+        self.view.shadow().hold()?;
         self.opened = Some(Instant::now());
         while !self.is_full() {
             if let Some((take, work)) = self.queue.next() {
