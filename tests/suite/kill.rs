@@ -44,7 +44,8 @@ fn nfs_writer(
         while !stop.load(Ordering::Relaxed) {
             number += 1;
             let name = format!("nfs-{number}");
-            let length = 1 + (random.number() % if number.is_multiple_of(9) { 900_000 } else { 20_000 }) as usize;
+            let length =
+                1 + (random.number() % if number.is_multiple_of(9) { 900_000 } else { 20_000 }) as usize;
             let content_seed = random.number();
             let mut attempt = || -> anyhow::Result<()> {
                 if client.is_none() {

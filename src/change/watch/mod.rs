@@ -29,9 +29,7 @@ const MAX_WRITTEN: usize = 65_536;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum WatchError {
-    #[error(
-        "cannot open a fanotify group: {0}; it needs root (CAP_SYS_ADMIN) and Linux 5.9 or newer"
-    )]
+    #[error("cannot open a fanotify group: {0}; it needs root (CAP_SYS_ADMIN) and Linux 5.9 or newer")]
     FanotifyOpen(std::io::Error),
     #[error(
         "cannot watch the file system of {path} with fanotify: {source}; some file systems (overlayfs) have no handles"
@@ -183,7 +181,9 @@ impl Written {
 
 enum Running {
     /// Works until it is dropped.
-    Fanotify { _watch: fanotify::FanotifyWatch },
+    Fanotify {
+        _watch: fanotify::FanotifyWatch,
+    },
     Inotify(inotify::InotifyWatch),
     None,
 }
