@@ -89,7 +89,8 @@ fn too_small_for_one_entry_is_said() {
         assert_eq!(status(client.readdir(&root, 0, count)), TOOSMALL, "count {count}");
         assert_eq!(status(client.readdirplus(&root, 0, count)), TOOSMALL, "count {count}");
     }
-    assert_eq!(status(client.readdir(&root, 0, 132)), 0);
+    // Any of the entries may be the first: the order is the file system's.
+    assert_eq!(status(client.readdir(&root, 0, 132 + 252)), 0);
 }
 
 #[test]
