@@ -15,6 +15,8 @@ pub struct Cluster {
     pub nfs1_arguments: Vec<String>,
     /// More arguments for backup.
     pub backup_arguments: Vec<String>,
+    /// Where the backup's directory is; below `directory` when `None`.
+    pub backup_at: Option<PathBuf>,
     /// Run as this user id (and group id) instead of root.
     pub uid: Option<u32>,
     /// The running nfs1.
@@ -33,6 +35,7 @@ impl Cluster {
             directory: directory.to_owned(),
             nfs1_arguments: Vec::new(),
             backup_arguments: Vec::new(),
+            backup_at: None,
             uid: None,
             nfs1: None,
             backup: None,
@@ -66,7 +69,7 @@ impl Cluster {
 
     /// The backup's directory.
     pub fn backup_directory(&self) -> PathBuf {
-        self.directory.join("backup")
+        self.backup_at.clone().unwrap_or_else(|| self.directory.join("backup"))
     }
 
     /// nfs1's state.

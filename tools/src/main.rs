@@ -44,7 +44,7 @@ struct BenchArguments {
     /// GiB of the big file.
     #[arg(long, default_value_t = 8)]
     gib: u64,
-    /// Size of the file system that everything runs on, GiB (a sparse image).
+    /// Size of the two file systems that everything runs on, GiB (sparse images).
     #[arg(long, default_value_t = 60)]
     disk_gib: u64,
 }
@@ -69,14 +69,17 @@ fn run_benches(arguments: &BenchArguments) -> Result<()> {
         None => PathBuf::from("target/bench"),
     };
     std::fs::create_dir_all(&scratch)?;
-    let disk = bench::disk::Disk::mount(&scratch.canonicalize()?, arguments.disk_gib)?;
+    let scratch = scratch.canonicalize()?;
+    let source = bench::disk::Disk::mount(&scratch, "source", arguments.disk_gib)?;
+    let target = bench::disk::Disk::mount(&scratch, "target", arguments.disk_gib)?;
+    let disks = bench::first_sync::Disks { source: source.path(), target: target.path() };
     let all = [Bench::FirstSync, Bench::Big, Bench::Lag, Bench::Rename, Bench::Idle];
     let chosen = if arguments.what.is_empty() { &all[..] } else { &arguments.what };
     for what in chosen {
-        let scratch = disk.path();
+        let scratch = source.path();
         match what {
-            Bench::FirstSync => bench::first_sync::small(scratch, arguments.files, arguments.rounds)?,
-            Bench::Big => bench::first_sync::big(scratch, arguments.gib, arguments.rounds)?,
+            Bench::FirstSync => bench::first_sync::small(&disks, arguments.files, arguments.rounds)?,
+            Bench::Big => bench::first_sync::big(&disks, arguments.gib, arguments.rounds)?,
             Bench::Lag => bench::lag::run(scratch, 5000)?,
             Bench::Rename => bench::rename::run(scratch, 100_000)?,
             Bench::Idle => bench::idle::run(scratch)?,

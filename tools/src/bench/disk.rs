@@ -12,8 +12,8 @@ pub struct Disk {
 
 impl Disk {
     /// Makes and mounts it below `directory`.
-    pub fn mount(directory: &Path, gib: u64) -> Result<Disk> {
-        let disk = Disk { image: directory.join("disk.img"), mount: directory.join("disk") };
+    pub fn mount(directory: &Path, name: &str, gib: u64) -> Result<Disk> {
+        let disk = Disk { image: directory.join(format!("{name}.img")), mount: directory.join(name) };
         std::fs::File::create(&disk.image)?.set_len(gib << 30)?;
         std::fs::create_dir_all(&disk.mount)?;
         run(Command::new("mkfs.ext4")

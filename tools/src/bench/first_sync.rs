@@ -1,7 +1,8 @@
 //! First sync of an export against `rsync -aH` through an rsync daemon: same tree, empty target, same disk,
 //! both ended by a sync.
 //!
-//! Nothing is deleted between the runs, and everything lies on a file system made for the purpose: ext4 searches
+//! The targets lie on a file system of their own, as a backup does: fanotify reports a whole file system, and nfs1
+//! would otherwise be told of every file that the backup writes. Nothing is deleted between the runs, and everything lies on a file system made for the purpose: ext4 searches
 //! past inodes deleted in the last minutes, which makes every later creation many times slower, for both sides.
 
 use super::{median, print_table, tree};
@@ -11,6 +12,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Where source and targets lie.
+pub struct Disks<'a> {
+    /// The export and nfs1's state.
+    pub source: &'a Path,
+    /// The backup, and rsync's target.
+    pub target: &'a Path,
+}
+
 /// What one run of ours took.
 struct Run {
     seconds: f64,
@@ -19,18 +28,18 @@ struct Run {
 }
 
 /// 200,000 small files (or `files`), `rounds` rounds, alternating.
-pub fn small(scratch: &Path, files: u64, rounds: usize) -> Result<()> {
-    let share = prepare(scratch)?;
+pub fn small(disks: &Disks<'_>, files: u64, rounds: usize) -> Result<()> {
+    let share = prepare(disks.source)?;
     tree::small_files(&share, files, 1)?;
-    compare(scratch, &format!("First sync, {files} small files"), rounds, &[("with mirror", &[])])
+    compare(disks, &format!("First sync, {files} small files"), rounds, &[("with mirror", &[])])
 }
 
 /// One incompressible file of `gib` GiB, with and without the mirror.
-pub fn big(scratch: &Path, gib: u64, rounds: usize) -> Result<()> {
-    let share = prepare(scratch)?;
+pub fn big(disks: &Disks<'_>, gib: u64, rounds: usize) -> Result<()> {
+    let share = prepare(disks.source)?;
     tree::big_file(&share.join("big"), gib << 30, 2)?;
     let title = format!("First sync, one file of {gib} GiB");
-    compare(scratch, &title, rounds, &[("with mirror", &[]), ("mirror = false", &["--no-mirror"])])
+    compare(disks, &title, rounds, &[("with mirror", &[]), ("mirror = false", &["--no-mirror"])])
 }
 
 fn prepare(scratch: &Path) -> Result<std::path::PathBuf> {
@@ -40,13 +49,13 @@ fn prepare(scratch: &Path) -> Result<std::path::PathBuf> {
     Ok(share)
 }
 
-fn compare(scratch: &Path, title: &str, rounds: usize, variants: &[(&str, &[&str])]) -> Result<()> {
+fn compare(disks: &Disks<'_>, title: &str, rounds: usize, variants: &[(&str, &[&str])]) -> Result<()> {
     let mut peer = Vec::new();
     let mut ours: Vec<Vec<Run>> = variants.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
-        peer.push(rsync(scratch)?);
+        peer.push(rsync(disks)?);
         for (runs, (_, arguments)) in ours.iter_mut().zip(variants) {
-            runs.push(product(scratch, arguments)?);
+            runs.push(product(disks, arguments)?);
         }
     }
     let base = median(&mut peer);
@@ -73,16 +82,12 @@ fn compare(scratch: &Path, title: &str, rounds: usize, variants: &[(&str, &[&str
     Ok(())
 }
 
-fn product(scratch: &Path, backup_arguments: &[&str]) -> Result<Run> {
-    let directory = scratch.join("ours");
-    let run = std::time::UNIX_EPOCH.elapsed()?.as_nanos();
-    for old in ["backup", "nfs1"] {
-        if directory.join(old).exists() {
-            std::fs::rename(directory.join(old), directory.join(format!("old-{old}-{run}")))?;
-        }
-    }
+fn product(disks: &Disks<'_>, backup_arguments: &[&str]) -> Result<Run> {
+    let directory = disks.source.join("ours");
+    let backup = disks.target.join("backup");
     sync()?;
     let mut cluster = Cluster::new(&directory)?;
+    cluster.backup_at = Some(backup.clone());
     cluster.backup_arguments = backup_arguments.iter().map(|a| a.to_string()).collect();
     cluster.start_backup()?;
     let start = Instant::now();
@@ -97,6 +102,9 @@ fn product(scratch: &Path, backup_arguments: &[&str]) -> Result<Run> {
             Ok(usage) => *usage,
             Err(_) => (0, 0.0),
         });
+    drop(cluster);
+    std::fs::remove_dir_all(backup)?;
+    std::fs::remove_dir_all(directory.join("nfs1"))?;
     Ok(Run {
         seconds,
         cpu_seconds: nfs1_cpu + backup_cpu,
@@ -110,15 +118,15 @@ fn sync() -> Result<()> {
 }
 
 /// Seconds of `rsync -aH SHARE/ rsync://127.0.0.1:PORT/target/` and a sync.
-fn rsync(scratch: &Path) -> Result<f64> {
-    let target = scratch.join(format!("rsync-target-{}", std::time::UNIX_EPOCH.elapsed()?.as_nanos()));
+fn rsync(disks: &Disks<'_>) -> Result<f64> {
+    let target = disks.target.join("rsync-target");
     std::fs::create_dir_all(&target)?;
     sync()?;
-    let daemon = RsyncDaemon::start(scratch, &target)?;
+    let daemon = RsyncDaemon::start(disks.target, &target)?;
     let start = Instant::now();
     let status = Command::new("rsync")
         .arg("-aH")
-        .arg(format!("{}/", scratch.join("ours/share").display()))
+        .arg(format!("{}/", disks.source.join("ours/share").display()))
         .arg(format!("rsync://127.0.0.1:{}/target/", daemon.port))
         .status()?;
     sync()?;
@@ -127,6 +135,7 @@ fn rsync(scratch: &Path) -> Result<f64> {
         bail!("rsync failed: {status}");
     }
     drop(daemon);
+    std::fs::remove_dir_all(&target)?;
     Ok(seconds)
 }
 
