@@ -138,7 +138,11 @@ impl Resolver {
             return self.add(take, entry, dir, seen, link);
         }
         let is_new_name = self.view.entry(dir.id, &entry.name)? != Some(row.id);
-        let was_lost = is_new_name && row.id != ObjectId::ROOT && self.view.names_of(row.id)?.is_empty();
+        // Without a name until now; the first end of a rename that is being read took no time to miss anything.
+        let was_lost = is_new_name
+            && row.id != ObjectId::ROOT
+            && !self.losers.contains(&row.id)
+            && self.view.names_of(row.id)?.is_empty();
         if is_new_name {
             self.placed.push((row.id, found.stat.nlink));
         }
