@@ -5,6 +5,7 @@ use crate::observe::metrics;
 use crate::replication::link::{Link, LinkDown};
 use ehpc_proto::replication::Hash;
 use ehpc_proto::replication::message::{Blob, BlobKind, Codec};
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// Chunks that wait to be asked about, bytes.
@@ -48,6 +49,8 @@ pub(crate) struct Outlet {
     compressor: Option<zstd::bulk::Compressor<'static>>,
     asking: Vec<(Hash, Vec<u8>)>,
     asking_bytes: usize,
+    /// Asked about and lacking; sent once the next question is on its way.
+    lacking: Vec<(Hash, Vec<u8>)>,
     ready: Vec<Blob>,
     ready_bytes: usize,
 }
@@ -60,6 +63,7 @@ impl Default for Outlet {
             compressor: zstd::bulk::Compressor::new(1).ok(),
             asking: Vec::new(),
             asking_bytes: 0,
+            lacking: Vec::new(),
             ready: Vec::new(),
             ready_bytes: 0,
         }
@@ -89,7 +93,7 @@ impl Outlet {
             return Ok(());
         }
         if !ask {
-            return self.add(link, BlobKind::Chunk, hash, bytes);
+            return self.add(link, BlobKind::Chunk, hash, bytes.into());
         }
         self.asking.push((hash, bytes.to_vec()));
         self.asking_bytes += bytes.len();
@@ -104,15 +108,17 @@ impl Outlet {
         if self.recent.insert(hash) {
             return Ok(());
         }
-        self.add(link, BlobKind::Page, hash, bytes)
+        self.add(link, BlobKind::Page, hash, bytes.into())
     }
 
     /// Sends everything.
     pub(crate) fn flush(&mut self, link: &mut dyn Link) -> Result<(), LinkDown> {
         self.ask(link)?;
+        self.release(link)?;
         self.send(link)
     }
 
+    /// What is lacking waits for the next question to overtake it: an answer never waits for chunks on their way.
     fn ask(&mut self, link: &mut dyn Link) -> Result<(), LinkDown> {
         if self.asking.is_empty() {
             return Ok(());
@@ -121,24 +127,36 @@ impl Outlet {
         self.asking_bytes = 0;
         let hashes: Vec<Hash> = asked.iter().map(|(hash, _)| *hash).collect();
         let lacking = link.lacking(&hashes)?;
-        for ((hash, bytes), lacks) in asked.iter().zip(lacking) {
-            if lacks {
-                self.add(link, BlobKind::Chunk, *hash, bytes)?;
-            }
+        self.release(link)?;
+        self.lacking
+            .extend(asked.into_iter().zip(lacking).filter_map(|(chunk, lacks)| lacks.then_some(chunk)));
+        Ok(())
+    }
+
+    fn release(&mut self, link: &mut dyn Link) -> Result<(), LinkDown> {
+        for (hash, bytes) in std::mem::take(&mut self.lacking) {
+            self.add(link, BlobKind::Chunk, hash, bytes.into())?;
         }
         Ok(())
     }
 
-    fn add(&mut self, link: &mut dyn Link, kind: BlobKind, hash: Hash, raw: &[u8]) -> Result<(), LinkDown> {
-        let (codec, bytes) = match self.compress(kind, raw) {
+    fn add(
+        &mut self,
+        link: &mut dyn Link,
+        kind: BlobKind,
+        hash: Hash,
+        raw: Cow<'_, [u8]>,
+    ) -> Result<(), LinkDown> {
+        let raw_len = raw.len() as u32;
+        let (codec, bytes) = match self.compress(kind, &raw) {
             Some(smaller) => (Codec::Zstd, smaller),
-            None => (Codec::Raw, raw.to_vec()),
+            None => (Codec::Raw, raw.into_owned()),
         };
         if self.ready_bytes + bytes.len() > MESSAGE_BYTES || self.ready.len() >= MESSAGE_BLOBS {
             self.send(link)?;
         }
         self.ready_bytes += bytes.len();
-        self.ready.push(Blob { kind, hash, raw_len: raw.len() as u32, codec, bytes });
+        self.ready.push(Blob { kind, hash, raw_len, codec, bytes });
         Ok(())
     }
 
