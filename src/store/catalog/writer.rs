@@ -221,7 +221,10 @@ impl CatalogWriter {
     /// Forgets everything since the last commit.
     pub(crate) fn rollback(&mut self) -> Result<(), CatalogError> {
         if self.open {
-            self.connection.execute_batch("ROLLBACK")?;
+            // A full disk makes SQLite roll back by itself (sqlite.org/lang_transaction.html).
+            if !self.connection.is_autocommit() {
+                self.connection.execute_batch("ROLLBACK")?;
+            }
             self.open = false;
             self.applied = self.rows().applied()?;
         }
