@@ -50,8 +50,9 @@ impl Backup for FakeBackup {
                     bucket_digest(members.filter_map(|(id, all)| {
                         let version = live_at(all, applied)?;
                         let state = version.state.as_ref()?;
-                        let listing = (state.kind == Kind::Directory)
-                            .then(|| listing_digest(version.entries.iter().map(|(name, id)| (name.as_slice(), *id))));
+                        let listing = (state.kind == Kind::Directory).then(|| {
+                            listing_digest(version.entries.iter().map(|(name, id)| (name.as_slice(), *id)))
+                        });
                         Some((*id, object_digest(state.digest(), listing)))
                     }))
                 });

@@ -243,3 +243,31 @@ impl Rows<'_> {
         parts.ok_or(CatalogError::Row { what: "the place in the packs", id: 0 })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::CatalogFile;
+
+    #[test]
+    fn a_transaction_that_sqlite_ended_by_itself_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut writer, _) =
+            CatalogFile::new(directory.path().join("catalog.sqlite")).open_writer().unwrap();
+        // A disk that is full at so many pages: the statement that meets it ends the whole transaction.
+        writer.connection.pragma_update(None, "max_page_count", 40).unwrap();
+        writer.set_meta("small", b"1").unwrap();
+        let mut number = 0;
+        while writer.set_meta(&format!("filler {number}"), &[7; 3000]).is_ok() {
+            number += 1;
+            assert!(number < 1000, "the page limit does not hold");
+        }
+        if !writer.connection.is_autocommit() {
+            writer.connection.execute_batch("ROLLBACK").unwrap();
+        }
+        writer.commit().unwrap_err();
+        writer.rollback().unwrap();
+        writer.set_meta("small", b"2").unwrap();
+        writer.commit().unwrap();
+        assert_eq!(writer.rows().meta("small").unwrap().as_deref(), Some(&b"2"[..]));
+    }
+}
