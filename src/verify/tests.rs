@@ -120,6 +120,8 @@ impl World {
         fs::create_dir_all(share.join("d")).unwrap();
         fs::write(share.join("a"), b"content of a").unwrap();
         fs::write(share.join("d/b"), vec![7; 100_000]).unwrap();
+        // Whatever umask other tests of this process set.
+        fs::set_permissions(share.join("d/b"), fs::Permissions::from_mode(0o644)).unwrap();
         let tree = Tree::open(&share).unwrap();
         let path = directory.path().join("shadow.sqlite");
         let mut shadow = Shadow::open(&path).unwrap();
