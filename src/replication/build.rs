@@ -2,9 +2,9 @@
 
 use super::overlay::View;
 use crate::change::shadow::ShadowError;
+use bytes::Bytes;
 use ehpc_proto::replication::{Batch, Hash, ObjectId, ObjectState, Position, Timestamp, wire};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// A batch is closed at so many object states...
 const MOST_OBJECTS: usize = 2_000;
@@ -28,7 +28,7 @@ pub(crate) struct Closed {
     /// Where the stream stands with it.
     pub position: Position,
     /// As it travels.
-    pub encoded: Arc<[u8]>,
+    pub encoded: Bytes,
     /// Its cut.
     pub cut: u64,
     /// Object states in it.
@@ -85,7 +85,7 @@ impl Draft {
         let count = objects.len();
         let number = last.number + 1;
         let batch = Batch { number, previous: last.chain, cut, time, objects, entries, destroyed };
-        let encoded: Arc<[u8]> = wire::encode_batch(&batch).into();
+        let encoded: Bytes = wire::encode_batch(&batch).into();
         let position = Position { stream: last.stream, number, chain: chain_of(&encoded) };
         view.seal(position);
         Ok(Some(Closed { position, encoded, cut, objects: count }))

@@ -9,7 +9,7 @@ use super::identity::{Identity, Peers, Role};
 use super::link::{Connector, Hello, Link, LinkDown, Welcome};
 use super::session::{Backoff, Event, PrimarySession, Tick};
 use super::transport::{
-    self, ALPN_STORE, FrameReader, FrameWriter, HANDSHAKE_WITHIN, Sealed, TransportError, Trust,
+    self, ALPN_STORE, FrameReader, FrameWriter, HANDSHAKE_WITHIN, Sealed, Socket, TransportError, Trust,
 };
 use crate::observe::metrics::{LINK_CONNECTS, LINK_SENT_BYTES};
 use ehpc_proto::replication::message::{Answer, ToPrimary};
@@ -171,8 +171,7 @@ impl TlsConnector {
         let config = transport::client_config(&options.identity, Trust::Pinned(peer.fingerprint), ALPN_STORE);
         let config = config.map_err(|e| self.unreachable(e.to_string()))?;
         let secured = async {
-            let socket = TcpStream::connect(&options.address).await?;
-            transport::tune(&socket)?;
+            let socket = transport::tuned(TcpStream::connect(&options.address).await?)?;
             let tls = Tls::from(config).connect(transport::server_name(), socket).await;
             tls.map_err(TransportError::from_tls)
         };
@@ -276,7 +275,7 @@ struct State {
 
 impl Shared {
     /// Sends the hello and starts the tasks.
-    fn start(desk: Arc<Desk>, stream: TlsStream<TcpStream>, hello: Hello) -> Arc<Shared> {
+    fn start(desk: Arc<Desk>, stream: TlsStream<Socket>, hello: Hello) -> Arc<Shared> {
         let (outgoing, queue) = mpsc::unbounded_channel();
         let (session, first) = PrimarySession::start(Duration::ZERO, hello);
         let state = State {
@@ -366,7 +365,7 @@ impl Shared {
         }
     }
 
-    async fn receive(self: Arc<Shared>, mut reader: FrameReader<tokio::io::ReadHalf<TlsStream<TcpStream>>>) {
+    async fn receive(self: Arc<Shared>, mut reader: FrameReader<tokio::io::ReadHalf<TlsStream<Socket>>>) {
         loop {
             let next = tokio::select! {
                 () = self.stop.cancelled() => return self.end(LinkDown::Closed),
@@ -415,7 +414,7 @@ impl Shared {
 
     async fn transmit(
         self: Arc<Shared>,
-        mut writer: FrameWriter<tokio::io::WriteHalf<TlsStream<TcpStream>>>,
+        mut writer: FrameWriter<tokio::io::WriteHalf<TlsStream<Socket>>>,
         mut queue: mpsc::UnboundedReceiver<Sealed>,
     ) {
         let work = async {

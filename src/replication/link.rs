@@ -2,6 +2,7 @@
 //!
 //! `connector` implements these over TLS; tests implement them in memory.
 
+use bytes::Bytes;
 use ehpc_proto::replication::message::{Answer, Blob, Query};
 use ehpc_proto::replication::{Hash, Position, StreamId};
 use std::sync::Arc;
@@ -58,7 +59,7 @@ pub trait Link: Send {
     /// Which of these (at most 4,096) does the backup lack? One round trip.
     fn lacking(&mut self, hashes: &[Hash]) -> Result<Vec<bool>, LinkDown>;
     /// Sends an encoded batch; blocks while 8 batches, or 16 MiB of them, are not acknowledged.
-    fn send_batch(&mut self, number: u64, encoded: Arc<[u8]>) -> Result<(), LinkDown>;
+    fn send_batch(&mut self, number: u64, encoded: Bytes) -> Result<(), LinkDown>;
     /// The newest acknowledged batch, if it was not returned before.
     fn poll_acks(&mut self) -> Option<u64>;
     /// Asks and waits for the answer; the parts of a long one are put together.

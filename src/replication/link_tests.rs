@@ -6,6 +6,7 @@ use super::link::{Connector, Hello, Link, LinkDown};
 use super::pairing::{PairingError, pair, pair_locally};
 use super::receiver::{BackupStore, QueryHandler, Receiver, ReceiverOptions, StoreFault};
 use super::transport::{self, ALPN_PAIR, ALPN_STORE, FrameReader, FrameWriter, Sealed, Trust};
+use bytes::Bytes;
 use ehpc_proto::replication::message::{Answer, Blob, BlobKind, Codec, Query, ToBackup, ToPrimary};
 use ehpc_proto::replication::wire::{self, FrameKind};
 use ehpc_proto::replication::{Batch, Hash, Position, StreamId, Timestamp};
@@ -77,7 +78,7 @@ impl BackupStore for MemoryStore {
         if Hash::of(&blob.bytes) != blob.hash {
             return Err(StoreFault::Rejected { reason: format!("{} is not its name", blob.hash) });
         }
-        self.held.lock().blobs.insert(blob.hash, blob.bytes.clone());
+        self.held.lock().blobs.insert(blob.hash, blob.bytes.to_vec());
         Ok(())
     }
 
@@ -187,12 +188,12 @@ fn blob(content: &[u8]) -> Blob {
         hash: Hash::of(content),
         raw_len: content.len() as u32,
         codec: Codec::Raw,
-        bytes: content.to_vec(),
+        bytes: content.to_vec().into(),
     }
 }
 
 /// The batch after `last`, encoded, and where it leads.
-fn next_batch(last: Position, cut: u64) -> (Arc<[u8]>, Position) {
+fn next_batch(last: Position, cut: u64) -> (Bytes, Position) {
     let batch = Batch {
         number: last.number + 1,
         previous: last.chain,
@@ -447,10 +448,10 @@ fn what_a_primary_must_not_say_is_refused_with_the_reason() {
     assert!(refused(&[ToBackup::Ping(1)]).contains("hello"));
     let (_, second) = next_batch(Position::start(STREAM), 0);
     let (encoded, _) = next_batch(second, 0);
-    assert!(refused(&[first_words(1), ToBackup::Batch(encoded.to_vec())]).contains("out of order"));
+    assert!(refused(&[first_words(1), ToBackup::Batch(encoded.clone())]).contains("out of order"));
     let (encoded, _) = next_batch(Position::start(StreamId([6; 16])), 0);
-    assert!(refused(&[first_words(1), ToBackup::Batch(encoded.to_vec())]).contains("another stream"));
-    assert!(refused(&[first_words(1), ToBackup::Batch(vec![0xff; 100_000])]).contains("batch"));
+    assert!(refused(&[first_words(1), ToBackup::Batch(encoded.clone())]).contains("another stream"));
+    assert!(refused(&[first_words(1), ToBackup::Batch(vec![0xff; 100_000].into())]).contains("batch"));
     let wrong = Blob { hash: Hash([1; 32]), ..blob(b"x") };
     assert!(refused(&[first_words(1), ToBackup::Blobs(vec![wrong])]).contains("is not its name"));
     let long = Blob { raw_len: 300_000, ..blob(&[0; 300_000]) };

@@ -6,7 +6,7 @@
 
 use super::identity::{Fingerprint, Identity, IdentityError, PeerRecord, Peers, Role};
 use super::transport::{
-    self, ALPN_PAIR, FrameReader, FrameWriter, HANDSHAKE_WITHIN, Sealed, TransportError, Trust,
+    self, ALPN_PAIR, FrameReader, FrameWriter, HANDSHAKE_WITHIN, Sealed, Socket, TransportError, Trust,
 };
 use ehpc_proto::replication::Hash;
 use ehpc_proto::replication::message::PROTOCOL_VERSION;
@@ -236,7 +236,7 @@ fn unexpected(message: &Pairing) -> PairingError {
 
 /// The backup's side of one conversation.
 pub(super) async fn serve(
-    stream: server::TlsStream<TcpStream>,
+    stream: server::TlsStream<Socket>,
     identity: &Identity,
     peers: &Peers,
     desk: &PairingDesk,
@@ -313,12 +313,12 @@ pub async fn pair(
     }
 }
 
-async fn connect(address: &str, identity: &Identity) -> Result<client::TlsStream<TcpStream>, PairingError> {
+async fn connect(address: &str, identity: &Identity) -> Result<client::TlsStream<Socket>, PairingError> {
     let unreachable = |reason: String| PairingError::Unreachable { address: address.to_owned(), reason };
     let config = transport::client_config(identity, Trust::Unpinned, ALPN_PAIR)?;
     let secured = async {
         let socket = TcpStream::connect(address).await.map_err(TransportError::Io)?;
-        transport::tune(&socket).map_err(TransportError::Io)?;
+        let socket = transport::tuned(socket).map_err(TransportError::Io)?;
         let connecting = TlsConnector::from(config).connect(transport::server_name(), socket);
         connecting.await.map_err(TransportError::from_tls)
     };

@@ -5,12 +5,13 @@
 //! by chunk, so that no file is ever held in memory.
 
 use super::link::LinkDown;
-use super::read_content::Scanner;
+use super::read_content;
 use crate::change::shadow::{Row, ShadowError};
 use crate::change::touch::{Content, Touch};
 use crate::host::file::reopen;
 use crate::host::{ObjectKey, Stat, Tree, coarse_now, sync_file_range};
 use crate::store::manifest::{BoxError, ManifestError};
+use bytes::Bytes;
 use ehpc_proto::replication::{Hash, Kind, Manifest, ObjectId, ObjectState, Timestamp, Xattr};
 use rustix::fs::OFlags;
 use std::io;
@@ -44,7 +45,7 @@ pub(crate) enum SinkError {
 /// Takes content as it is read.
 pub(crate) trait ContentSink {
     /// A chunk. `of_large`: of a file so large that asking whether the backup lacks it pays.
-    fn chunk(&mut self, hash: Hash, bytes: &[u8], of_large: bool) -> Result<(), SinkError>;
+    fn chunk(&mut self, hash: Hash, bytes: Bytes, of_large: bool) -> Result<(), SinkError>;
     /// A manifest page or root, of a length that a message may have.
     fn page(&mut self, hash: Hash, bytes: Vec<u8>) -> Result<(), SinkError>;
     /// A page that was given before, now or in an earlier reading.
@@ -113,9 +114,7 @@ enum Plan {
 
 /// Reads objects; holds the buffer.
 #[derive(Default)]
-pub(crate) struct ObjectReader {
-    scanner: Scanner,
-}
+pub(crate) struct ObjectReader {}
 
 impl ObjectReader {
     /// Reads `subject` as it is now.
@@ -201,13 +200,13 @@ impl ObjectReader {
             Plan::Ranges(ranges) => {
                 let empty = Manifest::EMPTY;
                 let old = old.unwrap_or(&empty);
-                match self.scanner.ranges(file.as_fd(), size, old, &ranges, sink)? {
+                match read_content::ranges(file.as_fd(), size, old, &ranges, sink)? {
                     Some(manifest) => Ok((manifest, size)),
                     // The file is not what its manifest was made from, or ended early.
-                    None => self.scanner.whole(file.as_fd(), size, dense, None, sink),
+                    None => read_content::whole(file.as_fd(), size, dense, None, sink),
                 }
             }
-            Plan::Whole => self.scanner.whole(file.as_fd(), size, dense, old, sink),
+            Plan::Whole => read_content::whole(file.as_fd(), size, dense, old, sink),
         }
     }
 }

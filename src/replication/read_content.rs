@@ -8,6 +8,7 @@ use super::read::{ContentSink, ReadError, io};
 use crate::host::{seek_data, seek_hole};
 use crate::store::chunker;
 use crate::store::manifest::{Builder, Index, ManifestError, decode_root, splice};
+use bytes::Bytes;
 use ehpc_proto::replication::{Extent, Hash, MAX_CHUNK, Manifest, wire};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,14 +17,14 @@ use std::os::fd::BorrowedFd;
 /// Shorter holes are read as zeros.
 const LEAST_HOLE: u64 = 4096;
 /// Bytes read at once.
-const BUFFER: usize = 4 * MAX_CHUNK;
+const BUFFER: usize = 2 * MAX_CHUNK;
 /// Files larger than this are worth asking about their chunks.
 const ASK_FROM: u64 = 64 * 1024;
 
 /// A stretch of the file as it is found.
-enum Piece<'a> {
+enum Piece {
     /// A chunk at `at`.
-    Data { at: u64, bytes: &'a [u8] },
+    Data { at: u64, bytes: Bytes },
     /// A hole; the visitor may end the scan within it.
     Hole(Range<u64>),
 }
@@ -35,154 +36,141 @@ enum Next {
     StopAt(u64),
 }
 
-/// Reads file content; holds the buffer.
-#[derive(Default)]
-pub(super) struct Scanner {
-    buffer: Vec<u8>,
+/// What the pieces are given to.
+type Visit<'v> = dyn FnMut(Piece) -> Result<Next, ReadError> + 'v;
+
+/// The manifest of the whole file and its length (shorter than `size` if the file has shrunk). Chunks that `old`
+/// has at the same place are not given to the sink. `dense`: it has no holes.
+pub(super) fn whole(
+    file: BorrowedFd<'_>,
+    size: u64,
+    dense: bool,
+    old: Option<&Manifest>,
+    sink: &mut dyn ContentSink,
+) -> Result<(Manifest, u64), ReadError> {
+    let mut builder = Builder::default();
+    let index = old.and_then(|old| Index::open(old, &mut |hash| sink.fetch(hash)).ok());
+    let mut held = Held::of(index.as_ref());
+    let mut visit = |piece: Piece| {
+        match piece {
+            Piece::Hole(hole) => builder.push(Extent::Hole { len: hole.end - hole.start })?,
+            Piece::Data { at, bytes } => {
+                let extent = take_chunk(at, bytes, size > ASK_FROM, &mut held, sink)?;
+                builder.push(extent)?;
+                for (hash, page) in builder.take_blobs() {
+                    sink.page(hash, page)?;
+                }
+                sink.progress(at + extent.len())?;
+            }
+        }
+        Ok(Next::Go)
+    };
+    let end = scan(file, 0, size, dense, &mut visit)?;
+    let (manifest, pages) = builder.finish()?;
+    for (hash, page) in pages {
+        give_page(hash, page, sink)?;
+    }
+    Ok((manifest, end))
 }
 
-/// What the pieces are given to.
-type Visit<'v> = dyn FnMut(Piece<'_>) -> Result<Next, ReadError> + 'v;
-
-impl Scanner {
-    /// The manifest of the whole file and its length (shorter than `size` if the file has shrunk). Chunks that `old`
-    /// has at the same place are not given to the sink. `dense`: it has no holes.
-    pub(super) fn whole(
-        &mut self,
-        file: BorrowedFd<'_>,
-        size: u64,
-        dense: bool,
-        old: Option<&Manifest>,
-        sink: &mut dyn ContentSink,
-    ) -> Result<(Manifest, u64), ReadError> {
-        let mut builder = Builder::default();
-        let index = old.and_then(|old| Index::open(old, &mut |hash| sink.fetch(hash)).ok());
-        let mut held = Held::of(index.as_ref());
-        let mut visit = |piece: Piece<'_>| {
-            match piece {
-                Piece::Hole(hole) => builder.push(Extent::Hole { len: hole.end - hole.start })?,
-                Piece::Data { at, bytes } => {
-                    builder.push(take_chunk(at, bytes, size > ASK_FROM, &mut held, sink)?)?;
-                    for (hash, page) in builder.take_blobs() {
-                        sink.page(hash, page)?;
-                    }
-                    sink.progress(at + bytes.len() as u64)?;
-                }
-            }
-            Ok(Next::Go)
+/// The manifest after a change within `ranges` (sorted, apart), from the one before. `None`: the file ended before
+/// `size`, or `old` is not at hand: read it whole.
+pub(super) fn ranges(
+    file: BorrowedFd<'_>,
+    size: u64,
+    old: &Manifest,
+    ranges: &[Range<u64>],
+    sink: &mut dyn ContentSink,
+) -> Result<Option<Manifest>, ReadError> {
+    let Ok(index) = Index::open(old, &mut |hash| sink.fetch(hash)) else { return Ok(None) };
+    let mut edits: Vec<Edit> = Vec::new();
+    let mut ranges = ranges.iter().cloned().peekable();
+    while let Some(range) = ranges.next() {
+        let Some(from) = restart(&index, file, range.start, size, sink)? else { return Ok(None) };
+        // Within a hole the edit before may have ended after the hole's start.
+        let from = from.max(edits.last().map_or(0, |edit| edit.old.end)).min(size);
+        let mut pass = Pass {
+            range,
+            ranges: &mut ranges,
+            held: Held::of(Some(&index)),
+            extents: Vec::new(),
+            stop: None,
         };
-        let end = self.scan(file, 0, size, dense, &mut visit)?;
-        let (manifest, pages) = builder.finish()?;
-        for (hash, page) in pages {
-            give_page(hash, page, sink)?;
+        let end = scan(file, from, size, false, &mut |piece| pass.piece(piece, size, sink))?;
+        if pass.stop.is_none() && end < size {
+            return Ok(None);
         }
-        Ok((manifest, end))
+        let old_end = pass.stop.unwrap_or(index.len());
+        edits.push(Edit { old: from..old_end, extents: pass.extents });
     }
+    apply(old, edits, sink)
+}
 
-    /// The manifest after a change within `ranges` (sorted, apart), from the one before. `None`: the file ended before
-    /// `size`, or `old` is not at hand: read it whole.
-    pub(super) fn ranges(
-        &mut self,
-        file: BorrowedFd<'_>,
-        size: u64,
-        old: &Manifest,
-        ranges: &[Range<u64>],
-        sink: &mut dyn ContentSink,
-    ) -> Result<Option<Manifest>, ReadError> {
-        let Ok(index) = Index::open(old, &mut |hash| sink.fetch(hash)) else { return Ok(None) };
-        let mut edits: Vec<Edit> = Vec::new();
-        let mut ranges = ranges.iter().cloned().peekable();
-        while let Some(range) = ranges.next() {
-            let Some(from) = restart(&index, file, range.start, size, sink)? else { return Ok(None) };
-            // Within a hole the edit before may have ended after the hole's start.
-            let from = from.max(edits.last().map_or(0, |edit| edit.old.end)).min(size);
-            let mut pass = Pass {
-                range,
-                ranges: &mut ranges,
-                held: Held::of(Some(&index)),
-                extents: Vec::new(),
-                stop: None,
-            };
-            let end = self.scan(file, from, size, false, &mut |piece| pass.piece(piece, size, sink))?;
-            if pass.stop.is_none() && end < size {
-                return Ok(None);
-            }
-            let old_end = pass.stop.unwrap_or(index.len());
-            edits.push(Edit { old: from..old_end, extents: pass.extents });
-        }
-        apply(old, edits, sink)
-    }
-
-    /// Gives the pieces from `from` (a boundary) to `visit` until it stops or the file ends; returns where it ended.
-    fn scan(
-        &mut self,
-        file: BorrowedFd<'_>,
-        from: u64,
-        size: u64,
-        dense: bool,
-        visit: &mut Visit<'_>,
-    ) -> Result<u64, ReadError> {
-        let mut at = from;
-        while at < size {
-            let segment = if dense { at..size } else { segment(file, at, size)? };
-            if segment.start > at {
-                match visit(Piece::Hole(at..segment.start))? {
-                    Next::StopAt(stop) => return Ok(stop),
-                    Next::Go => at = segment.start,
-                }
-            }
-            match self.chunks(file, segment.clone(), visit)? {
-                Ok(()) => at = segment.end.max(at),
-                Err(stop) => return Ok(stop),
+/// Gives the pieces from `from` (a boundary) to `visit` until it stops or the file ends; returns where it ended.
+fn scan(
+    file: BorrowedFd<'_>,
+    from: u64,
+    size: u64,
+    dense: bool,
+    visit: &mut Visit<'_>,
+) -> Result<u64, ReadError> {
+    let mut at = from;
+    while at < size {
+        let segment = if dense { at..size } else { segment(file, at, size)? };
+        if segment.start > at {
+            match visit(Piece::Hole(at..segment.start))? {
+                Next::StopAt(stop) => return Ok(stop),
+                Next::Go => at = segment.start,
             }
         }
-        Ok(at)
-    }
-
-    /// The chunks of one data segment. `Err`: stopped there, or the file ended there.
-    fn chunks(
-        &mut self,
-        file: BorrowedFd<'_>,
-        segment: Range<u64>,
-        visit: &mut Visit<'_>,
-    ) -> Result<Result<(), u64>, ReadError> {
-        let wanted = usize::try_from(segment.end - segment.start).unwrap_or(BUFFER).min(BUFFER);
-        if self.buffer.len() < wanted {
-            self.buffer.resize(wanted.next_multiple_of(MAX_CHUNK).min(BUFFER), 0);
+        match chunks(file, segment.clone(), visit)? {
+            Ok(()) => at = segment.end.max(at),
+            Err(stop) => return Ok(stop),
         }
-        let (mut at, mut start, mut filled) = (segment.start, 0, 0);
-        while at < segment.end {
-            let rest = segment.end - at;
-            if let Some(len) = chunker::cut(&self.buffer[start..filled], (filled - start) as u64 == rest) {
-                let bytes = &self.buffer[start..start + len];
-                if let Next::StopAt(stop) = visit(Piece::Data { at, bytes })? {
-                    return Ok(Err(stop));
-                }
+    }
+    Ok(at)
+}
+
+/// The chunks of one data segment. `Err`: stopped there, or the file ended there.
+fn chunks(
+    file: BorrowedFd<'_>,
+    segment: Range<u64>,
+    visit: &mut Visit<'_>,
+) -> Result<Result<(), u64>, ReadError> {
+    let (mut at, mut data) = (segment.start, Bytes::new());
+    while at < segment.end {
+        let rest = segment.end - at;
+        if let Some(len) = chunker::cut(&data, data.len() as u64 == rest) {
+            let bytes = data.split_to(len);
+            if let Next::StopAt(stop) = visit(Piece::Data { at, bytes })? {
+                return Ok(Err(stop));
+            }
+            at += len as u64;
+            continue;
+        }
+        let Some(longer) = read_on(file, &data, at, rest)? else {
+            // Shorter than it was: what is here is its last chunks.
+            while let Some(len) = chunker::cut(&data, true) {
+                visit(Piece::Data { at, bytes: data.split_to(len) })?;
                 at += len as u64;
-                start += len;
-                continue;
             }
-            self.buffer.copy_within(start..filled, 0);
-            filled -= start;
-            start = 0;
-            let room = self.buffer.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
-            let offset = at + filled as u64;
-            let got = io(
-                "read it",
-                rustix::io::pread(file, &mut self.buffer[filled..room], offset).map_err(Into::into),
-            )?;
-            if got == 0 {
-                // Shorter than it was: what is here is its last chunks.
-                for bytes in chunker::split(&self.buffer[..filled]) {
-                    visit(Piece::Data { at, bytes })?;
-                    at += bytes.len() as u64;
-                }
-                return Ok(Err(at));
-            }
-            filled += got;
-        }
-        Ok(Ok(()))
+            return Ok(Err(at));
+        };
+        data = longer;
     }
+    Ok(Ok(()))
+}
+
+/// `data`, which lies at `at`, and what follows it, in a new buffer: those who hold slices of the old one keep it.
+/// `None`: the file ends after `data`.
+fn read_on(file: BorrowedFd<'_>, data: &[u8], at: u64, rest: u64) -> Result<Option<Bytes>, ReadError> {
+    let mut buffer = Vec::with_capacity(usize::try_from(rest).unwrap_or(BUFFER).min(BUFFER));
+    buffer.extend_from_slice(data);
+    let offset = at + data.len() as u64;
+    let got = rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer), offset);
+    let got = io("read it", got.map_err(Into::into))?;
+    buffer.truncate(usize::try_from(rest).unwrap_or(usize::MAX)); // its capacity may be larger than asked for
+    Ok((got > 0).then(|| buffer.into()))
 }
 
 /// Bytes of the old file, and the extents that take their place.
@@ -203,7 +191,7 @@ struct Pass<'a, 'i, R: Iterator<Item = Range<u64>>> {
 }
 
 impl<R: Iterator<Item = Range<u64>>> Pass<'_, '_, R> {
-    fn piece(&mut self, piece: Piece<'_>, size: u64, sink: &mut dyn ContentSink) -> Result<Next, ReadError> {
+    fn piece(&mut self, piece: Piece, size: u64, sink: &mut dyn ContentSink) -> Result<Next, ReadError> {
         let end = match piece {
             Piece::Hole(hole) => {
                 self.absorb(hole.end);
@@ -253,14 +241,18 @@ fn give_page(hash: Hash, bytes: Vec<u8>, sink: &mut dyn ContentSink) -> Result<(
 /// The extent of a chunk; the sink gets it unless the old manifest has it here.
 fn take_chunk(
     at: u64,
-    bytes: &[u8],
+    mut bytes: Bytes,
     of_large: bool,
     held: &mut Held<'_>,
     sink: &mut dyn ContentSink,
 ) -> Result<Extent, ReadError> {
-    let hash = Hash::of(bytes);
+    let hash = Hash::of(&bytes);
     let extent = Extent::Data { hash, len: bytes.len() as u32 };
     if !held.has(at, extent, sink) {
+        // A slice keeps the whole buffer; here most of that may be as it was.
+        if held.index.is_some() {
+            bytes = Bytes::copy_from_slice(&bytes);
+        }
         sink.chunk(hash, bytes, of_large)?;
     }
     Ok(extent)

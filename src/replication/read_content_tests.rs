@@ -18,8 +18,8 @@ struct Kept {
 }
 
 impl ContentSink for Kept {
-    fn chunk(&mut self, hash: Hash, bytes: &[u8], _: bool) -> Result<(), SinkError> {
-        assert_eq!(Hash::of(bytes), hash);
+    fn chunk(&mut self, hash: Hash, bytes: Bytes, _: bool) -> Result<(), SinkError> {
+        assert_eq!(Hash::of(&bytes), hash);
         self.chunks.insert(hash, bytes.to_vec());
         self.given += 1;
         Ok(())
@@ -41,7 +41,7 @@ impl ContentSink for Kept {
 
 fn whole(file: &File, old: Option<&Manifest>, sink: &mut Kept) -> Manifest {
     let size = file.metadata().unwrap().len();
-    let (manifest, len) = Scanner::default().whole(file.as_fd(), size, false, old, sink).unwrap();
+    let (manifest, len) = super::whole(file.as_fd(), size, false, old, sink).unwrap();
     assert_eq!(len, size);
     manifest
 }
@@ -167,8 +167,7 @@ fn ranges_give_what_reading_the_whole_file_gives() {
                 }
             }
             let given = sink.given;
-            let changed =
-                Scanner::default().ranges(file.as_fd(), size, &manifest, &merged, &mut sink).unwrap();
+            let changed = super::ranges(file.as_fd(), size, &manifest, &merged, &mut sink).unwrap();
             let given = sink.given - given;
             let changed = changed.unwrap_or_else(|| panic!("seed {seed} round {round}: gave up"));
             let mut scratch = Kept::default();

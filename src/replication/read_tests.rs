@@ -15,7 +15,7 @@ struct Meddling<'a> {
 }
 
 impl ContentSink for Meddling<'_> {
-    fn chunk(&mut self, _: Hash, _: &[u8], _: bool) -> Result<(), SinkError> {
+    fn chunk(&mut self, _: Hash, _: Bytes, _: bool) -> Result<(), SinkError> {
         self.chunks += 1;
         if self.times > 0 {
             self.times -= 1;

@@ -1,9 +1,10 @@
 //! TLS 1.3 with pinned keys on both ends, and frames over it.
 
 use super::identity::{Fingerprint, Identity};
+use bytes::Bytes;
 use ehpc_proto::replication::message::{ToBackup, ToPrimary};
 use ehpc_proto::replication::pairing::Pairing;
-use ehpc_proto::replication::wire::{self, Frame, FrameAssembler, FrameKind, WireError, frame};
+use ehpc_proto::replication::wire::{self, Frame, FrameAssembler, FrameKind, Payload, WireError, frame};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -15,7 +16,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 /// ALPN of the replication protocol.
@@ -128,14 +129,21 @@ pub(super) fn server_name() -> ServerName<'static> {
     ServerName::IpAddress(rustls_pki_types::IpAddr::V4([127, 0, 0, 1].into()))
 }
 
-/// Options of every connection's socket.
-pub(super) fn tune(socket: &TcpStream) -> io::Result<()> {
+/// What TLS runs over. rustls reads 4 KiB at a time, here out of a buffer instead of by a system call each.
+pub(super) type Socket = BufReader<TcpStream>;
+
+/// Bytes read from a socket at once.
+const READ_AT_ONCE: usize = 64 * 1024;
+
+/// Sets the options of every connection's socket.
+pub(super) fn tuned(socket: TcpStream) -> io::Result<Socket> {
     socket.set_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(15))
         .with_interval(Duration::from_secs(5))
         .with_retries(3);
-    socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
+    socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+    Ok(BufReader::with_capacity(READ_AT_ONCE, socket))
 }
 
 struct PinVerifier {
@@ -253,7 +261,7 @@ impl ClientCertVerifier for PinVerifier {
 #[derive(Debug)]
 pub struct Sealed {
     header: [u8; frame::HEADER],
-    payload: Vec<u8>,
+    payload: Payload,
 }
 
 impl Sealed {
@@ -266,27 +274,29 @@ impl Sealed {
     /// A message to the primary. Blocks for as long as an answer takes to compress.
     pub fn to_primary(message: &ToPrimary) -> Result<Sealed, WireError> {
         let pays = matches!(message, ToPrimary::Answer { .. });
-        Sealed::new(FrameKind::ToPrimary, wire::encode_to_primary(message), pays)
+        Sealed::new(FrameKind::ToPrimary, wire::encode_to_primary(message).into(), pays)
     }
 
     /// A pairing message.
     pub fn pairing(message: &Pairing) -> Result<Sealed, WireError> {
-        Sealed::new(FrameKind::Pairing, wire::encode_pairing(message), false)
+        Sealed::new(FrameKind::Pairing, wire::encode_pairing(message).into(), false)
     }
 
-    fn new(kind: FrameKind, payload: Vec<u8>, compress: bool) -> Result<Sealed, WireError> {
+    fn new(kind: FrameKind, payload: Payload, compress: bool) -> Result<Sealed, WireError> {
         // The limit holds for what it decompresses to.
         let header = frame::header(kind, false, payload.len())?;
-        if compress
-            && payload.len() >= COMPRESS_FROM
-            && let Ok(packed) = zstd::bulk::compress(&payload, 1)
-            && packed.len() < payload.len() / 8 * 7
-        {
-            let mut framed = (payload.len() as u32).to_be_bytes().to_vec();
-            framed.extend_from_slice(&packed);
-            return Ok(Sealed { header: frame::header(kind, true, framed.len())?, payload: framed });
+        if !compress || payload.len() < COMPRESS_FROM {
+            return Ok(Sealed { header, payload });
         }
-        Ok(Sealed { header, payload })
+        let whole = payload.joined();
+        match zstd::bulk::compress(&whole, 1) {
+            Ok(packed) if packed.len() < whole.len() / 8 * 7 => {
+                let head = (whole.len() as u32).to_be_bytes().to_vec();
+                let header = frame::header(kind, true, head.len() + packed.len())?;
+                Ok(Sealed { header, payload: Payload { head, strings: vec![packed.into()] } })
+            }
+            _ => Ok(Sealed { header, payload: whole.into() }),
+        }
     }
 
     /// Bytes on the wire (before TLS).
@@ -313,7 +323,7 @@ fn decompress(mut frame: Frame) -> Result<Frame, TransportError> {
     if payload.len() != length {
         return Err(failed(format!("{} bytes instead of {length}", payload.len())));
     }
-    frame.payload = payload;
+    frame.payload = payload.into();
     frame.compressed = false;
     Ok(frame)
 }
@@ -335,12 +345,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The next frame as it travelled; `None` at an orderly end. Safe to cancel.
     async fn raw(&mut self) -> Result<Option<Frame>, TransportError> {
         loop {
-            let count = self.io.read(self.assembler.space()).await.map_err(TransportError::from_tls)?;
+            let count =
+                self.io.read_buf(&mut self.assembler.space()).await.map_err(TransportError::from_tls)?;
             if count == 0 {
                 return if self.assembler.is_idle() { Ok(None) } else { Err(TransportError::Cut) };
             }
             self.received += count as u64;
-            if let Some(frame) = self.assembler.filled(count)? {
+            if let Some(frame) = self.assembler.filled()? {
                 return Ok(Some(frame));
             }
         }
@@ -349,7 +360,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The next frame of `kind`, decompressed; `None` at an orderly end.
     ///
     /// Not safe to cancel: use it in a task of its own.
-    pub async fn next(&mut self, kind: FrameKind) -> Result<Option<Vec<u8>>, TransportError> {
+    pub async fn next(&mut self, kind: FrameKind) -> Result<Option<Bytes>, TransportError> {
         let Some(frame) = self.raw().await? else { return Ok(None) };
         if frame.kind != kind {
             return Err(WireError::WrongKind { found: frame.kind, expected: kind }.into());
@@ -402,17 +413,24 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Writes a frame; it is on its way after [`FrameWriter::flush`] at the latest. When it is cancelled or fails,
     /// nothing more is written.
     pub async fn write(&mut self, frame: &Sealed) -> Result<(), TransportError> {
-        if self.buffer.len() + frame.len() > GATHER {
+        self.gather(&frame.header).await?;
+        self.gather(&frame.payload.head).await?;
+        for string in &frame.payload.strings {
+            self.gather(string).await?;
+        }
+        Ok(())
+    }
+
+    async fn gather(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
+        if self.buffer.len() + bytes.len() > GATHER {
             self.drain().await?;
         }
-        self.buffer.extend_from_slice(&frame.header);
-        if self.buffer.len() + frame.payload.len() <= GATHER {
-            self.buffer.extend_from_slice(&frame.payload);
+        if bytes.len() <= GATHER {
+            self.buffer.extend_from_slice(bytes);
             return Ok(());
         }
-        self.drain().await?;
         self.torn = true;
-        self.io.write_all(&frame.payload).await.map_err(TransportError::from_tls)?;
+        self.io.write_all(bytes).await.map_err(TransportError::from_tls)?;
         self.torn = false;
         Ok(())
     }
@@ -452,7 +470,7 @@ mod tests {
         let (near, far) = tokio::io::duplex(10_000);
         let messages = [
             ToBackup::Ping(1),
-            ToBackup::Batch(vec![7; 5_000_000]),
+            ToBackup::Batch(vec![7; 5_000_000].into()),
             ToBackup::Batch(
                 (0..100_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect(),
             ),
@@ -470,7 +488,7 @@ mod tests {
         let mut reader = FrameReader::new(far, wire::MAX_FRAME);
         for expected in messages {
             let payload = reader.next(FrameKind::ToBackup).await.unwrap().unwrap();
-            assert!(wire::decode_to_backup(&payload).unwrap() == expected);
+            assert!(wire::decode_to_backup(payload).unwrap() == expected);
         }
         assert!(reader.next(FrameKind::ToBackup).await.unwrap().is_none());
         writing.await.unwrap();
@@ -481,7 +499,7 @@ mod tests {
         let bomb = |length: u32| {
             let mut payload = length.to_be_bytes().to_vec();
             payload.extend(zstd::bulk::compress(&vec![0; 1 << 20], 1).unwrap());
-            decompress(Frame { kind: FrameKind::ToBackup, compressed: true, payload })
+            decompress(Frame { kind: FrameKind::ToBackup, compressed: true, payload: payload.into() })
         };
         assert_eq!(bomb(1 << 20).unwrap().payload.len(), 1 << 20);
         assert!(matches!(bomb(u32::MAX), Err(TransportError::Wire(WireError::TooLong { .. }))));

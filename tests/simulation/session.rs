@@ -27,7 +27,13 @@ fn content(object: u64, version: u64) -> Vec<u8> {
 
 fn blob(object: u64, version: u64) -> Blob {
     let bytes = content(object, version);
-    Blob { kind: BlobKind::Chunk, hash: Hash::of(&bytes), raw_len: 16, codec: Codec::Raw, bytes }
+    Blob {
+        kind: BlobKind::Chunk,
+        hash: Hash::of(&bytes),
+        raw_len: 16,
+        codec: Codec::Raw,
+        bytes: bytes.into(),
+    }
 }
 
 fn state(object: u64, version: u64) -> ObjectState {
@@ -255,7 +261,12 @@ impl World {
     }
 
     fn send_up(&mut self, message: &ToBackup) {
-        self.up.send(&mut self.random, self.now, FrameKind::ToBackup, &wire::encode_to_backup(message));
+        self.up.send(
+            &mut self.random,
+            self.now,
+            FrameKind::ToBackup,
+            &wire::encode_to_backup(message).joined(),
+        );
     }
 
     fn send_down(&mut self, message: &ToPrimary) {
@@ -416,7 +427,7 @@ impl World {
         let chain = wire::chain(&encoded);
         self.primary.overlay.push_back(InFlight { number: batch.number, chain, changes: chosen });
         self.send_up(&ToBackup::Blobs(blobs));
-        self.send_up(&ToBackup::Batch(encoded));
+        self.send_up(&ToBackup::Batch(encoded.into()));
     }
 
     // ---- the backup
@@ -434,7 +445,9 @@ impl World {
                 }
                 Action::Lookup(hashes) => self.backup.lookups.push_back(hashes),
                 Action::Store(blobs) => self.backup.jobs.push_back(Job::Store(blobs)),
-                Action::Append { encoded, batch } => self.backup.jobs.push_back(Job::Append(encoded, batch)),
+                Action::Append { encoded, batch } => {
+                    self.backup.jobs.push_back(Job::Append(encoded.to_vec(), batch))
+                }
                 Action::Answer { id, query } => self.backup.questions.push((id, query)),
                 Action::End { reason } => {
                     assert!(reason.contains("disk is full"), "{reason}");
@@ -456,7 +469,7 @@ impl World {
         while let Some(bytes) = self.up.arrived(self.now) {
             let mut bytes = &bytes[..];
             while let Some(frame) = self.backup.assembler.push(&mut bytes).unwrap() {
-                let message = wire::decode_to_backup(&frame.payload).unwrap();
+                let message = wire::decode_to_backup(frame.payload).unwrap();
                 let Some(session) = &mut self.backup.session else { continue };
                 let actions = session.received(self.now, message);
                 self.backup_actions(actions);
@@ -622,7 +635,7 @@ fn refused(backup: &mut BackupSession, message: ToBackup) -> String {
 
 #[test]
 fn batches_out_of_order_or_of_another_stream_are_refused() {
-    let encoded = |batch: &Batch| ToBackup::Batch(wire::encode_batch(batch));
+    let encoded = |batch: &Batch| ToBackup::Batch(wire::encode_batch(batch).into());
     let (_, mut backup, batch) = open();
     assert!(refused(&mut backup, encoded(&Batch { number: 2, ..batch })).contains("out of order"));
 
@@ -638,7 +651,7 @@ fn batches_out_of_order_or_of_another_stream_are_refused() {
     let (_, mut backup, mut batch) = open();
     for _ in 0..8 {
         let bytes = wire::encode_batch(&batch);
-        let actions = backup.received(Duration::ZERO, ToBackup::Batch(bytes.clone()));
+        let actions = backup.received(Duration::ZERO, ToBackup::Batch(bytes.clone().into()));
         assert!(matches!(&actions[..], [Action::Append { .. }]), "{actions:?}");
         batch = Batch { number: batch.number + 1, previous: wire::chain(&bytes), ..batch };
     }
@@ -659,7 +672,7 @@ fn what_does_not_begin_with_a_hello_of_this_version_is_refused() {
 #[test]
 fn credit_bounds_what_is_under_way_on_both_sides() {
     let (mut primary, mut backup, _) = open();
-    let big = Blob { raw_len: 262_144, bytes: vec![0; 262_144], ..blob(2, 1) };
+    let big = Blob { raw_len: 262_144, bytes: vec![0; 262_144].into(), ..blob(2, 1) };
     let message = vec![big; 16];
     let mut sent = 0;
     while primary.take_credit(cost(&message)).unwrap() {

@@ -1,6 +1,7 @@
 //! Whatever a peer sends: frames, messages, batches. Nothing panics, and what decodes survives a round trip.
 #![no_main]
 
+use bytes::Bytes;
 use ehpc_proto::replication::message::ToBackup;
 use ehpc_proto::replication::wire::{self, FrameAssembler, FrameKind};
 use libfuzzer_sys::fuzz_target;
@@ -10,20 +11,21 @@ fuzz_target!(|data: &[u8]| {
     let mut rest = data;
     while let Ok(Some(frame)) = assembler.push(&mut rest) {
         match frame.kind {
-            FrameKind::ToBackup => to_backup(&frame.payload),
+            FrameKind::ToBackup => to_backup(frame.payload),
             FrameKind::ToPrimary => to_primary(&frame.payload),
             FrameKind::Pairing => pairing(&frame.payload),
         }
     }
-    to_backup(data);
+    to_backup(Bytes::copy_from_slice(data));
     to_primary(data);
     pairing(data);
     batch(data);
 });
 
-fn to_backup(payload: &[u8]) {
+fn to_backup(payload: Bytes) {
     if let Ok(message) = wire::decode_to_backup(payload) {
-        assert_eq!(wire::decode_to_backup(&wire::encode_to_backup(&message)).as_ref(), Ok(&message));
+        let again = wire::encode_to_backup(&message).joined();
+        assert_eq!(wire::decode_to_backup(again.into()).as_ref(), Ok(&message));
         if let ToBackup::Batch(encoded) = message {
             batch(&encoded);
         }

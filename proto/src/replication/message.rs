@@ -1,6 +1,7 @@
 //! Messages of the replication link. The session (src/replication/session.rs) says when each may be sent.
 
 use super::state::{Hash, ObjectId, ObjectState, Position, StreamId};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; both sides must name the same.
@@ -34,9 +35,9 @@ pub struct Blob {
     pub raw_len: u32,
     /// Encoding of `bytes`.
     pub codec: Codec,
-    /// The encoded bytes.
-    #[serde(with = "super::wire::bytes")]
-    pub bytes: Vec<u8>,
+    /// The encoded bytes; they follow the message (`wire`).
+    #[serde(skip)]
+    pub bytes: Bytes,
 }
 
 /// Primary to backup.
@@ -60,8 +61,9 @@ pub enum ToBackup {
     },
     /// Pieces that a later batch needs.
     Blobs(Vec<Blob>),
-    /// An encoded [`super::state::Batch`] (`wire::encode_batch`): its hash is the chain of the next.
-    Batch(#[serde(with = "super::wire::bytes")] Vec<u8>),
+    /// An encoded [`super::state::Batch`] (`wire::encode_batch`): its hash is the chain of the next. It follows the
+    /// message (`wire`).
+    Batch(#[serde(skip)] Bytes),
     /// A question; answered by [`ToPrimary::Answer`] with the same `id`, in any order.
     Ask {
         /// Chosen by the asker, unique within the connection.

@@ -2,8 +2,10 @@
 //!
 //! A frame is `[length, u32 big endian][kind, u8][payload]`, where `length` counts kind and payload
 //! ([`frame`]). A payload is one bincode message (standard configuration: little endian, variable-length
-//! integers). Decoding allocates in proportion to what is really there, refuses trailing bytes, and checks
-//! what the types cannot say ([`check`]).
+//! integers). The long byte strings of a [`ToBackup`] (chunks, pages, batches) are not part of the bincode: their
+//! lengths (u32 big endian each) and then the strings themselves follow it, so that neither side copies them. Decoding
+//! allocates in proportion to what is really there, refuses trailing bytes, and checks what the types cannot say
+//! ([`check`]).
 
 pub mod check;
 pub mod frame;
@@ -11,6 +13,7 @@ pub mod frame;
 use super::message::{ToBackup, ToPrimary};
 use super::pairing::Pairing;
 use super::state::{Batch, Hash};
+use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 pub use frame::{Frame, FrameAssembler, FrameKind};
@@ -54,16 +57,86 @@ pub enum WireError {
     Invalid { what: &'static str, reason: String },
 }
 
-/// The message as payload of a [`FrameKind::ToBackup`] frame.
-pub fn encode_to_backup(message: &ToBackup) -> Vec<u8> {
-    encode(message)
+/// The payload of a frame in pieces, so that long byte strings are not copied.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Payload {
+    /// What comes first.
+    pub head: Vec<u8>,
+    /// What follows, one after the other.
+    pub strings: Vec<Bytes>,
 }
 
-/// Decodes and checks the payload of a [`FrameKind::ToBackup`] frame. (A batch inside stays encoded: [`decode_batch`].)
-pub fn decode_to_backup(payload: &[u8]) -> Result<ToBackup, WireError> {
-    let message = decode(payload, "message to the backup")?;
+impl Payload {
+    /// Bytes of the whole.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.strings.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// No bytes at all?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// In one piece.
+    pub fn joined(mut self) -> Vec<u8> {
+        self.strings.iter().for_each(|string| self.head.extend_from_slice(string));
+        self.head
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(head: Vec<u8>) -> Payload {
+        Payload { head, strings: Vec::new() }
+    }
+}
+
+/// The message as payload of a [`FrameKind::ToBackup`] frame.
+pub fn encode_to_backup(message: &ToBackup) -> Payload {
+    let mut head = encode(message);
+    let strings: Vec<Bytes> = match message {
+        ToBackup::Blobs(blobs) => blobs.iter().map(|blob| blob.bytes.clone()).collect(),
+        ToBackup::Batch(encoded) => vec![encoded.clone()],
+        _ => Vec::new(),
+    };
+    for string in &strings {
+        // One that is too long does not fit a frame, and is refused there.
+        head.extend_from_slice(&u32::try_from(string.len()).unwrap_or(u32::MAX).to_be_bytes());
+    }
+    Payload { head, strings }
+}
+
+/// Decodes and checks the payload of a [`FrameKind::ToBackup`] frame, whose byte strings stay where they are. (A batch
+/// inside stays encoded: [`decode_batch`].)
+pub fn decode_to_backup(mut payload: Bytes) -> Result<ToBackup, WireError> {
+    let what = "message to the backup";
+    let (mut message, used) = decode_front(&payload, what)?;
+    payload.advance(used);
+    let strings: Vec<&mut Bytes> = match &mut message {
+        ToBackup::Blobs(blobs) => blobs.iter_mut().map(|blob| &mut blob.bytes).collect(),
+        ToBackup::Batch(encoded) => vec![encoded],
+        _ => Vec::new(),
+    };
+    let short = || WireError::Encoding { what, reason: "it ends within its byte strings".to_owned() };
+    let mut lengths = payload.try_split_to(4 * strings.len()).ok_or_else(short)?;
+    for string in strings {
+        *string = payload.try_split_to(lengths.get_u32() as usize).ok_or_else(short)?;
+    }
+    if !payload.is_empty() {
+        return Err(WireError::Trailing { what, extra: payload.len() });
+    }
     check::to_backup(&message)?;
     Ok(message)
+}
+
+/// [`Bytes::split_to`] that refuses instead of panicking.
+trait TrySplit: Sized {
+    fn try_split_to(&mut self, length: usize) -> Option<Self>;
+}
+
+impl TrySplit for Bytes {
+    fn try_split_to(&mut self, length: usize) -> Option<Bytes> {
+        (length <= self.len()).then(|| self.split_to(length))
+    }
 }
 
 /// The message as payload of a [`FrameKind::ToPrimary`] frame.
@@ -120,45 +193,21 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap_or_default()
 }
 
-fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &'static str) -> Result<T, WireError> {
+/// The message at the front of `bytes`, and its length.
+fn decode_front<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+    what: &'static str,
+) -> Result<(T, usize), WireError> {
     // Borrowing: byte strings are taken from the slice, so their length is checked before anything is allocated.
-    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, config())
-        .map_err(|e| WireError::Encoding { what, reason: e.to_string() })?;
+    bincode::serde::borrow_decode_from_slice(bytes, config())
+        .map_err(|e| WireError::Encoding { what, reason: e.to_string() })
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &'static str) -> Result<T, WireError> {
+    let (value, used) = decode_front(bytes, what)?;
     match bytes.len() - used {
         0 => Ok(value),
         extra => Err(WireError::Trailing { what, extra }),
-    }
-}
-
-/// `#[serde(with = "wire::bytes")]` for long byte strings: the same encoding as a sequence of u8, but copied at
-/// once instead of byte by byte.
-pub mod bytes {
-    use serde::de::{Error, Visitor};
-    use serde::{Deserializer, Serializer};
-    use std::fmt;
-
-    /// See the module.
-    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    /// See the module.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        deserializer.deserialize_bytes(Bytes)
-    }
-
-    struct Bytes;
-
-    impl Visitor<'_> for Bytes {
-        type Value = Vec<u8>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a byte string")
-        }
-
-        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-            Ok(bytes.to_vec())
-        }
     }
 }
 

@@ -62,7 +62,7 @@ impl Backup {
                     hash: *hash,
                     raw_len: bytes.len() as u32,
                     codec: Codec::Raw,
-                    bytes: bytes.clone(),
+                    bytes: bytes.clone().into(),
                 };
                 self.store.put_blob(&blob).unwrap();
             }

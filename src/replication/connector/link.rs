@@ -5,6 +5,7 @@ use crate::observe::metrics::{BATCHES_SENT, BLOBS_SENT};
 use crate::replication::link::{Link, LinkDown};
 use crate::replication::session::cost;
 use crate::replication::transport::Sealed;
+use bytes::Bytes;
 use ehpc_proto::replication::Hash;
 use ehpc_proto::replication::message::{Answer, Blob, Query, ToBackup};
 use parking_lot::MutexGuard;
@@ -69,9 +70,9 @@ impl Link for TlsLink {
         })
     }
 
-    fn send_batch(&mut self, number: u64, encoded: Arc<[u8]>) -> Result<(), LinkDown> {
+    fn send_batch(&mut self, number: u64, encoded: Bytes) -> Result<(), LinkDown> {
         let length = encoded.len();
-        let sealed = Sealed::to_backup(&ToBackup::Batch(encoded.to_vec()));
+        let sealed = Sealed::to_backup(&ToBackup::Batch(encoded));
         self.wait(|state| state.session.batch(number, length).map(granted))?;
         self.shared.send(sealed);
         BATCHES_SENT.inc();

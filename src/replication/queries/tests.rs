@@ -56,7 +56,7 @@ fn chunk(content: &[u8]) -> Blob {
         hash: Hash::of(content),
         raw_len: content.len() as u32,
         codec: Codec::Raw,
-        bytes: content.to_vec(),
+        bytes: content.to_vec().into(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Shared, connection};
 use crate::replication::identity::Role;
 use crate::replication::pairing;
 use crate::replication::transport::{
-    self, ALPN_PAIR, ALPN_STORE, HANDSHAKE_WITHIN, TransportError, Trust, off_runtime,
+    self, ALPN_PAIR, ALPN_STORE, HANDSHAKE_WITHIN, Socket, TransportError, Trust, off_runtime,
 };
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -85,8 +85,8 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
 
 /// What a connection turned out to be for.
 enum Purpose {
-    Replication(TlsStream<TcpStream>, String),
-    Pairing(TlsStream<TcpStream>),
+    Replication(TlsStream<Socket>, String),
+    Pairing(TlsStream<Socket>),
 }
 
 async fn serve(door: Arc<Door>, socket: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
@@ -126,7 +126,7 @@ async fn serve(door: Arc<Door>, socket: TcpStream, from: SocketAddr, permit: Own
 
 /// The TLS handshake; what the client names as protocol decides whom to trust.
 async fn secure(shared: &Shared, socket: TcpStream) -> Result<Purpose, TransportError> {
-    transport::tune(&socket)?;
+    let socket = transport::tuned(socket)?;
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await;
     let start = start.map_err(TransportError::from_tls)?;
     let hello = start.client_hello();

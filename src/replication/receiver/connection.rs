@@ -3,14 +3,14 @@
 use super::writer::{Outcome, Party, Work};
 use super::{Shared, StoreFault};
 use crate::replication::session::{Action, BackupSession};
-use crate::replication::transport::{FrameReader, FrameWriter, Sealed, TransportError, off_runtime};
+use crate::replication::transport::{FrameReader, FrameWriter, Sealed, Socket, TransportError, off_runtime};
+use bytes::Bytes;
 use ehpc_proto::replication::message::{Answer, ToBackup, ToPrimary};
 use ehpc_proto::replication::wire::{self, FrameKind, MAX_FRAME, WireError};
 use ehpc_proto::replication::{Batch, Hash};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_rustls::server::TlsStream;
@@ -26,7 +26,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 /// What the reading task found.
 enum Incoming {
     Message(ToBackup),
-    Batch(Vec<u8>, Batch),
+    Batch(Bytes, Batch),
     /// The peer breaks the protocol.
     Violation(WireError),
     /// The connection is at its end.
@@ -40,7 +40,7 @@ enum Found {
 }
 
 /// Serves the connection to its end.
-pub(super) async fn run(shared: Arc<Shared>, stream: TlsStream<TcpStream>, who: String) {
+pub(super) async fn run(shared: Arc<Shared>, stream: TlsStream<Socket>, who: String) {
     let (read, write) = tokio::io::split(stream);
     let (incoming, inbox) = mpsc::channel(2);
     let (outbox, outgoing) = mpsc::channel(64);
@@ -257,7 +257,7 @@ impl Connection {
 /// Reads frames and decodes them, ahead of the session by two messages at most.
 async fn receive(
     shared: Arc<Shared>,
-    mut reader: FrameReader<ReadHalf<TlsStream<TcpStream>>>,
+    mut reader: FrameReader<ReadHalf<TlsStream<Socket>>>,
     incoming: mpsc::Sender<Incoming>,
 ) {
     loop {
@@ -265,7 +265,7 @@ async fn receive(
         let received = reader.take_received();
         shared.note(|status| status.bytes_received += received);
         let (found, goes_on) = match next {
-            Ok(Some(payload)) => match decode(&payload).await {
+            Ok(Some(payload)) => match decode(payload).await {
                 Ok(found) => (found, true),
                 Err(TransportError::Wire(error)) => (Incoming::Violation(error), false),
                 Err(error) => (Incoming::Ended(error.to_string()), false),
@@ -285,7 +285,7 @@ async fn receive(
     while let Ok(Some(_)) = reader.next(FrameKind::ToBackup).await {}
 }
 
-async fn decode(payload: &[u8]) -> Result<Incoming, TransportError> {
+async fn decode(payload: Bytes) -> Result<Incoming, TransportError> {
     match wire::decode_to_backup(payload)? {
         ToBackup::Batch(encoded) if encoded.len() >= BLOCK_FROM => {
             let (encoded, batch) = off_runtime(move || {
@@ -300,10 +300,7 @@ async fn decode(payload: &[u8]) -> Result<Incoming, TransportError> {
 }
 
 /// Writes frames until there are no more to come, then closes.
-async fn transmit(
-    mut writer: FrameWriter<WriteHalf<TlsStream<TcpStream>>>,
-    mut queue: mpsc::Receiver<Sealed>,
-) {
+async fn transmit(mut writer: FrameWriter<WriteHalf<TlsStream<Socket>>>, mut queue: mpsc::Receiver<Sealed>) {
     while let Some(frame) = queue.recv().await {
         let mut written = writer.write(&frame).await;
         while let (Ok(()), Ok(frame)) = (&written, queue.try_recv()) {

@@ -4,6 +4,7 @@ use super::{Shared, StoreFault};
 use crate::observe::metrics::{BATCHES_STORED, BLOBS_STORED};
 use crate::replication::link::Hello;
 use crate::replication::session::cost;
+use bytes::Bytes;
 use crossbeam_channel::Receiver as Queue;
 use ehpc_proto::replication::message::Blob;
 use ehpc_proto::replication::{Batch, Position};
@@ -18,7 +19,7 @@ pub(super) enum Work {
     /// A connection takes charge; tell it where the history stands.
     Greet(Party, Hello),
     Store(u64, Vec<Blob>),
-    Append(u64, Vec<u8>, Batch),
+    Append(u64, Bytes, Batch),
     /// Sync what came before and say so.
     Drain(u64),
     Stop,

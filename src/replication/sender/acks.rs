@@ -5,6 +5,7 @@ use crate::change::DirtySet;
 use crate::observe::metrics;
 use crate::replication::link::Link;
 use crate::replication::overlay::{View, ViewError};
+use bytes::Bytes;
 use ehpc_proto::replication::Position;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::SystemTime;
 /// A batch that is not acknowledged.
 pub(crate) struct InFlight {
     pub position: Position,
-    pub encoded: Arc<[u8]>,
+    pub encoded: Bytes,
     /// Cut that it reaches; grows when later work turns out to ship nothing.
     pub cut: u64,
 }

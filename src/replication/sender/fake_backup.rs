@@ -2,6 +2,7 @@
 
 use crate::replication::link::{Connector, Hello, Link, LinkDown, Welcome};
 use crate::store::manifest;
+use bytes::Bytes;
 use ehpc_proto::replication::message::{Answer, Blob, BlobKind, Codec, LiveEntry, Query, Version};
 use ehpc_proto::replication::{Batch, Extent, Hash, Kind, ObjectId, ObjectState, Position, wire};
 use parking_lot::Mutex;
@@ -312,7 +313,7 @@ impl Link for FakeLink {
         self.message(|backup| {
             for blob in blobs {
                 let raw = match blob.codec {
-                    Codec::Raw => blob.bytes.clone(),
+                    Codec::Raw => blob.bytes.to_vec(),
                     Codec::Zstd => zstd::bulk::decompress(&blob.bytes, blob.raw_len as usize).unwrap(),
                 };
                 assert_eq!(raw.len(), blob.raw_len as usize);
@@ -334,7 +335,7 @@ impl Link for FakeLink {
         })
     }
 
-    fn send_batch(&mut self, number: u64, encoded: Arc<[u8]>) -> Result<(), LinkDown> {
+    fn send_batch(&mut self, number: u64, encoded: Bytes) -> Result<(), LinkDown> {
         assert!(encoded.len() <= wire::MAX_BATCH);
         let start = self.start;
         self.message(|backup| {

@@ -3,9 +3,9 @@
 
 use crate::observe::metrics;
 use crate::replication::link::{Link, LinkDown};
+use bytes::Bytes;
 use ehpc_proto::replication::Hash;
 use ehpc_proto::replication::message::{Blob, BlobKind, Codec};
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// Chunks that wait to be asked about, bytes.
@@ -47,12 +47,14 @@ impl Recent {
 pub(crate) struct Outlet {
     recent: Recent,
     compressor: Option<zstd::bulk::Compressor<'static>>,
-    asking: Vec<(Hash, Vec<u8>)>,
+    asking: Vec<(Hash, Bytes)>,
     asking_bytes: usize,
     /// Asked about and lacking; sent once the next question is on its way.
-    lacking: Vec<(Hash, Vec<u8>)>,
+    lacking: Vec<(Hash, Bytes)>,
     ready: Vec<Blob>,
     ready_bytes: usize,
+    /// Chunks that were not sent, since the last message.
+    skipped_bytes: usize,
 }
 
 impl Default for Outlet {
@@ -66,6 +68,7 @@ impl Default for Outlet {
             lacking: Vec::new(),
             ready: Vec::new(),
             ready_bytes: 0,
+            skipped_bytes: 0,
         }
     }
 }
@@ -86,17 +89,18 @@ impl Outlet {
         &mut self,
         link: &mut dyn Link,
         hash: Hash,
-        bytes: &[u8],
+        bytes: Bytes,
         ask: bool,
     ) -> Result<(), LinkDown> {
         if self.recent.insert(hash) {
+            self.skipped_bytes += bytes.len();
             return Ok(());
         }
         if !ask {
-            return self.add(link, BlobKind::Chunk, hash, bytes.into());
+            return self.add(link, BlobKind::Chunk, hash, bytes);
         }
-        self.asking.push((hash, bytes.to_vec()));
         self.asking_bytes += bytes.len();
+        self.asking.push((hash, bytes));
         if self.asking_bytes >= ASK_BYTES || self.asking.len() >= ASK_HASHES {
             self.ask(link)?;
         }
@@ -104,11 +108,11 @@ impl Outlet {
     }
 
     /// A manifest page or root.
-    pub(crate) fn page(&mut self, link: &mut dyn Link, hash: Hash, bytes: &[u8]) -> Result<(), LinkDown> {
+    pub(crate) fn page(&mut self, link: &mut dyn Link, hash: Hash, bytes: Bytes) -> Result<(), LinkDown> {
         if self.recent.insert(hash) {
             return Ok(());
         }
-        self.add(link, BlobKind::Page, hash, bytes.into())
+        self.add(link, BlobKind::Page, hash, bytes)
     }
 
     /// Sends everything.
@@ -128,29 +132,29 @@ impl Outlet {
         let hashes: Vec<Hash> = asked.iter().map(|(hash, _)| *hash).collect();
         let lacking = link.lacking(&hashes)?;
         self.release(link)?;
-        self.lacking
-            .extend(asked.into_iter().zip(lacking).filter_map(|(chunk, lacks)| lacks.then_some(chunk)));
+        for (chunk, lacks) in asked.into_iter().zip(lacking) {
+            match lacks {
+                true => self.lacking.push(chunk),
+                false => self.skipped_bytes += chunk.1.len(),
+            }
+        }
         Ok(())
     }
 
     fn release(&mut self, link: &mut dyn Link) -> Result<(), LinkDown> {
         for (hash, bytes) in std::mem::take(&mut self.lacking) {
-            self.add(link, BlobKind::Chunk, hash, bytes.into())?;
+            self.add(link, BlobKind::Chunk, hash, bytes)?;
         }
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        link: &mut dyn Link,
-        kind: BlobKind,
-        hash: Hash,
-        raw: Cow<'_, [u8]>,
-    ) -> Result<(), LinkDown> {
+    fn add(&mut self, link: &mut dyn Link, kind: BlobKind, hash: Hash, raw: Bytes) -> Result<(), LinkDown> {
         let raw_len = raw.len() as u32;
         let (codec, bytes) = match self.compress(kind, &raw) {
-            Some(smaller) => (Codec::Zstd, smaller),
-            None => (Codec::Raw, raw.into_owned()),
+            Some(smaller) => (Codec::Zstd, smaller.into()),
+            // A chunk keeps the whole buffer that it was read into: where most of that is not sent, it would fill memory.
+            None if self.skipped_bytes > self.ready_bytes => (Codec::Raw, Bytes::copy_from_slice(&raw)),
+            None => (Codec::Raw, raw),
         };
         if self.ready_bytes + bytes.len() > MESSAGE_BYTES || self.ready.len() >= MESSAGE_BLOBS {
             self.send(link)?;
@@ -185,6 +189,7 @@ impl Outlet {
         let blobs = std::mem::take(&mut self.ready);
         metrics::BLOBS_SENT.add(blobs.len() as u64);
         self.ready_bytes = 0;
+        self.skipped_bytes = 0;
         link.send_blobs(blobs)
     }
 }
@@ -213,7 +218,7 @@ mod tests {
             self.questions.push(hashes.len());
             Ok(hashes.iter().map(|hash| !self.held.contains(hash)).collect())
         }
-        fn send_batch(&mut self, _: u64, _: Arc<[u8]>) -> Result<(), LinkDown> {
+        fn send_batch(&mut self, _: u64, _: Bytes) -> Result<(), LinkDown> {
             Ok(())
         }
         fn poll_acks(&mut self) -> Option<u64> {
@@ -240,9 +245,9 @@ mod tests {
         let chunks: Vec<Vec<u8>> = (0..100).map(|n| noise(n, 60_000)).collect();
         link.held.insert(Hash::of(&chunks[3]));
         for chunk in chunks.iter().chain(&chunks) {
-            outlet.chunk(&mut link, Hash::of(chunk), chunk, true).unwrap();
+            outlet.chunk(&mut link, Hash::of(chunk), chunk.clone().into(), true).unwrap();
         }
-        outlet.chunk(&mut link, Hash::of(b"small"), b"small", false).unwrap();
+        outlet.chunk(&mut link, Hash::of(b"small"), Bytes::from_static(b"small"), false).unwrap();
         outlet.flush(&mut link).unwrap();
         assert_eq!(link.questions.iter().sum::<usize>(), 100);
         assert_eq!(link.questions.len(), 2);
@@ -259,9 +264,9 @@ mod tests {
         let (mut outlet, mut link) = (Outlet::default(), Recorder::default());
         let text = b"all work and no play ".repeat(5_000);
         for bytes in [text.as_slice(), &text[..500], b"tiny"] {
-            outlet.chunk(&mut link, Hash::of(bytes), bytes, false).unwrap();
+            outlet.chunk(&mut link, Hash::of(bytes), Bytes::copy_from_slice(bytes), false).unwrap();
         }
-        outlet.page(&mut link, Hash::of(&text[1..]), &text[1..]).unwrap();
+        outlet.page(&mut link, Hash::of(&text[1..]), Bytes::copy_from_slice(&text[1..])).unwrap();
         outlet.flush(&mut link).unwrap();
         let codecs: Vec<Codec> = link.messages.iter().flatten().map(|blob| blob.codec).collect();
         assert_eq!(codecs, [Codec::Zstd, Codec::Zstd, Codec::Raw, Codec::Raw]);
@@ -273,7 +278,7 @@ mod tests {
     fn a_new_connection_gets_everything_again() {
         let (mut outlet, mut link) = (Outlet::default(), Recorder::default());
         for _ in 0..2 {
-            outlet.chunk(&mut link, Hash::of(b"x"), b"x", false).unwrap();
+            outlet.chunk(&mut link, Hash::of(b"x"), Bytes::from_static(b"x"), false).unwrap();
             outlet.flush(&mut link).unwrap();
             outlet.reset();
         }

@@ -7,10 +7,10 @@ use crate::host::ObjectKey;
 use crate::replication::link::Link;
 use crate::replication::resolve::Fault;
 use crate::store::manifest::Index;
+use bytes::Bytes;
 use ehpc_proto::replication::{Batch, Extent, Hash, Kind, Manifest, ObjectState, Position, wire};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 /// Hashes in one question.
 const ASK: usize = 4_096;
@@ -39,12 +39,12 @@ impl Sender {
 
     /// Sends everything in flight; from the first batch whose content is gone on, all is made anew.
     fn send_again(&mut self, link: &mut dyn Link) -> Result<(), Fault> {
-        let batches: Vec<(Position, Arc<[u8]>)> = self
+        let batches: Vec<(Position, Bytes)> = self
             .resolver
             .acks
             .in_flight
             .iter()
-            .map(|batch| (batch.position, Arc::clone(&batch.encoded)))
+            .map(|batch| (batch.position, batch.encoded.clone()))
             .collect();
         for (position, encoded) in batches {
             let complete = match wire::decode_batch(&encoded) {
@@ -136,7 +136,7 @@ impl Sender {
         }
         match self.resolver.view.shadow().page(hash)? {
             Some(bytes) => {
-                self.resolver.outlet.page(link, *hash, &bytes)?;
+                self.resolver.outlet.page(link, *hash, bytes.into())?;
                 Ok(true)
             }
             None => Ok(false),
@@ -145,7 +145,6 @@ impl Sender {
 
     fn lacking_again(&mut self, wanted: &mut Wanted, link: &mut dyn Link) -> Result<bool, Fault> {
         let chunks = std::mem::take(&mut wanted.chunks);
-        let mut bytes = Vec::new();
         for asked in chunks.chunks(ASK) {
             let hashes: Vec<Hash> = asked.iter().map(|chunk| chunk.hash).collect();
             let lacking = link.lacking(&hashes)?;
@@ -154,11 +153,11 @@ impl Sender {
                     continue;
                 }
                 let Some(file) = wanted.open(chunk.object, &self.resolver.tree) else { return Ok(false) };
-                bytes.resize(chunk.len as usize, 0);
+                let mut bytes = vec![0; chunk.len as usize];
                 if file.read_exact_at(&mut bytes, chunk.at).is_err() || Hash::of(&bytes) != chunk.hash {
                     return Ok(false);
                 }
-                self.resolver.outlet.chunk(link, chunk.hash, &bytes, false)?;
+                self.resolver.outlet.chunk(link, chunk.hash, bytes.into(), false)?;
             }
         }
         Ok(true)

@@ -7,6 +7,7 @@ use crate::replication::link::Link;
 use crate::replication::overlay::{View, ViewError};
 use crate::replication::read::{ContentSink, SinkError};
 use crate::store::manifest::BoxError;
+use bytes::Bytes;
 use ehpc_proto::replication::Hash;
 
 /// Between two looks at what else is going on.
@@ -47,7 +48,7 @@ pub(crate) struct Sink<'a> {
 }
 
 impl ContentSink for Sink<'_> {
-    fn chunk(&mut self, hash: Hash, bytes: &[u8], of_large: bool) -> Result<(), SinkError> {
+    fn chunk(&mut self, hash: Hash, bytes: Bytes, of_large: bool) -> Result<(), SinkError> {
         Ok(self.outlet.chunk(self.link, hash, bytes, of_large)?)
     }
 
@@ -56,7 +57,7 @@ impl ContentSink for Sink<'_> {
             return Ok(()); // of acknowledged content
         }
         self.view.shadow().put_page(&hash, &bytes)?;
-        Ok(self.outlet.page(self.link, hash, &bytes)?)
+        Ok(self.outlet.page(self.link, hash, bytes.into())?)
     }
 
     fn fetch(&mut self, hash: &Hash) -> Result<Vec<u8>, BoxError> {

@@ -2,6 +2,7 @@
 
 use super::{BATCHES_IN_FLIGHT, CREDIT, CREDIT_STEP, DEAD_AFTER, GREETING_WITHIN, QUESTIONS_IN_FLIGHT, cost};
 use crate::replication::link::Hello;
+use bytes::Bytes;
 use ehpc_proto::replication::message::{Answer, Blob, PROTOCOL_VERSION, Query, ToBackup, ToPrimary};
 use ehpc_proto::replication::{Batch, Hash, Position, wire};
 use std::time::Duration;
@@ -20,7 +21,7 @@ pub enum Action {
     /// Append it, after everything that was to be stored before; when it is on disk call [`BackupSession::durable`].
     Append {
         /// As it travelled.
-        encoded: Vec<u8>,
+        encoded: Bytes,
         /// Decoded and checked.
         batch: Batch,
     },
@@ -106,7 +107,7 @@ impl BackupSession {
     }
 
     /// A batch came that is decoded already (so that the shell may do that elsewhere).
-    pub fn received_batch(&mut self, now: Duration, encoded: Vec<u8>, batch: Batch) -> Vec<Action> {
+    pub fn received_batch(&mut self, now: Duration, encoded: Bytes, batch: Batch) -> Vec<Action> {
         self.heard = now;
         match self.phase {
             Phase::Ended => Vec::new(),
@@ -234,7 +235,7 @@ impl BackupSession {
         }
     }
 
-    fn batch(&mut self, encoded: Vec<u8>, batch: Batch) -> Vec<Action> {
+    fn batch(&mut self, encoded: Bytes, batch: Batch) -> Vec<Action> {
         let Some(last) = self.appended else { return self.refuse("a batch before the welcome".to_owned()) };
         if batch.number != last.number + 1 {
             return self.refuse(format!(

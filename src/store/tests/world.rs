@@ -37,7 +37,7 @@ pub(crate) fn blob(kind: BlobKind, bytes: &[u8]) -> Blob {
     let packed = zstd::bulk::compress(bytes, 1).unwrap();
     let (codec, stored) =
         if packed.len() < bytes.len() { (Codec::Zstd, packed) } else { (Codec::Raw, bytes.to_vec()) };
-    Blob { kind, hash: Hash::of(bytes), raw_len: bytes.len() as u32, codec, bytes: stored }
+    Blob { kind, hash: Hash::of(bytes), raw_len: bytes.len() as u32, codec, bytes: stored.into() }
 }
 
 impl World {

@@ -1,13 +1,15 @@
 //! Frames: bytes in, frames out, bounded.
 
 use super::WireError;
+use bytes::buf::Limit;
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// Bytes of length and kind before the payload.
 pub const HEADER: usize = 5;
 /// Set in the kind byte when the payload is compressed; the transport does that.
 const COMPRESSED: u8 = 0x80;
-/// Payload space is made in steps, so that a length alone costs little memory.
-const STEP: usize = 256 * 1024;
+/// Payload space is made in steps, so that a length alone costs little memory. A message of chunks fits the first.
+const STEP: usize = 1024 * 1024 + 256 * 1024;
 
 /// Who the payload is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +50,7 @@ pub struct Frame {
     /// The payload is compressed (by the transport, which also decompresses it).
     pub compressed: bool,
     /// Payload.
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
 }
 
 /// What goes before a payload of `payload_len` bytes.
@@ -62,30 +64,21 @@ pub fn header(kind: FrameKind, compressed: bool, payload_len: usize) -> Result<[
     Ok(out)
 }
 
-/// Puts frames together from pieces of any size. Read into [`FrameAssembler::space`], then say how much came with
+/// Puts frames together from pieces of any size. Read into [`FrameAssembler::space`], then take what is complete with
 /// [`FrameAssembler::filled`]; or give bytes to [`FrameAssembler::push`].
 #[derive(Debug)]
 pub struct FrameAssembler {
     limit: usize,
-    head: [u8; HEADER],
-    head_len: usize,
-    /// Length of the payload to come, once the header is complete.
-    expected: usize,
-    payload: Vec<u8>,
-    payload_len: usize,
+    /// The payload's kind and length, once the header is complete.
+    expected: Option<(FrameKind, bool, usize)>,
+    /// The header, then the payload.
+    buffer: BytesMut,
 }
 
 impl FrameAssembler {
     /// Refuses frames whose kind and payload are longer than `limit`.
     pub fn new(limit: usize) -> FrameAssembler {
-        FrameAssembler {
-            limit,
-            head: [0; HEADER],
-            head_len: 0,
-            expected: 0,
-            payload: Vec::new(),
-            payload_len: 0,
-        }
+        FrameAssembler { limit, expected: None, buffer: BytesMut::new() }
     }
 
     /// Changes the limit, from the next frame on.
@@ -95,63 +88,61 @@ impl FrameAssembler {
 
     /// True between frames: the stream may end here.
     pub fn is_idle(&self) -> bool {
-        self.head_len == 0
+        self.expected.is_none() && self.buffer.is_empty()
     }
 
-    /// Where the next bytes belong; never empty, never past the frame's end.
-    pub fn space(&mut self) -> &mut [u8] {
-        if self.head_len < HEADER {
-            return &mut self.head[self.head_len..];
+    /// Where the next bytes belong: never full, never past the frame's end.
+    pub fn space(&mut self) -> Limit<&mut BytesMut> {
+        let missing = match self.expected {
+            None => HEADER - self.buffer.len(),
+            Some((_, _, length)) => length - self.buffer.len(),
+        };
+        if self.buffer.capacity() == self.buffer.len() {
+            self.buffer.reserve(missing.min(STEP.max(self.buffer.len())));
         }
-        if self.payload.len() == self.payload_len {
-            let more = (self.expected - self.payload_len).min(STEP);
-            self.payload.resize(self.payload_len + more, 0);
-        }
-        &mut self.payload[self.payload_len..]
+        let room = missing.min(self.buffer.capacity() - self.buffer.len());
+        (&mut self.buffer).limit(room)
     }
 
-    /// `count` bytes were put at the start of [`FrameAssembler::space`]. After an error the stream is of no use.
-    pub fn filled(&mut self, count: usize) -> Result<Option<Frame>, WireError> {
-        if self.head_len < HEADER {
-            self.head_len = (self.head_len + count).min(HEADER);
-            // A bad length is refused as soon as it is there.
-            if self.head_len >= 4 {
-                let [a, b, c, d, _] = self.head;
-                let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    /// Something was put into [`FrameAssembler::space`]. After an error the stream is of no use.
+    pub fn filled(&mut self) -> Result<Option<Frame>, WireError> {
+        let (kind, compressed, length) = match self.expected {
+            Some(expected) => expected,
+            None => {
+                // A bad length is refused as soon as it is there.
+                let Some(length) =
+                    self.buffer.first_chunk().map(|length| u32::from_be_bytes(*length) as usize)
+                else {
+                    return Ok(None);
+                };
                 if length == 0 {
                     return Err(WireError::Empty);
                 }
                 if length > self.limit {
                     return Err(WireError::TooLong { length: length as u64, limit: self.limit });
                 }
-                self.expected = length - 1;
+                let Some(kind) = self.buffer.get(HEADER - 1) else { return Ok(None) };
+                let (kind, compressed) = FrameKind::parse(*kind)?;
+                self.buffer.clear();
+                *self.expected.insert((kind, compressed, length - 1))
             }
-            if self.head_len < HEADER {
-                return Ok(None);
-            }
-            FrameKind::parse(self.head[4])?;
-        } else {
-            self.payload_len = (self.payload_len + count).min(self.payload.len());
-        }
-        if self.payload_len < self.expected {
+        };
+        if self.buffer.len() < length {
             return Ok(None);
         }
-        let (kind, compressed) = FrameKind::parse(self.head[4])?;
-        let payload = std::mem::take(&mut self.payload);
-        self.head_len = 0;
-        self.payload_len = 0;
-        self.expected = 0;
+        self.expected = None;
+        let payload = std::mem::take(&mut self.buffer).freeze();
         Ok(Some(Frame { kind, compressed, payload }))
     }
 
     /// Takes bytes from the front of `bytes` (which is moved on) until a frame is complete or they are used up.
     pub fn push(&mut self, bytes: &mut &[u8]) -> Result<Option<Frame>, WireError> {
         while !bytes.is_empty() {
-            let space = self.space();
-            let count = space.len().min(bytes.len());
-            space[..count].copy_from_slice(&bytes[..count]);
-            *bytes = &bytes[count..];
-            if let Some(frame) = self.filled(count)? {
+            let mut space = self.space();
+            let (now, later) = bytes.split_at(space.remaining_mut().min(bytes.len()));
+            space.put_slice(now);
+            *bytes = later;
+            if let Some(frame) = self.filled()? {
                 return Ok(Some(frame));
             }
         }
