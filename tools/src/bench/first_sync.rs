@@ -1,5 +1,5 @@
 //! First sync of an export against `rsync -aH` through an rsync daemon: same tree, empty target, same disk,
-//! both ended by a sync.
+//! both begun with cold caches and ended by a sync.
 //!
 //! The targets lie on a file system of their own, as a backup does: fanotify reports a whole file system, and nfs1
 //! would otherwise be told of every file that the backup writes. Both are made for
@@ -85,7 +85,7 @@ fn compare(disks: &Disks<'_>, title: &str, rounds: usize, variants: &[(&str, &[&
 fn product(disks: &Disks<'_>, backup_arguments: &[&str]) -> Result<Run> {
     let directory = disks.source.join("ours");
     let backup = disks.target.join("backup");
-    sync()?;
+    super::disk::cold()?;
     let mut cluster = Cluster::new(&directory)?;
     cluster.backup_at = Some(backup.clone());
     cluster.backup_arguments = backup_arguments.iter().map(|a| a.to_string()).collect();
@@ -121,7 +121,7 @@ fn sync() -> Result<()> {
 fn rsync(disks: &Disks<'_>) -> Result<f64> {
     let target = disks.target.join("rsync-target");
     std::fs::create_dir_all(&target)?;
-    sync()?;
+    super::disk::cold()?;
     let daemon = RsyncDaemon::start(disks.target, &target)?;
     let start = Instant::now();
     let status = Command::new("rsync")
