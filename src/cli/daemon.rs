@@ -45,6 +45,7 @@ pub(crate) fn run(mut launch: Launch, options: &DaemonOptions) -> Result<Verdict
     settings.format = options.log_format.unwrap_or(settings.format);
     check(&launch.cluster, launch.roles, &[])?;
     log::start(launch.cluster.log.level.word(), launch.cluster.log.format == LogFormat::Json)?;
+    crate::host::keep_freed_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("ehpc")

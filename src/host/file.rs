@@ -89,18 +89,6 @@ pub fn punch_hole(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     Ok(rustix::fs::fallocate(fd, flags, offset, len)?)
 }
 
-/// Copies within the kernel; fewer bytes than asked may be copied (0 = the source's end).
-pub fn copy_file_range(
-    from: BorrowedFd<'_>,
-    from_offset: u64,
-    to: BorrowedFd<'_>,
-    to_offset: u64,
-    len: usize,
-) -> io::Result<usize> {
-    let (mut source, mut target) = (from_offset, to_offset);
-    Ok(rustix::fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), len)?)
-}
-
 /// Appends at most `count` bytes from `offset` of the file, without zeroing them first; fewer only at the end.
 pub fn pread_append(fd: BorrowedFd<'_>, offset: u64, count: usize, into: &mut Vec<u8>) -> io::Result<usize> {
     into.reserve(count);

@@ -15,12 +15,12 @@ pub mod tree;
 pub mod xattr;
 
 pub use file::{
-    copy_file_range, fsync_dir, link_max, pread_append, punch_hole, seek_data, seek_hole, sync_file_range,
-    syncfs,
+    fsync_dir, link_max, pread_append, punch_hole, seek_data, seek_hole, sync_file_range, syncfs,
 };
 pub use object::{KeyKind, ObjectKey};
 pub use process::{
-    Privileges, boot_id, coarse_now, now, privileges, process_memory, raise_descriptor_limit, set_umask_zero,
+    Privileges, boot_id, coarse_now, keep_freed_memory, now, privileges, process_memory,
+    raise_descriptor_limit, set_umask_zero,
 };
 pub use tree::{EachName, EntryHints, Found, Stat, Tree};
 

@@ -208,7 +208,7 @@ fn another_mount_is_seen_as_such_and_named() {
 }
 
 #[test]
-fn holes_and_copies() {
+fn holes_and_content() {
     let dir = tempfile::tempdir().unwrap();
     let file =
         fs::File::options().read(true).write(true).create_new(true).open(dir.path().join("f")).unwrap();
@@ -220,10 +220,9 @@ fn holes_and_copies() {
     assert_eq!(seek_hole(file.as_fd(), 49152).unwrap(), Some(65536));
     assert_eq!(seek_data(file.as_fd(), 65536).unwrap(), None);
     assert_eq!(seek_hole(file.as_fd(), 65536).unwrap(), None);
-    let copied = copy_file_range(file.as_fd(), 0, file.as_fd(), 65536, 100).unwrap();
     let mut read = b"kept".to_vec();
-    assert_eq!(pread_append(file.as_fd(), 65536, 1000, &mut read).unwrap(), copied);
-    assert_eq!(read, [b"kept".to_vec(), vec![1; copied]].concat());
+    assert_eq!(pread_append(file.as_fd(), 65436, 1000, &mut read).unwrap(), 100);
+    assert_eq!(read, [b"kept".to_vec(), vec![1; 100]].concat());
     sync_file_range(file.as_fd()).unwrap();
     syncfs(file.as_fd()).unwrap();
     fsync_dir(dir.path()).unwrap();

@@ -173,7 +173,9 @@ impl TlsConnector {
         let secured = async {
             let socket = transport::tuned(TcpStream::connect(&options.address).await?)?;
             let tls = Tls::from(config).connect(transport::server_name(), socket).await;
-            tls.map_err(TransportError::from_tls)
+            let mut stream = tls.map_err(TransportError::from_tls)?;
+            stream.get_mut().1.set_buffer_limit(Some(transport::WRITE_AT_ONCE));
+            Ok::<_, TransportError>(stream)
         };
         let stream = match tokio::time::timeout(HANDSHAKE_WITHIN, secured).await {
             Ok(Ok(stream)) => stream,

@@ -13,7 +13,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -133,7 +133,10 @@ pub(super) fn server_name() -> ServerName<'static> {
 pub(super) type Socket = BufReader<TcpStream>;
 
 /// Bytes read from a socket at once.
-const READ_AT_ONCE: usize = 64 * 1024;
+const READ_AT_ONCE: usize = 256 * 1024;
+
+/// Bytes that TLS takes before they go to the socket: chunks leave in few, long writes.
+pub(super) const WRITE_AT_ONCE: usize = 256 * 1024;
 
 /// Sets the options of every connection's socket.
 pub(super) fn tuned(socket: TcpStream) -> io::Result<Socket> {
@@ -413,26 +416,33 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Writes a frame; it is on its way after [`FrameWriter::flush`] at the latest. When it is cancelled or fails,
     /// nothing more is written.
     pub async fn write(&mut self, frame: &Sealed) -> Result<(), TransportError> {
-        self.gather(&frame.header).await?;
-        self.gather(&frame.payload.head).await?;
-        for string in &frame.payload.strings {
-            self.gather(string).await?;
+        self.check()?;
+        self.buffer.extend_from_slice(&frame.header);
+        self.buffer.extend_from_slice(&frame.payload.head);
+        if self.buffer.len() + frame.len() <= GATHER {
+            frame.payload.strings.iter().for_each(|string| self.buffer.extend_from_slice(string));
+            return Ok(());
         }
+        let strings = frame.payload.strings.iter().map(|string| IoSlice::new(string));
+        let mut slices: Vec<IoSlice<'_>> =
+            std::iter::once(IoSlice::new(&self.buffer)).chain(strings).collect();
+        let mut rest = &mut slices[..];
+        IoSlice::advance_slices(&mut rest, 0); // empty ones
+        self.torn = true;
+        while !rest.is_empty() {
+            let count = self.io.write_vectored(rest).await.map_err(TransportError::from_tls)?;
+            if count == 0 {
+                return Err(TransportError::Cut);
+            }
+            IoSlice::advance_slices(&mut rest, count);
+        }
+        self.torn = false;
+        self.buffer.clear();
         Ok(())
     }
 
-    async fn gather(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
-        if self.buffer.len() + bytes.len() > GATHER {
-            self.drain().await?;
-        }
-        if bytes.len() <= GATHER {
-            self.buffer.extend_from_slice(bytes);
-            return Ok(());
-        }
-        self.torn = true;
-        self.io.write_all(bytes).await.map_err(TransportError::from_tls)?;
-        self.torn = false;
-        Ok(())
+    fn check(&self) -> Result<(), TransportError> {
+        if self.torn { Err(TransportError::Cut) } else { Ok(()) }
     }
 
     /// Sends what is gathered.
@@ -448,9 +458,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     }
 
     async fn drain(&mut self) -> Result<(), TransportError> {
-        if self.torn {
-            return Err(TransportError::Cut);
-        }
+        self.check()?;
         if !self.buffer.is_empty() {
             self.torn = true;
             self.io.write_all(&self.buffer).await.map_err(TransportError::from_tls)?;
