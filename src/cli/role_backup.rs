@@ -37,7 +37,11 @@ impl BackupRole {
         let settings = launch.cluster.backup.clone().context("the settings have no backup")?;
         let listener = listen(&launch.cluster, "backup.listen", settings.listen).await?;
         let directory = settings.directory.clone();
-        let packs = store::Options { pack_bytes: settings.pack_size.0, ..store::Options::default() };
+        let packs = store::Options {
+            pack_bytes: settings.pack_size.0,
+            drop_cached: !settings.mirror,
+            ..store::Options::default()
+        };
         let opened = tokio::task::spawn_blocking(move || Store::open(&directory, packs));
         let (store, recovery) = opened.await??;
         tell(&recovery);

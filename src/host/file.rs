@@ -45,10 +45,18 @@ pub fn permits(fd: BorrowedFd<'_>, mode: u32) -> io::Result<bool> {
 /// Writes the dirty pages of a file and waits for them (no metadata, no disk flush): makes stores through
 /// mmap visible as a new mtime.
 pub fn sync_file_range(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let flags =
+    write_out(fd, 0..0, true)
+}
+
+/// Begins to write the dirty pages of a range; `wait`: and waits until they are written (data alone, no disk flush).
+pub(super) fn write_out(fd: BorrowedFd<'_>, range: std::ops::Range<u64>, wait: bool) -> io::Result<()> {
+    let whole =
         libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let flags = if wait { whole } else { libc::SYNC_FILE_RANGE_WRITE };
+    let offset = |offset| i64::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let (start, length) = (offset(range.start)?, offset(range.end.saturating_sub(range.start))?);
     // SAFETY: plain integers.
-    let result = unsafe { libc::sync_file_range(fd.as_raw_fd(), 0, 0, flags) };
+    let result = unsafe { libc::sync_file_range(fd.as_raw_fd(), start, length, flags) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

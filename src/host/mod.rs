@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // each block says why it is sound
 
 mod by_name;
+pub mod cache;
 pub mod credentials;
 pub mod directory;
 pub mod fanotify;

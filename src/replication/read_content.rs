@@ -5,6 +5,7 @@
 //! and lies past the change: from there on nothing can differ.
 
 use super::read::{ContentSink, ReadError, io};
+use crate::host::cache::ReadOnce;
 use crate::host::{seek_data, seek_hole};
 use crate::store::chunker;
 use crate::store::manifest::{Builder, Index, ManifestError, decode_root, splice};
@@ -18,6 +19,8 @@ use std::os::fd::BorrowedFd;
 const LEAST_HOLE: u64 = 4096;
 /// Bytes read at once.
 const BUFFER: usize = 2 * MAX_CHUNK;
+/// A stretch of data from this length on is read with the page cache in mind.
+const READ_ONCE_FROM: u64 = 16 << 20;
 /// Files larger than this are worth asking about their chunks.
 const ASK_FROM: u64 = 64 * 1024;
 
@@ -138,6 +141,8 @@ fn chunks(
     visit: &mut Visit<'_>,
 ) -> Result<Result<(), u64>, ReadError> {
     let (mut at, mut data) = (segment.start, Bytes::new());
+    let mut once =
+        (segment.end - segment.start >= READ_ONCE_FROM).then(|| ReadOnce::new(file, segment.clone()));
     while at < segment.end {
         let rest = segment.end - at;
         if let Some(len) = chunker::cut(&data, data.len() as u64 == rest) {
@@ -147,6 +152,9 @@ fn chunks(
             }
             at += len as u64;
             continue;
+        }
+        if let Some(once) = &mut once {
+            once.at(at);
         }
         let Some(longer) = read_on(file, &data, at, rest)? else {
             // Shorter than it was: what is here is its last chunks.

@@ -19,7 +19,7 @@ const MAX_EXPORT_NAME: usize = 1024;
 /// Scans more often than this would never end on a large tree.
 const SCAN_INTERVAL: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
-const DEFAULT_PACK_SIZE: Bytes = Bytes(64 << 20);
+const DEFAULT_PACK_SIZE: Bytes = Bytes(256 << 20);
 /// Smaller ones make many files, larger ones are clumsy to copy.
 const PACK_SIZE: std::ops::RangeInclusive<Bytes> = Bytes(8 << 20)..=Bytes(4 << 30);
 const DEFAULT_SCAN_INTERVAL: Seconds = Seconds(Duration::from_secs(6 * 3600));

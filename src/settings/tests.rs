@@ -157,7 +157,7 @@ fn contradictions_are_found() {
     assert!(problems(&port).contains("`0.0.0.0:0` has port 0"));
     let no_backup = SAMPLE.split("# The node that keeps the history").next().expect("a first part");
     assert!(problems(no_backup).contains("[nfs1] has no backup"), "{}", problems(no_backup));
-    let tiny = sample_with("\"64 MiB\"", "\"64 KiB\"");
+    let tiny = sample_with("\"256 MiB\"", "\"64 KiB\"");
     assert!(
         problems(&tiny).contains("packs of 64 KiB\n    expected: from \"8 MiB\" to \"4 GiB\""),
         "{}",

@@ -46,11 +46,13 @@ pub struct Options {
     /// Unsynced chunk bytes at which a sync in the background begins, so that the one before an acknowledgement is
     /// short; `None` = never.
     pub flush_bytes: Option<u64>,
+    /// What is on the disk is not kept in the page cache: nobody reads it soon (no mirror is made of it).
+    pub drop_cached: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { pack_bytes: 64 << 20, flush_bytes: Some(8 << 20) }
+        Options { pack_bytes: 256 << 20, flush_bytes: Some(8 << 20), drop_cached: false }
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn open(
         catalog_rebuilt: rebuild,
     };
     let log = |series, found: Recovered| {
-        PackLog::new(series, disk.clone(), options.pack_bytes, found.newest, found.sealed_bytes)
+        PackLog::new(series, disk.clone(), options, found.newest, found.sealed_bytes)
     };
     let (meta, chunk) = (log(Series::Meta, meta), Arc::new(log(Series::Chunk, chunks)));
     let flusher = options.flush_bytes.map(|bytes| Flusher::start(chunk.clone(), bytes)).transpose()?;

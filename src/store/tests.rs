@@ -17,7 +17,7 @@ use world::{Shipment, World, blob};
 /// A private directory for a store.
 pub(crate) struct Place(TempDir);
 
-const SMALL: Options = Options { pack_bytes: 20_000, flush_bytes: Some(4000) };
+const SMALL: Options = Options { pack_bytes: 20_000, flush_bytes: Some(4000), drop_cached: true };
 
 impl Place {
     pub(crate) fn new() -> Place {

@@ -47,6 +47,7 @@ impl<'a> Writer<'a> {
         object: ObjectId,
         fd: BorrowedFd<'a>,
     ) -> Writer<'a> {
+        disk.begin_content();
         Writer { disk, content, object, fd, written: 0, end: 0 }
     }
 

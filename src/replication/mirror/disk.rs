@@ -2,6 +2,7 @@
 //! They all pass one gate, so that tests can stop between any two or lose what a power cut would lose.
 
 use super::view::{Identity, RawPlace};
+use crate::host::cache::{WriteBehind, drop_cached};
 use crate::host::pread_append;
 use ehpc_proto::replication::{Kind, Timestamp, Xattr};
 use rustix::fs::{
@@ -9,8 +10,13 @@ use rustix::fs::{
     XattrFlags,
 };
 use rustix::io::Errno;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// Bytes copied out of one pack, one after the other.
+const MUCH: u64 = 16 << 20;
 
 /// What is about to happen, for the gate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -210,6 +216,9 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> io::Resul
 pub(crate) struct Disk {
     /// For content that is copied.
     buffer: Vec<u8>,
+    behind: WriteBehind,
+    /// The pack last copied from, and how much.
+    source: Option<(Arc<File>, u64)>,
     #[cfg(test)]
     pub(crate) gate: Option<Box<dyn FnMut(Step) -> Verdict + Send>>,
 }
@@ -289,7 +298,17 @@ impl Disk {
     }
 
     pub(crate) fn write(&mut self, fd: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.pass(Step::Content)? { write_all(fd, bytes, offset) } else { Ok(()) }
+        if !self.pass(Step::Content)? {
+            return Ok(());
+        }
+        write_all(fd, bytes, offset)?;
+        self.behind.wrote(fd, offset..offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Another file is written from here on.
+    pub(crate) fn begin_content(&mut self) {
+        self.behind = WriteBehind::default();
     }
 
     /// Copies `len` bytes out of a pack; `false` = they are not all there. (copy_file_range takes twice the time between
@@ -310,7 +329,23 @@ impl Disk {
             return Ok(false);
         }
         write_all(fd, &self.buffer, offset)?;
+        self.behind.wrote(fd, offset..offset + u64::from(len));
+        self.copied_from(from, len);
         Ok(true)
+    }
+
+    /// A pack that gave much of its content is not needed in the page cache any more.
+    fn copied_from(&mut self, from: &RawPlace, len: u32) {
+        match &mut self.source {
+            Some((pack, bytes)) if Arc::ptr_eq(pack, &from.file) => *bytes += u64::from(len),
+            _ => {
+                if let Some((pack, bytes)) = self.source.replace((from.file.clone(), u64::from(len)))
+                    && bytes >= MUCH
+                {
+                    drop_cached(pack.as_fd(), 0..i64::MAX as u64);
+                }
+            }
+        }
     }
 
     pub(crate) fn truncate(&mut self, fd: BorrowedFd<'_>, size: u64) -> io::Result<()> {

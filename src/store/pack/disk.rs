@@ -1,9 +1,11 @@
 //! The seam between packs and the file system, so that tests can put a disk under them that crashes, fills up and fails.
 
 use super::PackError;
+use crate::host::cache::drop_cached;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +38,8 @@ pub(crate) trait PackFile: Send + Sync {
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Data and length are on the disk when this returns.
     fn sync(&self) -> io::Result<()>;
+    /// What is on the disk leaves the page cache.
+    fn drop_cached(&self) {}
 }
 
 /// A real directory, locked against a second process.
@@ -131,5 +135,9 @@ impl PackFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn drop_cached(&self) {
+        drop_cached(self.0.as_fd(), 0..i64::MAX as u64);
     }
 }

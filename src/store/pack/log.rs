@@ -3,6 +3,7 @@
 use super::disk::{Disk, PackFile};
 use super::record::{Content, FILE_HEAD, FileHead, HEAD, Head, decode_blob};
 use super::{PackError, PackId, Place, Series};
+use crate::store::Options;
 use ehpc_proto::replication::Hash;
 use ehpc_proto::replication::message::Codec;
 use parking_lot::Mutex;
@@ -69,6 +70,7 @@ pub(crate) struct PackLog {
     disk: Arc<dyn Disk>,
     /// A pack takes no further record once it is this long.
     limit: u64,
+    drop_cached: bool,
     /// Held while syncing and while going on to the next pack: an error of fsync is told only once for a file, so there
     /// must be only one who asks.
     syncing: Mutex<()>,
@@ -81,12 +83,21 @@ impl PackLog {
     pub(crate) fn new(
         series: Series,
         disk: Arc<dyn Disk>,
-        limit: u64,
+        options: Options,
         newest: Option<Newest>,
         sealed_bytes: u64,
     ) -> PackLog {
         let tail = Mutex::new(Tail { newest, broken: false, sealed_bytes });
-        PackLog { series, disk, limit, syncing: Mutex::new(()), tail, open: Mutex::new(Vec::new()) }
+        let Options { pack_bytes: limit, drop_cached, .. } = options;
+        PackLog {
+            series,
+            disk,
+            limit,
+            drop_cached,
+            syncing: Mutex::new(()),
+            tail,
+            open: Mutex::new(Vec::new()),
+        }
     }
 
     fn id(&self, number: u32) -> PackId {
@@ -162,6 +173,9 @@ impl PackLog {
                 return Err(error);
             }
             newest.durable = newest.len;
+            if self.drop_cached {
+                newest.file.drop_cached();
+            }
         }
         let newest = create(&*self.disk, self.id(full + 1))?;
         tail.sealed_bytes += tail.newest.as_ref().map_or(0, |newest| newest.len);
@@ -189,6 +203,10 @@ impl PackLog {
             Ok(()) => {
                 if let Some(newest) = &mut tail.newest {
                     newest.durable = newest.durable.max(len);
+                }
+                drop(tail);
+                if self.drop_cached {
+                    file.drop_cached();
                 }
                 Ok(())
             }

@@ -6,6 +6,7 @@ use super::record::{Content, FILE_HEAD, HEAD};
 use super::scan::{Payloads, recover};
 use super::simulated::SimulatedDisk;
 use super::{PackError, PackId, Place, Series};
+use crate::store::Options;
 use ehpc_proto::replication::Hash;
 use ehpc_proto::replication::message::Codec;
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
@@ -20,7 +21,8 @@ fn start(disk: &SimulatedDisk, from: Place, payloads: Payloads) -> Result<(PackL
         Ok(())
     })?;
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    Ok((PackLog::new(Series::Chunk, disk, 8192, recovered.newest, recovered.sealed_bytes), found))
+    let options = Options { pack_bytes: 8192, ..Options::default() };
+    Ok((PackLog::new(Series::Chunk, disk, options, recovered.newest, recovered.sealed_bytes), found))
 }
 
 fn append(log: &PackLog, payload: &[u8]) -> Result<(Located, Hash), PackError> {

@@ -63,7 +63,7 @@ fn crashes_lose_nothing_that_was_acknowledged() {
 }
 
 fn open_simulated(disk: &SimulatedDisk, place: &Place) -> Result<(Arc<Store>, Recovery), StoreError> {
-    let options = Options { pack_bytes: 6000, flush_bytes: None };
+    let options = Options { pack_bytes: 6000, flush_bytes: None, drop_cached: false };
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     recover::open(disk, CatalogFile::new(place.catalog()), options)
 }
