@@ -78,9 +78,14 @@ pub fn process_memory() -> io::Result<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
     let pages = statm.split_ascii_whitespace().nth(1).and_then(|field| field.parse::<u64>().ok());
     let pages = pages.ok_or_else(|| io::Error::other("/proc/self/statm has no second number"))?;
+    Ok(pages.saturating_mul(page_size() as u64))
+}
+
+/// Bytes of a page of memory.
+pub(super) fn page_size() -> usize {
     // SAFETY: a plain query.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    Ok(pages.saturating_mul(u64::try_from(page).unwrap_or(4096)))
+    usize::try_from(page).unwrap_or(4096)
 }
 
 /// Freed memory is kept for the next buffers up to a bound, instead of being given back to the kernel and cleared by it

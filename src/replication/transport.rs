@@ -418,14 +418,14 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub async fn write(&mut self, frame: &Sealed) -> Result<(), TransportError> {
         self.check()?;
         self.buffer.extend_from_slice(&frame.header);
-        self.buffer.extend_from_slice(&frame.payload.head);
-        if self.buffer.len() + frame.len() <= GATHER {
-            frame.payload.strings.iter().for_each(|string| self.buffer.extend_from_slice(string));
+        let strings = frame.payload.strings.iter().map(|string| &string[..]);
+        let pieces = std::iter::once(&frame.payload.head[..]).chain(strings);
+        if self.buffer.len() + frame.payload.len() <= GATHER {
+            pieces.for_each(|piece| self.buffer.extend_from_slice(piece));
             return Ok(());
         }
-        let strings = frame.payload.strings.iter().map(|string| IoSlice::new(string));
         let mut slices: Vec<IoSlice<'_>> =
-            std::iter::once(IoSlice::new(&self.buffer)).chain(strings).collect();
+            std::iter::once(&self.buffer[..]).chain(pieces).map(IoSlice::new).collect();
         let mut rest = &mut slices[..];
         IoSlice::advance_slices(&mut rest, 0); // empty ones
         self.torn = true;

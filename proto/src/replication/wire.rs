@@ -117,9 +117,9 @@ pub fn decode_to_backup(mut payload: Bytes) -> Result<ToBackup, WireError> {
         _ => Vec::new(),
     };
     let short = || WireError::Encoding { what, reason: "it ends within its byte strings".to_owned() };
-    let mut lengths = payload.try_split_to(4 * strings.len()).ok_or_else(short)?;
+    let mut lengths = take(&mut payload, 4 * strings.len()).ok_or_else(short)?;
     for string in strings {
-        *string = payload.try_split_to(lengths.get_u32() as usize).ok_or_else(short)?;
+        *string = take(&mut payload, lengths.get_u32() as usize).ok_or_else(short)?;
     }
     if !payload.is_empty() {
         return Err(WireError::Trailing { what, extra: payload.len() });
@@ -128,15 +128,9 @@ pub fn decode_to_backup(mut payload: Bytes) -> Result<ToBackup, WireError> {
     Ok(message)
 }
 
-/// [`Bytes::split_to`] that refuses instead of panicking.
-trait TrySplit: Sized {
-    fn try_split_to(&mut self, length: usize) -> Option<Self>;
-}
-
-impl TrySplit for Bytes {
-    fn try_split_to(&mut self, length: usize) -> Option<Bytes> {
-        (length <= self.len()).then(|| self.split_to(length))
-    }
+/// Takes `length` bytes from the front; `None` if there are not so many.
+fn take(bytes: &mut Bytes, length: usize) -> Option<Bytes> {
+    (length <= bytes.len()).then(|| bytes.split_to(length))
 }
 
 /// The message as payload of a [`FrameKind::ToPrimary`] frame.

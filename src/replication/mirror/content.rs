@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
-/// From this length on, a chunk that lies uncompressed in a pack is copied by the kernel.
+/// From this length on, a chunk that lies uncompressed in a pack is copied as it is; its name is not checked on the way.
 const COPY_FROM: u32 = 16 * 1024;
 
 const EVERYTHING: Range<u64> = 0..u64::MAX;

@@ -1,7 +1,6 @@
 //! Blobs on their way out: what the backup is not known to have is asked about in bulk, compressed where that pays,
 //! and sent in messages of about a megabyte.
 
-use crate::observe::metrics;
 use crate::replication::link::{Link, LinkDown};
 use bytes::Bytes;
 use ehpc_proto::replication::Hash;
@@ -187,7 +186,6 @@ impl Outlet {
             return Ok(());
         }
         let blobs = std::mem::take(&mut self.ready);
-        metrics::BLOBS_SENT.add(blobs.len() as u64);
         self.ready_bytes = 0;
         self.skipped_bytes = 0;
         link.send_blobs(blobs)
@@ -283,5 +281,24 @@ mod tests {
             outlet.reset();
         }
         assert_eq!(link.messages.len(), 2);
+    }
+
+    #[test]
+    fn a_few_chunks_of_a_large_buffer_do_not_keep_it() {
+        let (mut outlet, mut link) = (Outlet::default(), Recorder::default());
+        let buffer = Bytes::from(noise(1, 600_000));
+        let chunks: Vec<Bytes> = (0..10).map(|n| buffer.slice(n * 60_000..(n + 1) * 60_000)).collect();
+        link.held = chunks[..9].iter().map(|chunk| Hash::of(chunk)).collect();
+        for chunk in &chunks {
+            outlet.chunk(&mut link, Hash::of(chunk), chunk.clone(), true).unwrap();
+        }
+        outlet.flush(&mut link).unwrap();
+        let sent = |link: &Recorder| link.messages.concat().pop().unwrap().bytes;
+        assert_eq!(sent(&link), chunks[9]);
+        assert_ne!(sent(&link).as_ptr(), chunks[9].as_ptr(), "a copy");
+        let all = Bytes::from(noise(2, 60_000));
+        outlet.chunk(&mut link, Hash::of(&all), all.clone(), true).unwrap();
+        outlet.flush(&mut link).unwrap();
+        assert_eq!(sent(&link).as_ptr(), all.as_ptr(), "no copy");
     }
 }
