@@ -47,9 +47,13 @@ impl Drop for Disk {
     }
 }
 
-/// Everything written, nothing cached: each contender begins alike.
-pub fn cold() -> Result<()> {
+/// Everything written, nothing cached, deleted files gone from the image (which would grow to its full size else): each
+/// contender begins alike.
+pub fn cold(disks: [&Path; 2]) -> Result<()> {
     run(&mut Command::new("sync"))?;
+    for disk in disks {
+        run(Command::new("fstrim").arg(disk))?;
+    }
     std::fs::write("/proc/sys/vm/drop_caches", "3").context("dropping the page cache (needs root)")
 }
 

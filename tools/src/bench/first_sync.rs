@@ -85,7 +85,7 @@ fn compare(disks: &Disks<'_>, title: &str, rounds: usize, variants: &[(&str, &[&
 fn product(disks: &Disks<'_>, backup_arguments: &[&str]) -> Result<Run> {
     let directory = disks.source.join("ours");
     let backup = disks.target.join("backup");
-    super::disk::cold()?;
+    super::disk::cold([disks.source, disks.target])?;
     let mut cluster = Cluster::new(&directory)?;
     cluster.backup_at = Some(backup.clone());
     cluster.backup_arguments = backup_arguments.iter().map(|a| a.to_string()).collect();
@@ -121,7 +121,7 @@ fn sync() -> Result<()> {
 fn rsync(disks: &Disks<'_>) -> Result<f64> {
     let target = disks.target.join("rsync-target");
     std::fs::create_dir_all(&target)?;
-    super::disk::cold()?;
+    super::disk::cold([disks.source, disks.target])?;
     let daemon = RsyncDaemon::start(disks.target, &target)?;
     let start = Instant::now();
     let status = Command::new("rsync")
