@@ -26,7 +26,7 @@ fn advise(fd: BorrowedFd<'_>, range: Range<u64>, advice: Advice) {
 }
 
 /// Bytes of a range that are in the cache; `None` where the kernel does not tell.
-fn cached(fd: BorrowedFd<'_>, range: &Range<u64>) -> Option<u64> {
+pub(super) fn cached(fd: BorrowedFd<'_>, range: &Range<u64>) -> Option<u64> {
     let pages = by_cachestat(fd, range).or_else(|| by_mapping(fd, range))?;
     Some(pages.saturating_mul(page_size() as u64))
 }

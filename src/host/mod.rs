@@ -1,6 +1,7 @@
 //! System calls, and the only `unsafe` of the product.
 #![allow(unsafe_code)] // each block says why it is sound
 
+pub mod ahead;
 mod by_name;
 pub mod cache;
 pub mod credentials;

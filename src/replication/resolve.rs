@@ -21,6 +21,7 @@ use super::sender::status::{SenderStatus, Unreadable, shown};
 use crate::change::directories::DirectorySet;
 use crate::change::shadow::{Row, ShadowError};
 use crate::change::touch::{Entry, Touch};
+use crate::host::ahead::Ahead;
 use crate::host::{ObjectKey, Tree};
 use ehpc_proto::replication::{Kind, ObjectId, Position};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -79,6 +80,7 @@ pub(crate) struct Resolver {
     pub acks: Acks,
     draft: Draft,
     reader: ObjectReader,
+    ahead: Ahead,
     /// Directories whose times must be looked at before the batch is closed.
     restat: BTreeSet<ObjectId>,
     /// Objects that lost a name, and known ones that got another, in what is being settled.
@@ -124,6 +126,7 @@ impl Resolver {
             acks,
             draft: Draft::default(),
             reader: ObjectReader::default(),
+            ahead: Ahead::default(),
             restat: BTreeSet::new(),
             losers: Vec::new(),
             placed: Vec::new(),

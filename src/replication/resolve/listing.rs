@@ -4,13 +4,15 @@ use super::{Fault, Resolver, is_gone};
 use crate::change::shadow::Row;
 use crate::change::touch::{Entry, Touch};
 use crate::replication::link::Link;
-use crate::replication::sender::queue::{Listing, Work};
+use crate::replication::sender::queue::{Listing, Name, Work};
+use ehpc_proto::replication::Kind;
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// Names, or why there are none.
-type Names = Result<Vec<Box<[u8]>>, Fault>;
+type Names = Result<Vec<Name>, Fault>;
 
 impl Resolver {
     pub(super) fn listing(&mut self, mut listing: Listing, link: &mut dyn Link) -> Result<(), Fault> {
@@ -20,7 +22,11 @@ impl Resolver {
         };
         if listing.names.is_none() {
             match self.names_in(&row, &mut listing) {
-                Ok(names) => listing.names = Some(names?),
+                Ok(names) => {
+                    let names = names?;
+                    listing.asked = names.len();
+                    listing.names = Some(names);
+                }
                 Err(error) => {
                     self.listing_failed(&row, &listing, &error)?;
                     self.queue.done(listing.take);
@@ -28,13 +34,16 @@ impl Resolver {
                 }
             }
         }
-        while let Some(name) = listing.names.as_mut().and_then(Vec::pop) {
+        loop {
+            self.read_ahead(&mut listing);
+            let Some(Name { name, .. }) = listing.names.as_mut().and_then(Vec::pop) else { break };
             let entry = Entry { dir: listing.dir.clone(), name };
             let result = self
                 .entry(listing.take, &entry, listing.deep, link)
                 .and_then(|_| self.settle(listing.take, link));
             if let Err(fault) = result {
-                listing.names.get_or_insert_default().push(entry.name);
+                let name = Name { name: entry.name, is_new_file: false };
+                listing.names.get_or_insert_default().push(name);
                 self.queue.put_listing_back(listing);
                 return Err(fault);
             }
@@ -53,6 +62,20 @@ impl Resolver {
             self.queue.done(listing.take);
         }
         Ok(())
+    }
+
+    /// The disk is asked for the next new files before they are read.
+    fn read_ahead(&mut self, listing: &mut Listing) {
+        let Some(names) = &listing.names else { return };
+        if listing.asked == 0 || listing.asked + AHEAD / 2 < names.len() {
+            return;
+        }
+        let Ok(dir) = self.open_dir(&listing.dir) else { return };
+        let from = listing.asked.saturating_sub(AHEAD);
+        let next = names.get(from..listing.asked).unwrap_or_default();
+        let files = next.iter().rev().filter(|name| name.is_new_file).map(|name| name.name.clone());
+        self.ahead.ask(&dir, files.collect());
+        listing.asked = from;
     }
 
     pub(super) fn listing_failed(
@@ -76,14 +99,14 @@ impl Resolver {
     pub(super) fn names_in(&mut self, row: &Row, listing: &mut Listing) -> io::Result<Names> {
         let fd = self.open_dir(&row.key)?;
         let (share, mut shares) = (listing.share, listing.shares);
-        let mut found: Vec<(u64, Box<[u8]>)> = Vec::new();
-        self.tree.list(fd.as_fd(), &mut |name, inode, _| {
+        let mut found: Vec<(u64, Name)> = Vec::new();
+        self.tree.list(fd.as_fd(), &mut |name, inode, kind| {
             if share_of(name, shares) == share {
-                found.push((inode, name.into()));
+                found.push((inode, Name { name: name.into(), is_new_file: kind == Some(Kind::File) }));
             }
             if found.len() > SHARE_NAMES && share == 0 {
                 shares *= 2;
-                found.retain(|(_, name)| share_of(name, shares) == 0);
+                found.retain(|(_, one)| share_of(&one.name, shares) == 0);
             }
             true
         })?;
@@ -93,19 +116,20 @@ impl Resolver {
             Err(error) => return Ok(Err(error.into())),
         };
         if !known.is_empty() {
-            let listed: std::collections::HashSet<Box<[u8]>> =
-                found.iter().map(|(_, name)| name.clone()).collect();
-            let gone = known.into_iter().map(|(name, _)| name.into_boxed_slice());
-            found.extend(
-                gone.filter(|name| share_of(name, shares) == share && !listed.contains(name))
-                    .map(|name| (0, name)),
-            );
+            let mut known: HashSet<Vec<u8>> = known.into_iter().map(|(name, _)| name).collect();
+            for (_, one) in &mut found {
+                one.is_new_file &= !known.remove(&*one.name);
+            }
+            let gone = known.into_iter().filter(|name| share_of(name, shares) == share);
+            found.extend(gone.map(|name| (0, Name { name: name.into(), is_new_file: false })));
         }
-        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.sort_unstable_by(|a, b| (b.0, &b.1.name).cmp(&(a.0, &a.1.name)));
         Ok(Ok(found.into_iter().map(|(_, name)| name).collect()))
     }
 }
 
+/// Names whose files are asked for at once, before half of those asked for before are read.
+const AHEAD: usize = 64;
 /// Names that are held at once.
 const SHARE_NAMES: usize = 100_000;
 

@@ -32,10 +32,20 @@ pub(crate) struct Listing {
     /// Also the known directories under it, and files whose times differ.
     pub deep: bool,
     /// Names still to be looked up, the next one last; `None` = the directory was not read yet.
-    pub names: Option<Vec<Box<[u8]>>>,
+    pub names: Option<Vec<Name>>,
+    /// From this place on the files among them have been asked for.
+    pub asked: usize,
     /// Share of the names that is being looked at, of how many: a huge directory is read once for each share.
     pub share: u32,
     pub shares: u32,
+}
+
+/// A name in a directory.
+#[derive(Debug)]
+pub(crate) struct Name {
+    pub name: Box<[u8]>,
+    /// A regular file of which nothing is known: it will be read.
+    pub is_new_file: bool,
 }
 
 struct Take {
@@ -105,7 +115,7 @@ impl Queue {
     pub(crate) fn list(&mut self, take: TakeId, dir: ObjectKey, deep: bool) {
         self.count(take);
         self.unread.entry(dir.clone()).or_default().push(take);
-        self.listings.push(Listing { take, dir, deep, names: None, share: 0, shares: 1 });
+        self.listings.push(Listing { take, dir, deep, names: None, asked: 0, share: 0, shares: 1 });
     }
 
     /// Work that is left alone until `due`; an object that waits already is read once for both.
