@@ -84,7 +84,8 @@ fn a_full_disk_under_the_backup() {
     cluster.start().unwrap();
     fs::write(cluster.share().join("first"), noise(1, 1 << 20)).unwrap();
     cluster.fence().unwrap();
-    for number in 0..60 {
+    // More than the disk holds in packs alone, however little of it the mirror took before.
+    for number in 0..100 {
         fs::write(cluster.share().join(format!("f{number}")), noise(100 + number, 1 << 20)).unwrap();
     }
     cluster
