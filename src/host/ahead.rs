@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// Most bytes that are asked for of one file.
+/// Most bytes that are asked for of one file. (A constant: that it is not zero is seen at compile time.)
 const MOST: NonZeroU64 = NonZeroU64::new(1 << 20).unwrap();
 /// Threads: opening a file may wait for its inode.
 const THREADS: usize = 2;
