@@ -316,6 +316,10 @@ impl<V: Vfs> Vfs for Recording<V> {
         self.inner.write_verifier()
     }
 
+    fn describe(&self, object: &ObjectKey) -> Option<String> {
+        self.inner.describe(object)
+    }
+
     fn settled(&self) -> Option<Settled> {
         let inner = self.inner.settled();
         if self.durability == Durability::Local {

@@ -219,7 +219,14 @@ fn serve(
         vfs: Arc::new(Recording::new(vfs, dirty, durability)),
         read_only: false,
     };
-    let options = nfs::Options::new(HandleKey::load_or_create(&settings.state)?);
+    let limits = &settings.limits;
+    let options = nfs::Options {
+        connections: limits.connections,
+        in_flight: limits.in_flight,
+        memory: usize::try_from(limits.memory.0).unwrap_or(usize::MAX),
+        slow_request: limits.slow_request.0,
+        ..nfs::Options::new(HandleKey::load_or_create(&settings.state)?)
+    };
     Ok(nfs::serve(listener, export, options, stop)?)
 }
 
@@ -279,7 +286,8 @@ impl Control for Nfs1Role {
     fn describe(&self, status: &mut NodeStatus) {
         let stats = self.server.stats();
         let per_second = self.rate.lock().per_second(stats.requests, Instant::now());
-        status.nfs = Some(describe::nfs(&stats, per_second, &self.settings.export, &self.cluster));
+        status.nfs =
+            Some(describe::nfs(&stats, per_second, &self.settings, &self.cluster, &mut status.attention));
         if let Some(capture) = &*self.capture.lock() {
             status.capture = Some(describe::capture(&capture.status(), &mut status.attention));
         }

@@ -3,14 +3,16 @@
 use super::budget::{Budget, Reserved};
 use super::dispatch::{self, Action};
 use super::job::Job;
+use super::meters::Traffic;
 use super::server::Shared;
 use super::workers::Workers;
+use crate::observe::metrics;
 use bytes::BufMut;
 use ehpc_proto::record::{Assembler, RecordError};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -36,7 +38,7 @@ pub(super) struct Connection {
     pub(super) workers: Arc<Workers>,
     pub(super) budget: Budget,
     pub(super) peer: SocketAddr,
-    pub(super) requests: Arc<AtomicU64>,
+    pub(super) traffic: Arc<Traffic>,
 }
 
 /// A reply on its way, and what it holds until it is written.
@@ -100,13 +102,16 @@ impl Connection {
         let slots = Arc::new(Semaphore::new(self.shared.options.in_flight.max(1)));
         let mut records = Records::new(read, self.shared.options.stall, self.budget.clone());
         loop {
+            if slots.available_permits() == 0 {
+                metrics::NFS_IN_FLIGHT_WAITS.inc();
+            }
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return End::Broken };
             let (record, reserved) = match records.next().await {
                 Ok(Some(record)) => record,
                 Ok(None) => return End::Closed,
                 Err(error) => return self.unreadable(&error),
             };
-            self.requests.fetch_add(1, Ordering::Relaxed);
+            self.traffic.requests.fetch_add(1, Ordering::Relaxed);
             match dispatch::read(&self.shared, self.peer, record) {
                 Action::Ignore => {}
                 Action::Close => return End::Broken,
@@ -146,17 +151,18 @@ impl Connection {
             None => self.budget.reserve(unstarted.cost()).await,
         };
         let shared = Arc::clone(&self.shared);
+        let traffic = Arc::clone(&self.traffic);
         let work = move || {
             let Some(job) = unstarted.take() else { return };
             let done = job.run(&shared);
-            let answer = Answer { job, replies, slot, reserved };
+            let answer = Answer { job, traffic, replies, slot, reserved };
             match done.settled {
-                None => answer.send(&shared, done.reply),
+                None => answer.send(&shared, done.reply, false),
                 Some(settled) => {
                     let runtime = shared.runtime.clone();
                     runtime.spawn(async move {
                         settled.await;
-                        answer.send(&shared, done.reply);
+                        answer.send(&shared, done.reply, true);
                     });
                 }
             }
@@ -194,13 +200,16 @@ impl Drop for Unstarted {
 /// Where the reply of a job goes.
 struct Answer {
     job: Box<Job>,
+    traffic: Arc<Traffic>,
     replies: UnboundedSender<Outgoing>,
     slot: OwnedSemaphorePermit,
     reserved: Option<Reserved>,
 }
 
 impl Answer {
-    fn send(self, shared: &Shared, bytes: Vec<u8>) {
+    /// `settled`: it was waited for something after the call was done.
+    fn send(self, shared: &Shared, bytes: Vec<u8>, settled: bool) {
+        self.job.account(shared, &self.traffic, settled);
         if let Some(call) = self.job.replay {
             shared.cache.lock().finish(call, self.job.peer.port(), &bytes, shared.now());
         }

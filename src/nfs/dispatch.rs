@@ -1,7 +1,8 @@
 //! From a record to what is to be done with it.
 
 use super::access;
-use super::job::{Job, Target};
+use super::job::{InFlight, Job, Target};
+use super::meters::GARBAGE;
 use super::reply_cache::{CallKey, Seen};
 use super::server::Shared;
 use crate::observe::metrics;
@@ -10,8 +11,10 @@ use ehpc_proto::nfs3::{self, MAX_IO, arguments};
 use ehpc_proto::rpc::{Call, CallError, Reply};
 use ehpc_proto::xdr::Decode;
 use ehpc_proto::{mount, nfsacl, record};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// What is to be done with a record.
 pub(super) enum Action {
@@ -106,8 +109,8 @@ fn call_to(
     arguments: &[u8],
     record_len: usize,
 ) -> Decision {
-    shared.count(target);
     if target.is_null() {
+        shared.counters.meters.answered(target, 0, Duration::ZERO);
         return Decision::Now(Action::Answer(header_only(shared, call.xid, Reply::Success)));
     }
     let Some(reply_bound) = reply_bound(target, arguments, record_len) else {
@@ -115,6 +118,7 @@ fn call_to(
             tracing::warn!(client = %peer, procedure = target.name(), held_back,
                 "an RPC call with arguments that cannot be decoded");
         });
+        shared.counters.meters.answered(target, GARBAGE, Duration::ZERO);
         return Decision::Now(Action::Answer(header_only(shared, call.xid, Reply::GarbageArguments)));
     };
     let replay = if target.is_replayed() {
@@ -125,6 +129,7 @@ fn call_to(
             Seen::InProgress => return Decision::Now(Action::Ignore),
             Seen::Done(reply) => {
                 shared.counters.replayed.fetch_add(1, Ordering::Relaxed);
+                metrics::NFS_REPLAYED.inc();
                 return Decision::Now(Action::Answer(reply));
             }
         }
@@ -140,6 +145,9 @@ fn call_to(
         replay,
         peer,
         cost: record_len + reply_bound,
+        received: Instant::now(),
+        measured: Cell::default(),
+        _in_flight: InFlight::new(),
     }))
 }
 
@@ -198,14 +206,6 @@ impl Shared {
         if failed {
             metrics::NFS_ERRORS.inc();
             self.counters.errors.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn count(&self, target: Target) {
-        match target {
-            Target::Nfs(procedure) => self.counters.nfs(procedure),
-            Target::Mount(procedure) => self.counters.mount(procedure),
-            Target::Acl(procedure) => self.counters.acl(procedure),
         }
     }
 }

@@ -1,16 +1,21 @@
 //! A call that a worker thread answers.
 
 use super::dispatch::seal;
+use super::meters::{FAULT, GARBAGE, Traffic};
 use super::mount::MountContext;
 use super::procedures::{Context, Outcome};
 use super::reply_cache::CallKey;
 use super::server::Shared;
+use crate::observe::metrics;
 use crate::vfs::{Caller, Settled};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::rpc::Reply;
 use ehpc_proto::{mount, nfs3, nfsacl};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// A procedure of one of the programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +31,15 @@ impl Target {
             Target::Nfs(procedure) => procedure.name(),
             Target::Mount(procedure) => procedure.name(),
             Target::Acl(procedure) => procedure.name(),
+        }
+    }
+
+    /// Its name, and its program's if that is not NFS.
+    pub(super) fn full_name(self) -> String {
+        match self {
+            Target::Nfs(procedure) => procedure.name().to_owned(),
+            Target::Mount(procedure) => format!("mount_{}", procedure.name()),
+            Target::Acl(procedure) => format!("acl_{}", procedure.name()),
         }
     }
 
@@ -63,6 +77,40 @@ pub(super) struct Job {
     pub(super) peer: SocketAddr,
     /// Bytes that record and reply hold at most.
     pub(super) cost: usize,
+    /// When its record was complete.
+    pub(super) received: Instant,
+    /// What is known of it once it ran.
+    pub(super) measured: Cell<Measured>,
+    /// Counts it among those in flight.
+    pub(super) _in_flight: InFlight,
+}
+
+/// What a call did, for the counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Measured {
+    /// 0, or the status of the protocol's error.
+    pub(super) status: u32,
+    /// Bytes read or written.
+    pub(super) data: u32,
+    /// When it began to be done, and when that ended.
+    pub(super) done: Option<(Instant, Instant)>,
+}
+
+/// A call that is not answered yet.
+#[derive(Debug)]
+pub(super) struct InFlight(());
+
+impl InFlight {
+    pub(super) fn new() -> InFlight {
+        metrics::NFS_IN_FLIGHT.add(1);
+        InFlight(())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics::NFS_IN_FLIGHT.sub(1);
+    }
 }
 
 /// A reply, and what must have happened before it may be sent.
@@ -74,33 +122,61 @@ pub(super) struct Done {
 impl Job {
     /// Does the call, on the calling thread. Never panics: a fault below is answered with SYSTEM_ERR.
     pub(super) fn run(&self, shared: &Shared) -> Done {
+        let started = Instant::now();
         let mut out = Encoder::with_capacity(512);
         out.u32(0);
         let done = catch_unwind(AssertUnwindSafe(|| {
             Reply::Success.encode(self.xid, &mut out);
+            let body = out.len();
             let outcome = self.perform(shared, &mut out)?;
             let settled = if outcome.changed { shared.export.vfs.settled() } else { None };
-            Ok::<_, DecodeError>((outcome, settled))
+            Ok::<_, DecodeError>((outcome, settled, body))
         }));
-        let (failed, settled) = match done {
-            Ok(Ok((outcome, settled))) => (outcome.failed, settled),
+        let mut data = 0;
+        let (status, settled) = match done {
+            Ok(Ok((outcome, settled, body))) => {
+                data = outcome.data;
+                (if outcome.failed { status_in(out.as_slice(), body) } else { 0 }, settled)
+            }
             Ok(Err(error)) => {
                 shared.bad_request(|held_back| {
                     tracing::warn!(client = %self.peer, procedure = self.target.name(), %error, held_back,
                         "an RPC call with arguments that cannot be decoded");
                 });
                 self.refuse(Reply::GarbageArguments, &mut out);
-                (true, None)
+                (GARBAGE, None)
             }
             Err(_) => {
                 tracing::error!(client = %self.peer, procedure = self.target.name(),
                     "a fault in the server while it did an NFS call; the client gets an error, the server goes on");
                 self.refuse(Reply::SystemError, &mut out);
-                (true, None)
+                (FAULT, None)
             }
         };
-        shared.answered(failed);
+        shared.answered(status != 0);
+        self.measured.set(Measured { status, data, done: Some((started, Instant::now())) });
         Done { reply: seal(out), settled }
+    }
+
+    /// The reply is ready to be sent: the call is counted, and a slow one is told of.
+    pub(super) fn account(&self, shared: &Shared, traffic: &Traffic, waited: bool) {
+        let measured = self.measured.get();
+        let done = measured.done.map_or(self.received, |(_, done)| done);
+        let ready = if waited { Instant::now() } else { done };
+        let took = ready.saturating_duration_since(self.received);
+        shared.counters.meters.answered(self.target, measured.status, took);
+        traffic.moved(self.target, measured.data);
+        shared.export_traffic.requests.fetch_add(1, Ordering::Relaxed);
+        shared.export_traffic.moved(self.target, measured.data);
+        let limit = shared.options.slow_request;
+        if !limit.is_zero() && took >= limit {
+            super::slow::tell(self, shared, &measured, ready);
+        }
+    }
+
+    /// The encoded arguments.
+    pub(super) fn arguments(&self) -> &[u8] {
+        self.record.get(self.arguments..).unwrap_or_default()
     }
 
     fn refuse(&self, reply: Reply, out: &mut Encoder) {
@@ -109,7 +185,7 @@ impl Job {
     }
 
     fn perform(&self, shared: &Shared, out: &mut Encoder) -> Result<Outcome, DecodeError> {
-        let mut input = Decoder::new(self.record.get(self.arguments..).unwrap_or_default());
+        let mut input = Decoder::new(self.arguments());
         let vfs = &*shared.export.vfs;
         let files = || Context {
             vfs,
@@ -133,4 +209,10 @@ impl Job {
             }
         }
     }
+}
+
+/// The status word at the start of a result; never 0.
+fn status_in(reply: &[u8], body: usize) -> u32 {
+    let word = reply.get(body..).and_then(|result| result.first_chunk::<4>());
+    word.map_or(u32::MAX, |word| u32::from_be_bytes(*word).max(1))
 }

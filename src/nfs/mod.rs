@@ -11,11 +11,13 @@ mod convert;
 mod dispatch;
 mod handle;
 mod job;
+mod meters;
 mod mount;
 mod names;
 mod procedures;
 mod reply_cache;
 mod server;
+mod slow;
 mod stats;
 mod workers;
 
@@ -23,8 +25,9 @@ mod workers;
 mod tests;
 
 pub use handle::{HandleKey, HandleKeyError};
+pub use meters::OTHER;
 pub use server::{ServeError, Server, serve};
-pub use stats::{ClientStats, Stats};
+pub use stats::{ClientStats, ExportStats, ProcedureStats, Stats};
 
 use crate::vfs::Vfs;
 use std::sync::Arc;
@@ -64,6 +67,8 @@ pub struct Options {
     pub reply_cache: usize,
     /// A record must arrive, and a reply must be taken, within this time.
     pub stall: Duration,
+    /// Requests that take longer are logged; zero: none is.
+    pub slow_request: Duration,
     /// Requests get this long to finish on shutdown.
     pub drain: Duration,
 }
@@ -81,6 +86,7 @@ impl Options {
             connection_memory: 8 << 20,
             reply_cache: 8 << 20,
             stall: Duration::from_secs(60),
+            slow_request: Duration::from_secs(1),
             drain: Duration::from_secs(10),
         }
     }

@@ -74,6 +74,11 @@ impl ReplyCache {
         ReplyCache { limit, bytes: 0, entries: HashMap::new(), order: BTreeMap::new(), next_place: 0 }
     }
 
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// A call arrived from `port`. After [`Seen::New`] the caller must `finish` or `abandon` it.
     pub(super) fn begin(&mut self, call: CallKey, port: u16, now: Duration) -> Seen {
         self.expire(now);

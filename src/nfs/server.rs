@@ -4,9 +4,10 @@ use super::budget::{self, Budget};
 use super::complaints::Complaints;
 use super::connection::Connection;
 use super::handle::Handles;
+use super::meters::Traffic;
 use super::mount::Mounts;
 use super::reply_cache::ReplyCache;
-use super::stats::{Counters, Stats};
+use super::stats::{Counters, ExportStats, Stats};
 use super::workers::Workers;
 use super::{Export, Options};
 use crate::observe::metrics;
@@ -15,6 +16,7 @@ use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -52,6 +54,9 @@ pub(super) struct Shared {
     pub(super) mounts: Mounts,
     pub(super) counters: Counters,
     pub(super) complaints: Complaints,
+    pub(super) slow: Complaints,
+    /// What went through the export.
+    pub(super) export_traffic: Traffic,
     pub(super) runtime: tokio::runtime::Handle,
     started: Instant,
 }
@@ -81,7 +86,16 @@ impl Server {
     pub fn stats(&self) -> Stats {
         let mounts = self.shared.mounts.list().into_iter();
         let readable = |(host, path): (String, Vec<u8>)| (host, String::from_utf8_lossy(&path).into_owned());
-        Stats { mounts: mounts.map(readable).collect(), ..self.shared.counters.snapshot() }
+        let (requests, read_bytes, written_bytes) = self.shared.export_traffic.load();
+        let name = self.shared.export.name.clone();
+        let exports = vec![ExportStats { name, requests, read_bytes, written_bytes }];
+        let reply_cache_bytes = self.shared.cache.lock().bytes() as u64;
+        Stats {
+            mounts: mounts.map(readable).collect(),
+            exports,
+            reply_cache_bytes,
+            ..self.shared.counters.snapshot()
+        }
     }
 
     /// Resolves when the server has stopped: nothing of it uses the file system any more.
@@ -109,6 +123,8 @@ pub fn serve(
         mounts: Mounts::default(),
         counters: Counters::default(),
         complaints: Complaints::default(),
+        slow: Complaints::default(),
+        export_traffic: Traffic::default(),
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
         export,
@@ -147,10 +163,14 @@ async fn accept_until(
                 let one = welcome(&shared, &workers, budget, stream, peer, shutdown.clone());
                 connections.spawn(one);
             }
-            Ok((_, peer)) => shared.complaints.say(|held_back| {
-                tracing::warn!(client = %peer, limit = shared.options.connections, held_back,
-                    "an NFS connection is refused: too many are open");
-            }),
+            Ok((_, peer)) => {
+                shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                metrics::NFS_CONNECTIONS_REFUSED.inc();
+                shared.complaints.say(|held_back| {
+                    tracing::warn!(client = %peer, limit = shared.options.connections, held_back,
+                        "an NFS connection is refused: too many are open");
+                });
+            }
             Err(error) => {
                 shared.complaints.say(|held_back| {
                     tracing::warn!(%error, held_back, "cannot accept an NFS connection");
@@ -194,12 +214,13 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 struct Counted {
     shared: Arc<Shared>,
     address: IpAddr,
+    traffic: Arc<Traffic>,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.shared.counters.disconnected(self.address);
-        metrics::NFS_CONNECTIONS.set(i64::from(self.shared.counters.connections()));
+        self.shared.counters.meters.disconnected(self.address, &self.traffic);
+        metrics::NFS_CONNECTIONS.set(i64::from(self.shared.counters.meters.connections()));
     }
 }
 
@@ -213,16 +234,16 @@ fn welcome(
 ) -> impl Future<Output = ()> + Send + 'static {
     // A dual-stack listener shows IPv4 clients as mapped addresses.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let requests = shared.counters.connected(peer.ip());
-    let counted = Counted { shared: Arc::clone(shared), address: peer.ip() };
-    metrics::NFS_CONNECTIONS.set(i64::from(shared.counters.connections()));
+    let traffic = shared.counters.meters.connected(peer.ip());
+    let counted = Counted { shared: Arc::clone(shared), address: peer.ip(), traffic: Arc::clone(&traffic) };
+    metrics::NFS_CONNECTIONS.set(i64::from(shared.counters.meters.connections()));
     let socket = SockRef::from(&stream);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
     if let Err(error) = stream.set_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)) {
         tracing::debug!(client = %peer, %error, "cannot set socket options");
     }
     let connection =
-        Connection { shared: Arc::clone(shared), workers: Arc::clone(workers), budget, peer, requests };
+        Connection { shared: Arc::clone(shared), workers: Arc::clone(workers), budget, peer, traffic };
     async move {
         let _counted = counted;
         connection.run(stream, stop).await;

@@ -4,6 +4,7 @@ mod acl;
 mod bad_input;
 mod hooked;
 mod listing;
+mod metering;
 mod procedures;
 mod retransmission;
 mod serving;

@@ -455,6 +455,13 @@ impl Vfs for LocalVfs {
         self.commit_data(caller, object)
     }
 
+    fn describe(&self, object: &ObjectKey) -> Option<String> {
+        let object = self.object(object).ok()?;
+        let path = host::path_of(object.fd.as_fd()).ok()?;
+        let inside = path.strip_prefix(self.tree.root_path()).unwrap_or(&path);
+        Some(format!("{} (inode {})", inside.display(), object.stat.ino))
+    }
+
     fn write_verifier(&self) -> [u8; 8] {
         self.verifier.load(Ordering::Acquire).to_be_bytes()
     }

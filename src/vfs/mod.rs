@@ -350,6 +350,10 @@ pub trait Vfs: Send + Sync + 'static {
     fn commit(&self, caller: &Caller, object: &ObjectKey, offset: u64, count: u32) -> Mutation<()>;
     /// The write verifier now: changes when unstable data may have been lost.
     fn write_verifier(&self) -> [u8; 8];
+    /// The object's path within the tree, or whatever else tells a person which one it is; never for a decision.
+    fn describe(&self, _object: &ObjectKey) -> Option<String> {
+        None
+    }
     /// Asked right after a stable mutation on its thread; `None` = durable already. Awaited off the worker threads.
     fn settled(&self) -> Option<Settled> {
         None

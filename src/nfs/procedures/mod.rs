@@ -37,18 +37,20 @@ pub(super) struct Outcome {
     pub(super) failed: bool,
     /// Something was changed for good: ask the file system when it is settled.
     pub(super) changed: bool,
+    /// Bytes of the file that READ or WRITE moved.
+    pub(super) data: u32,
 }
 
 /// Writes a result.
 fn answer<O: Encode, F: Encode>(reply: Reply<O, F>, out: &mut Encoder) -> Outcome {
     reply.encode(out);
-    Outcome { failed: reply.is_err(), changed: false }
+    Outcome { failed: reply.is_err(), ..Outcome::default() }
 }
 
 /// Writes the result of a change.
 fn changed<O: Encode, F: Encode>(reply: Reply<O, F>, out: &mut Encoder) -> Outcome {
     reply.encode(out);
-    Outcome { failed: reply.is_err(), changed: reply.is_ok() }
+    Outcome { failed: reply.is_err(), changed: reply.is_ok(), ..Outcome::default() }
 }
 
 impl Context<'_> {

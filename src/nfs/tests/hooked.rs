@@ -172,6 +172,9 @@ impl Vfs for Hooked {
     fn write_verifier(&self) -> [u8; 8] {
         self.inner.write_verifier()
     }
+    fn describe(&self, object: &ObjectKey) -> Option<String> {
+        self.inner.describe(object)
+    }
     fn settled(&self) -> Option<Settled> {
         (self.settle)()
     }

@@ -1,0 +1,47 @@
+//! Requests that take long are told of, one a second: where the time went, and on what.
+
+use super::job::{Job, Measured, Target};
+use super::server::Shared;
+use crate::observe::metrics;
+use ehpc_proto::codec::Decoder;
+use ehpc_proto::nfs3::nfs_fh3;
+use ehpc_proto::xdr::Decode;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Counts a call that took longer than `slow_request`, and logs it unless another was logged a moment ago.
+pub(super) fn tell(job: &Job, shared: &Shared, measured: &Measured, ready: Instant) {
+    metrics::NFS_SLOW.inc();
+    shared.counters.slow.fetch_add(1, Ordering::Relaxed);
+    shared.slow.say(|held_back| {
+        let (started, done) = measured.done.unwrap_or((ready, ready));
+        let ms = |from: Instant, to: Instant| {
+            u64::try_from(to.saturating_duration_since(from).as_millis()).unwrap_or(u64::MAX)
+        };
+        tracing::warn!(
+            client = %job.peer,
+            procedure = job.target.full_name(),
+            export = shared.export.name,
+            object = object(job, shared),
+            took_ms = ms(job.received, ready),
+            waiting_ms = ms(job.received, started),
+            doing_ms = ms(started, done),
+            settling_ms = ms(done, ready),
+            held_back,
+            "a slow NFS request"
+        );
+    });
+}
+
+/// The object that the call is about: its path, as far as it can be told, else its handle.
+fn object(job: &Job, shared: &Shared) -> String {
+    if matches!(job.target, Target::Mount(_)) {
+        return String::new();
+    }
+    let Ok(handle) = nfs_fh3::decode(&mut Decoder::new(job.arguments())) else { return String::new() };
+    let key = match shared.handles.decode(&handle) {
+        Ok(key) => key,
+        Err(status) => return format!("{status:?}"),
+    };
+    shared.export.vfs.describe(&key).unwrap_or_else(|| format!("{key:?}"))
+}
