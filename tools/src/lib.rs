@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod cpio;
+pub mod lan;
 pub mod microvm;
 pub mod nfs_client;
 pub mod process;
