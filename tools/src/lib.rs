@@ -5,5 +5,6 @@ pub mod cluster;
 pub mod cpio;
 pub mod lan;
 pub mod microvm;
+pub mod mount;
 pub mod nfs_client;
 pub mod process;
