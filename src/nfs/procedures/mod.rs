@@ -10,32 +10,47 @@ mod file_system;
 mod io;
 mod names;
 
+use super::access::{Claim, Grant};
 use super::convert;
-use super::handle::Handles;
+use super::exports::{Export, Table};
+use super::handle::{self, HandleKey, Handles};
 use super::names::{Purpose, check};
 use crate::host::ObjectKey;
-use crate::vfs::{Caller, Mutation, Node, Vfs, Wcc};
+use crate::vfs::{Caller, Mutation, Node, Settled, Vfs, Wcc};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::nfs3::{
     Procedure, Reply, arguments, nfs_fh3, nfsstat3, post_op_attr, post_op_fh3, results, wcc_data,
 };
-use ehpc_proto::xdr::{Decode, Encode};
+use ehpc_proto::xdr::{Decode, Encode, HANDLE_MAX, Opaque};
+use std::net::SocketAddr;
 
-/// What a procedure works with.
-pub(super) struct Context<'a> {
-    pub(super) vfs: &'a dyn Vfs,
-    pub(super) caller: &'a Caller,
-    pub(super) handles: &'a Handles,
-    pub(super) read_only: bool,
+/// What a procedure works with: one export, as this caller may use it.
+struct Context<'a> {
+    vfs: &'a dyn Vfs,
+    /// The exported directory.
+    root: &'a ObjectKey,
+    caller: &'a Caller,
+    handles: Handles<'a>,
+    read_only: bool,
+    readdirplus: bool,
+    exports: &'a Table,
 }
 
-/// What became of a call, for counters and durability.
+/// Who calls, and what there is to call for.
+pub(super) struct Request<'a> {
+    pub(super) exports: &'a Table,
+    pub(super) key: &'a HandleKey,
+    pub(super) peer: SocketAddr,
+    pub(super) claim: &'a Claim,
+}
+
+/// What a procedure did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Outcome {
+struct Outcome {
     /// Answered with a status other than NFS3_OK.
-    pub(super) failed: bool,
+    failed: bool,
     /// Something was changed for good: ask the file system when it is settled.
-    pub(super) changed: bool,
+    changed: bool,
 }
 
 /// Writes a result.
@@ -50,9 +65,83 @@ fn changed<O: Encode, F: Encode>(reply: Reply<O, F>, out: &mut Encoder) -> Outco
     Outcome { failed: reply.is_err(), changed: reply.is_ok() }
 }
 
+impl Request<'_> {
+    /// Does `procedure`: reads its arguments, writes its result. Every procedure but NULL names its object
+    /// first: the export of that handle is what the caller is admitted to, or not.
+    pub(super) fn run(
+        &self,
+        procedure: Procedure,
+        input: &mut Decoder<'_>,
+        out: &mut Encoder,
+    ) -> Result<Done, DecodeError> {
+        if procedure == Procedure::Null {
+            return Ok(Done::default());
+        }
+        let first = <Opaque<'_, HANDLE_MAX>>::decode(&mut Decoder::new(input.rest()))?;
+        let (export, grant) = match self.admit(first.0) {
+            Ok(admitted) => admitted,
+            Err(status) => {
+                refuse(procedure, status, out);
+                return Ok(Done { failed: true, settled: None });
+            }
+        };
+        let context = Context {
+            vfs: &*export.vfs,
+            root: &export.root,
+            caller: &grant.caller,
+            handles: Handles::new(self.key, export.id),
+            read_only: grant.read_only,
+            readdirplus: grant.readdirplus,
+            exports: self.exports,
+        };
+        let outcome = context.run(procedure, input, out)?;
+        let settled = if outcome.changed { export.vfs.settled() } else { None };
+        Ok(Done { failed: outcome.failed, settled })
+    }
+
+    /// The export that a handle claims to be of, if this caller may use it. Whether the claim is true is
+    /// found when the handle is decoded.
+    fn admit(&self, handle: &[u8]) -> Result<(&Export, Grant), nfsstat3> {
+        let id = handle::claimed_export(handle).ok_or(nfsstat3::NFS3ERR_BADHANDLE)?;
+        let Some(export) = self.exports.get(id) else {
+            // Ours once, or never.
+            let handle = nfs_fh3 { data: handle.to_vec() };
+            return Err(Handles::new(self.key, id).decode(&handle).err().unwrap_or(nfsstat3::NFS3ERR_STALE));
+        };
+        match export.admit(self.peer, self.claim) {
+            Ok(grant) => Ok((export, grant)),
+            Err(refusal) => Err(refusal.status()),
+        }
+    }
+}
+
+/// What became of a call.
+#[derive(Default)]
+pub(super) struct Done {
+    /// Answered with a status other than NFS3_OK.
+    pub(super) failed: bool,
+    /// What the reply waits for.
+    pub(super) settled: Option<Settled>,
+}
+
+/// A failure that says nothing of any object: attributes and wcc data are left out.
+fn refuse(procedure: Procedure, status: nfsstat3, out: &mut Encoder) {
+    use Procedure::*;
+    status.encode(out);
+    let left_out = match procedure {
+        Null | Getattr => 0,
+        Lookup | Access | Readlink | Read | Readdir | Readdirplus | Fsstat | Fsinfo | Pathconf => 1,
+        // wcc_data: before and after.
+        Setattr | Write | Create | Mkdir | Symlink | Mknod | Remove | Rmdir | Commit => 2,
+        Link => 3,
+        Rename => 4,
+    };
+    (0..left_out).for_each(|_| out.u32(0));
+}
+
 impl Context<'_> {
     /// Does `procedure`: reads its arguments, writes its result.
-    pub(super) fn run(
+    fn run(
         &self,
         procedure: Procedure,
         input: &mut Decoder<'_>,
@@ -87,6 +176,15 @@ impl Context<'_> {
     /// The object of a handle.
     fn object(&self, handle: &nfs_fh3) -> Result<ObjectKey, nfsstat3> {
         self.handles.decode(handle)
+    }
+
+    /// Fails if the second handle of RENAME or LINK is of another export than the first.
+    fn same_export(&self, second: &nfs_fh3) -> Result<(), nfsstat3> {
+        let own = self.handles.export();
+        match handle::claimed_export(&second.data) {
+            Some(other) if other != own && self.exports.get(other).is_some() => Err(nfsstat3::NFS3ERR_XDEV),
+            _ => Ok(()),
+        }
     }
 
     /// The object of a handle, for procedures whose failure carries its attributes.
