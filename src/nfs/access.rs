@@ -70,6 +70,8 @@ pub(super) struct Grant {
     pub(super) read_only: bool,
     /// READDIRPLUS is answered.
     pub(super) readdirplus: bool,
+    /// ACLs are told and set.
+    pub(super) acl: bool,
 }
 
 /// What `peer` may do under `rules`, who says that it calls for `claim`.
@@ -83,6 +85,7 @@ pub(super) fn admit(rules: &[Rule], peer: SocketAddr, claim: &Claim) -> Result<G
         caller: squashed(claim, options),
         read_only: options.read_only,
         readdirplus: options.readdirplus,
+        acl: options.acl,
     })
 }
 

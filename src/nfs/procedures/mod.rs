@@ -1,8 +1,9 @@
-//! The 22 procedures of NFSv3, each from decoded arguments to an encoded result.
+//! The 22 procedures of NFSv3 and those of NFSACL, each from decoded arguments to an encoded result.
 
 // The protocol gives failures a body too (wcc_data): they are results, written at once and not passed on.
 #![allow(clippy::result_large_err)]
 
+mod acl;
 mod attributes;
 mod create;
 mod directory;
@@ -21,6 +22,7 @@ use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::nfs3::{
     Procedure, Reply, arguments, nfs_fh3, nfsstat3, post_op_attr, post_op_fh3, results, wcc_data,
 };
+use ehpc_proto::nfsacl;
 use ehpc_proto::xdr::{Decode, Encode, HANDLE_MAX, Opaque};
 use std::net::SocketAddr;
 
@@ -33,6 +35,7 @@ struct Context<'a> {
     handles: Handles<'a>,
     read_only: bool,
     readdirplus: bool,
+    acl: bool,
     exports: &'a Table,
 }
 
@@ -77,11 +80,38 @@ impl Request<'_> {
         if procedure == Procedure::Null {
             return Ok(Done::default());
         }
+        let left_out = left_out(procedure);
+        self.in_export(input, out, left_out, |context, input, out| context.run(procedure, input, out))
+    }
+
+    /// As [`Request::run`], for NFSACL.
+    pub(super) fn run_acl(
+        &self,
+        procedure: nfsacl::Procedure,
+        input: &mut Decoder<'_>,
+        out: &mut Encoder,
+    ) -> Result<Done, DecodeError> {
+        if procedure == nfsacl::Procedure::Null {
+            return Ok(Done::default());
+        }
+        self.in_export(input, out, 1, |context, input, out| context.run_acl(procedure, input, out))
+    }
+
+    /// Does what `act` does in the export of the handle that comes next in `input`, if the caller may use it.
+    /// If not, the failure has `left_out` words that say "nothing" after its status.
+    fn in_export<'i>(
+        &self,
+        input: &mut Decoder<'i>,
+        out: &mut Encoder,
+        left_out: usize,
+        act: impl FnOnce(&Context<'_>, &mut Decoder<'i>, &mut Encoder) -> Result<Outcome, DecodeError>,
+    ) -> Result<Done, DecodeError> {
         let first = <Opaque<'_, HANDLE_MAX>>::decode(&mut Decoder::new(input.rest()))?;
         let (export, grant) = match self.admit(first.0) {
             Ok(admitted) => admitted,
             Err(status) => {
-                refuse(procedure, status, out);
+                status.encode(out);
+                (0..left_out).for_each(|_| out.u32(0));
                 return Ok(Done { failed: true, settled: None });
             }
         };
@@ -92,9 +122,10 @@ impl Request<'_> {
             handles: Handles::new(self.key, export.id),
             read_only: grant.read_only,
             readdirplus: grant.readdirplus,
+            acl: grant.acl,
             exports: self.exports,
         };
-        let outcome = context.run(procedure, input, out)?;
+        let outcome = act(&context, input, out)?;
         let settled = if outcome.changed { export.vfs.settled() } else { None };
         Ok(Done { failed: outcome.failed, settled })
     }
@@ -124,19 +155,17 @@ pub(super) struct Done {
     pub(super) settled: Option<Settled>,
 }
 
-/// A failure that says nothing of any object: attributes and wcc data are left out.
-fn refuse(procedure: Procedure, status: nfsstat3, out: &mut Encoder) {
+/// How many optional parts (attributes; before and after of wcc data) a failure has, each left out by one word.
+fn left_out(procedure: Procedure) -> usize {
     use Procedure::*;
-    status.encode(out);
-    let left_out = match procedure {
+    match procedure {
         Null | Getattr => 0,
         Lookup | Access | Readlink | Read | Readdir | Readdirplus | Fsstat | Fsinfo | Pathconf => 1,
         // wcc_data: before and after.
         Setattr | Write | Create | Mkdir | Symlink | Mknod | Remove | Rmdir | Commit => 2,
         Link => 3,
         Rename => 4,
-    };
-    (0..left_out).for_each(|_| out.u32(0));
+    }
 }
 
 impl Context<'_> {

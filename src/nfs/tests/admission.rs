@@ -7,6 +7,7 @@ use crate::settings::exports::{Client as Who, Options, Rule};
 use ehpc_proto::codec::{Decoder, Encoder};
 use ehpc_proto::mount::MountError;
 use ehpc_proto::nfs3::{Procedure, arguments, directory, results};
+use ehpc_proto::nfsacl;
 use ehpc_proto::xdr::{Decode, Encode, Opaque};
 use ehpc_tools::nfs_client::{Client, Error, Handle, mode, place};
 use socket2::{Domain, Socket, Type};
@@ -127,8 +128,14 @@ fn statuses(client: &mut Client, dir: &Handle, file: &Handle) -> Vec<(Procedure,
         .collect()
 }
 
-/// Every call got this status.
+/// Every call got this status, those of NFSACL too.
 fn all_refused(client: &mut Client, dir: &Handle, file: &Handle, expected: u32) {
+    for procedure in [nfsacl::Procedure::Getacl, nfsacl::Procedure::Setacl] {
+        // SETACL's failure and GETACL's have the same form.
+        let answer = client.call(nfsacl::PROGRAM, 3, procedure as u32, &raw(file)).unwrap();
+        let result = answer.result::<nfsacl::Setacl>().unwrap();
+        assert_eq!(result.err().map(|(status, _)| status as u32), Some(expected), "{}", procedure.name());
+    }
     for (procedure, status) in statuses(client, dir, file) {
         assert_eq!(status, expected, "{}", procedure.name());
     }
@@ -285,6 +292,17 @@ fn exports_of_one_file_system_are_separate() {
     assert_eq!(status(client.rename((&root, b"f"), (&top, b"f"))), XDEV);
     assert_eq!(status(client.link(&file, &top, b"g")), XDEV);
     assert_eq!(status(client.lookup(&top, b"f")), NOENT);
+}
+
+#[test]
+fn no_acl_answers_that_there_are_none() {
+    let fixture = Fixture::with(options(), |export| export.rules[0].options.acl = false, |vfs| vfs);
+    let (mut client, root) = fixture.mounted();
+    for procedure in [nfsacl::Procedure::Getacl, nfsacl::Procedure::Setacl] {
+        let answer = client.call(nfsacl::PROGRAM, 3, procedure as u32, &raw(&root)).unwrap();
+        let result = answer.result::<nfsacl::Setacl>().unwrap();
+        assert_eq!(result.err().map(|(status, _)| status as u32), Some(NOTSUPP), "{}", procedure.name());
+    }
 }
 
 #[test]
