@@ -34,6 +34,13 @@ impl Claim {
     }
 }
 
+impl Claim {
+    /// The ids that are claimed, as MNT walks a path.
+    pub(super) fn unsquashed(&self) -> Caller {
+        squashed(self, &Options::open())
+    }
+}
+
 /// Why a client may not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refusal {

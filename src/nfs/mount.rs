@@ -16,7 +16,6 @@ use ehpc_proto::replication::Kind;
 use ehpc_proto::rpc::AUTH_SYS;
 use ehpc_proto::xdr::{Decode, Encode, Opaque};
 use parking_lot::Mutex;
-use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -115,7 +114,11 @@ impl MountContext<'_> {
         for (export, names) in self.exports.holding(path) {
             match export.admit(self.peer, self.claim) {
                 Ok(_) => {
-                    let handle = Handles::new(self.key, export.id).encode(&walk(export, &names)?);
+                    let handle = Handles::new(self.key, export.id).encode(&walk(
+                        export,
+                        &names,
+                        &self.claim.unsquashed(),
+                    )?);
                     self.mounts.add(self.peer.ip(), path);
                     return Ok(MountOk { handle, flavours: vec![AUTH_SYS] });
                 }
@@ -126,20 +129,19 @@ impl MountContext<'_> {
     }
 }
 
-/// The directory that `names` lead to from the export's root. Found by the server itself, as other servers do:
-/// an automounter mounts the homes of users, which root of a client may not search. A handle permits nothing;
-/// what is done with it is done under the callers' ids.
-fn walk(export: &Export, names: &[&[u8]]) -> Result<ObjectKey, MountError> {
-    let server = Caller { uid: 0, gid: 0, groups: SmallVec::new() };
+/// The directory that `names` lead to from the export's root. Root is not squashed on this way: an automounter
+/// mounts the homes of users, which root of a client may not search. A handle permits nothing; what is done with
+/// it is done under the squashed ids.
+fn walk(export: &Export, names: &[&[u8]], caller: &Caller) -> Result<ObjectKey, MountError> {
     let mut key = export.root.clone();
     for &name in names {
         if name == b".." {
             return Err(MountError::Access);
         }
         check(name, Purpose::Lookup).map_err(|_| MountError::NameTooLong)?;
-        key = export.vfs.lookup(&server, &key, name).0.map_err(mount_error)?.key;
+        key = export.vfs.lookup(caller, &key, name).0.map_err(mount_error)?.key;
     }
-    let attributes = export.vfs.getattr(&server, &key).map_err(mount_error)?;
+    let attributes = export.vfs.getattr(caller, &key).map_err(mount_error)?;
     if attributes.kind == Kind::Directory { Ok(key) } else { Err(MountError::NotDir) }
 }
 

@@ -17,7 +17,7 @@ use super::exports::{Export, Table};
 use super::handle::{self, HandleKey, Handles};
 use super::names::{Purpose, check};
 use crate::host::ObjectKey;
-use crate::vfs::{Caller, Mutation, Node, Settled, Vfs, Wcc};
+use crate::vfs::{Attributes, Caller, Mutation, Node, Settled, Vfs, Wcc};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::nfs3::{
     Procedure, Reply, arguments, nfs_fh3, nfsstat3, post_op_attr, post_op_fh3, results, wcc_data,
@@ -80,8 +80,11 @@ impl Request<'_> {
         if procedure == Procedure::Null {
             return Ok(Done::default());
         }
-        let left_out = left_out(procedure);
-        self.in_export(input, out, left_out, |context, input, out| context.run(procedure, input, out))
+        let (left_out, second) = (left_out(procedure), second_handle(procedure, input.rest()));
+        let run = |context: &Context<'_>, input: &mut Decoder<'_>, out: &mut Encoder| {
+            context.run(procedure, input, out)
+        };
+        self.in_export(input, out, (second, left_out), run)
     }
 
     /// As [`Request::run`], for NFSACL.
@@ -94,20 +97,21 @@ impl Request<'_> {
         if procedure == nfsacl::Procedure::Null {
             return Ok(Done::default());
         }
-        self.in_export(input, out, 1, |context, input, out| context.run_acl(procedure, input, out))
+        self.in_export(input, out, (None, 1), |context, input, out| context.run_acl(procedure, input, out))
     }
 
     /// Does what `act` does in the export of the handle that comes next in `input`, if the caller may use it.
-    /// If not, the failure has `left_out` words that say "nothing" after its status.
+    /// If not, the failure has `left_out` words that say "nothing" after its status. If that handle is dead and
+    /// there is a `second` one, what the failure tells is about the second one's export.
     fn in_export<'i>(
         &self,
         input: &mut Decoder<'i>,
         out: &mut Encoder,
-        left_out: usize,
+        (second, left_out): (Option<Opaque<'_, HANDLE_MAX>>, usize),
         act: impl FnOnce(&Context<'_>, &mut Decoder<'i>, &mut Encoder) -> Result<Outcome, DecodeError>,
     ) -> Result<Done, DecodeError> {
         let first = <Opaque<'_, HANDLE_MAX>>::decode(&mut Decoder::new(input.rest()))?;
-        let (export, grant) = match self.admit(first.0) {
+        let (export, grant) = match self.admit_to_one(first, second) {
             Ok(admitted) => admitted,
             Err(status) => {
                 status.encode(out);
@@ -128,6 +132,18 @@ impl Request<'_> {
         let outcome = act(&context, input, out)?;
         let settled = if outcome.changed { export.vfs.settled() } else { None };
         Ok(Done { failed: outcome.failed, settled })
+    }
+
+    fn admit_to_one(
+        &self,
+        first: Opaque<'_, HANDLE_MAX>,
+        second: Option<Opaque<'_, HANDLE_MAX>>,
+    ) -> Result<(&Export, Grant), nfsstat3> {
+        use nfsstat3::{NFS3ERR_BADHANDLE, NFS3ERR_STALE};
+        self.admit(first.0).or_else(|status| match (status, second) {
+            (NFS3ERR_BADHANDLE | NFS3ERR_STALE, Some(second)) => self.admit(second.0).map_err(|_| status),
+            _ => Err(status),
+        })
     }
 
     /// The export that a handle claims to be of, if this caller may use it. Whether the claim is true is
@@ -153,6 +169,17 @@ pub(super) struct Done {
     pub(super) failed: bool,
     /// What the reply waits for.
     pub(super) settled: Option<Settled>,
+}
+
+/// The second handle in the arguments of RENAME and LINK.
+fn second_handle<'a>(procedure: Procedure, arguments: &'a [u8]) -> Option<Opaque<'a, HANDLE_MAX>> {
+    let mut input = Decoder::new(arguments);
+    match procedure {
+        Procedure::Rename => drop(arguments::DirOp::decode(&mut input).ok()?),
+        Procedure::Link => drop(nfs_fh3::decode(&mut input).ok()?),
+        _ => return None,
+    }
+    Decode::decode(&mut input).ok()
 }
 
 /// How many optional parts (attributes; before and after of wcc data) a failure has, each left out by one word.
@@ -231,6 +258,16 @@ impl Context<'_> {
         convert::wcc(&Wcc { before: None, after: self.vfs.getattr(self.caller, object).ok() })
     }
 
+    /// wcc_data as the file system tells it; where it failed before it looked, the object as it is.
+    fn wcc(&self, told: &Wcc, object: &ObjectKey) -> wcc_data {
+        if told.after.is_some() { convert::wcc(told) } else { self.untouched(object) }
+    }
+
+    /// The same for attributes alone.
+    fn post_op_or(&self, told: Option<Attributes>, object: &ObjectKey) -> post_op_attr {
+        if told.is_some() { convert::post_op(told) } else { self.post_op(object) }
+    }
+
     /// The object of a handle that is about to be changed.
     fn changeable(&self, handle: &nfs_fh3) -> Result<ObjectKey, (nfsstat3, wcc_data)> {
         let object = self.object(handle).map_err(|status| (status, wcc_data::default()))?;
@@ -254,8 +291,8 @@ impl Context<'_> {
     }
 
     /// The result of CREATE, MKDIR, SYMLINK and MKNOD.
-    fn created(&self, done: Mutation<Node>) -> results::Created {
-        let dir_wcc = convert::wcc(&done.wcc);
+    fn created(&self, done: Mutation<Node>, dir: &ObjectKey) -> results::Created {
+        let dir_wcc = self.wcc(&done.wcc, dir);
         match done.result {
             Ok(node) => Ok(results::CreatedOk {
                 object: post_op_fh3::handle(self.handles.encode(&node.key)),
@@ -265,13 +302,13 @@ impl Context<'_> {
             Err(error) => Err((convert::status(error), dir_wcc)),
         }
     }
-}
 
-/// The result of a change that returns wcc data alone.
-fn wcc_only(done: &Mutation<()>) -> results::Changed {
-    let wcc = convert::wcc(&done.wcc);
-    match done.result {
-        Ok(()) => Ok(wcc),
-        Err(error) => Err((convert::status(error), wcc)),
+    /// The result of a change that returns wcc data alone.
+    fn wcc_only(&self, done: &Mutation<()>, object: &ObjectKey) -> results::Changed {
+        let wcc = self.wcc(&done.wcc, object);
+        match done.result {
+            Ok(()) => Ok(wcc),
+            Err(error) => Err((convert::status(error), wcc)),
+        }
     }
 }
