@@ -1,10 +1,10 @@
 //! One client with 10,000 calls in flight, another with one: what the second waits, next to what it waits alone.
 
-use super::load::{self, Limit, Plan};
+use super::load::{self, Limit, Plan, Work};
 use super::peers::Server;
 use super::{Options, Workload, populate, prepare};
 use crate::bench::{median, print_table};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) fn run(scratch: &Path, options: &Options) -> Result<()> {
     for server in &servers {
         let mut times = [const { Vec::new() }; 4];
         for _ in 0..options.rounds {
-            let alone = light(server, options.time)?;
+            let alone = light(server, options.time, &mut *prepare(Workload::Getattr, server)?)?;
             let crowded = beside_heavy(server, options.time)?;
             for (all, one) in times.iter_mut().zip([alone.0, alone.1, crowded.0, crowded.1]) {
                 all.push(one);
@@ -48,11 +48,10 @@ pub(super) fn run(scratch: &Path, options: &Options) -> Result<()> {
 }
 
 /// p50 and p99 of one call at a time.
-fn light(server: &Server, time: Duration) -> Result<(f64, f64)> {
+fn light(server: &Server, time: Duration, work: &mut dyn Work) -> Result<(f64, f64)> {
     let plan =
         Plan { address: server.address, source: LIGHT, connections: 1, depth: 1, limit: Limit::Time(time) };
-    let mut work = prepare(Workload::Getattr, server)?;
-    let outcome = load::run(&plan, &mut *work)?;
+    let outcome = load::run(&plan, work)?;
     Ok((outcome.latency.percentile_us(50.0), outcome.latency.percentile_us(99.0)))
 }
 
@@ -63,23 +62,28 @@ fn beside_heavy(server: &Server, time: Duration) -> Result<(f64, f64)> {
         connections: HEAVY_CONNECTIONS,
         depth: HEAVY_DEPTH,
         // Before and after the other.
-        limit: Limit::Time(time * 3),
+        limit: Limit::Time(time * 2 + Duration::from_secs(2)),
     };
+    let mut work = prepare(Workload::Getattr, server)?;
+    let mut own = prepare(Workload::Getattr, server)?;
     std::thread::scope(|scope| {
-        let heavy = scope.spawn(|| -> Result<load::Outcome> {
+        let heavy = scope.spawn(move || -> Result<load::Outcome> {
             // The generator of the heavy load must not take the light client's place on the processors: what is
             // measured is the server.
             let _ = rustix::process::nice(10);
-            let mut work = prepare(Workload::Getattr, server)?;
             load::run(&plan, &mut *work)
         });
         let before = server.cpu("")?;
         crate::process::wait_until("the heavy load runs", Duration::from_secs(30), || {
             heavy.is_finished() || server.cpu("").is_ok_and(|cpu| cpu - before > 0.3)
         })?;
-        let found = light(server, time);
+        let found = light(server, time, &mut *own);
+        let concurrent = !heavy.is_finished();
         let heavy = heavy.join().ok().context("the heavy load broke")??;
         eprintln!("heavy client of {}: {:.0} calls/s", server.name, heavy.per_second());
+        if !concurrent {
+            bail!("the heavy load of {} ended before the light one", server.name);
+        }
         found
     })
 }

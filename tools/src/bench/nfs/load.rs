@@ -95,7 +95,7 @@ pub(super) fn run(plan: &Plan, work: &mut dyn Work) -> Result<Outcome> {
         bail!("more than {} calls in flight on a connection", 1 << PLACE_BITS);
     }
     let mut connections =
-        (0..plan.connections).map(|number| Connection::open(plan, number)).collect::<Result<Vec<_>>>()?;
+        (0..plan.connections).map(|_| Connection::open(plan)).collect::<Result<Vec<_>>>()?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let both = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
     for (number, connection) in connections.iter().enumerate() {
@@ -248,7 +248,7 @@ struct Reply {
 }
 
 impl Connection {
-    fn open(plan: &Plan, _number: usize) -> Result<Connection> {
+    fn open(plan: &Plan) -> Result<Connection> {
         let stream = connect(plan.address, plan.source)?;
         stream.set_nonblocking(true)?;
         Ok(Connection {

@@ -308,9 +308,9 @@ fn populate(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn prepare(workload: Workload, server: &Server) -> Result<Box<dyn Work>> {
+fn prepare(workload: Workload, server: &Server) -> Result<Box<dyn Work + Send>> {
     let (mut client, root) = open(server)?;
-    let metadata = |procedure, client: &mut Client| -> Result<Box<dyn Work>> {
+    let metadata = |procedure, client: &mut Client| -> Result<Box<dyn Work + Send>> {
         let dir = client.lookup(&root, b"files")?.0;
         let mut files = Vec::with_capacity(FILES);
         for number in 0..FILES {
@@ -320,7 +320,7 @@ fn prepare(workload: Workload, server: &Server) -> Result<Box<dyn Work>> {
         }
         Ok(Box::new(work::Metadata { procedure, dir, files }))
     };
-    let data = |procedure, size: u32, random, client: &mut Client| -> Result<Box<dyn Work>> {
+    let data = |procedure, size: u32, random, client: &mut Client| -> Result<Box<dyn Work + Send>> {
         let files = (0..BIG_FILES)
             .map(|number| Ok(client.lookup(&root, format!("big-{number}").as_bytes())?.0))
             .collect::<Result<Vec<_>>>()?;
