@@ -1,11 +1,14 @@
 //! The server on a real socket, over a real directory.
 
+mod acl;
 mod bad_input;
 mod hooked;
 mod listing;
 mod procedures;
 mod retransmission;
 mod serving;
+mod table;
+mod wire;
 
 use super::{Export, HandleKey, Options, Server, serve};
 use crate::host::Tree;
