@@ -153,7 +153,7 @@ impl Connection {
         let shared = Arc::clone(&self.shared);
         let traffic = Arc::clone(&self.traffic);
         let work = move || {
-            let Some(job) = unstarted.take() else { return };
+            let Some(mut job) = unstarted.take() else { return };
             let done = job.run(&shared);
             let answer = Answer { job, traffic, replies, slot, reserved };
             match done.settled {

@@ -1,7 +1,7 @@
 //! From a record to what is to be done with it.
 
-use super::access;
-use super::job::{InFlight, Job, Target};
+use super::access::Claim;
+use super::job::{InFlight, Job, Measured, Target};
 use super::meters::GARBAGE;
 use super::reply_cache::{CallKey, Seen};
 use super::server::Shared;
@@ -11,7 +11,6 @@ use ehpc_proto::nfs3::{self, MAX_IO, arguments};
 use ehpc_proto::rpc::{Call, CallError, Reply};
 use ehpc_proto::xdr::Decode;
 use ehpc_proto::{mount, nfsacl, record};
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -141,12 +140,12 @@ fn call_to(
         arguments: record_len - arguments.len(),
         xid: call.xid,
         target,
-        caller: access::caller(&call.credential),
+        claim: Claim::of(&call.credential),
         replay,
         peer,
         cost: record_len + reply_bound,
         received: Instant::now(),
-        measured: Cell::default(),
+        measured: Measured::default(),
         _in_flight: InFlight::new(),
     }))
 }

@@ -1,20 +1,19 @@
 //! A call that a worker thread answers.
 
+use super::access::Claim;
 use super::dispatch::seal;
 use super::meters::{FAULT, GARBAGE, Traffic};
 use super::mount::MountContext;
-use super::procedures::{Context, Outcome};
+use super::procedures::{self, Request};
 use super::reply_cache::CallKey;
 use super::server::Shared;
 use crate::observe::metrics;
-use crate::vfs::{Caller, Settled};
+use crate::vfs::Settled;
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::rpc::Reply;
 use ehpc_proto::{mount, nfs3, nfsacl};
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// A procedure of one of the programs.
@@ -71,7 +70,8 @@ pub(super) struct Job {
     pub(super) arguments: usize,
     pub(super) xid: u32,
     pub(super) target: Target,
-    pub(super) caller: Caller,
+    /// Who it says that it is made for.
+    pub(super) claim: Claim,
     /// Set if the reply is kept for copies of this call.
     pub(super) replay: Option<CallKey>,
     pub(super) peer: SocketAddr,
@@ -80,7 +80,7 @@ pub(super) struct Job {
     /// When its record was complete.
     pub(super) received: Instant,
     /// What is known of it once it ran.
-    pub(super) measured: Cell<Measured>,
+    pub(super) measured: Measured,
     /// Counts it among those in flight.
     pub(super) _in_flight: InFlight,
 }
@@ -90,8 +90,10 @@ pub(super) struct Job {
 pub(super) struct Measured {
     /// 0, or the status of the protocol's error.
     pub(super) status: u32,
-    /// Bytes read or written.
-    pub(super) data: u32,
+    /// Bytes of a file that were read.
+    pub(super) read: u32,
+    /// Bytes of a file that were written.
+    pub(super) written: u32,
     /// When it began to be done, and when that ended.
     pub(super) done: Option<(Instant, Instant)>,
 }
@@ -121,22 +123,22 @@ pub(super) struct Done {
 
 impl Job {
     /// Does the call, on the calling thread. Never panics: a fault below is answered with SYSTEM_ERR.
-    pub(super) fn run(&self, shared: &Shared) -> Done {
+    pub(super) fn run(&mut self, shared: &Shared) -> Done {
         let started = Instant::now();
         let mut out = Encoder::with_capacity(512);
         out.u32(0);
         let done = catch_unwind(AssertUnwindSafe(|| {
             Reply::Success.encode(self.xid, &mut out);
             let body = out.len();
-            let outcome = self.perform(shared, &mut out)?;
-            let settled = if outcome.changed { shared.export.vfs.settled() } else { None };
-            Ok::<_, DecodeError>((outcome, settled, body))
+            let done = self.perform(shared, &mut out)?;
+            Ok::<_, DecodeError>((done, body))
         }));
-        let mut data = 0;
-        let (status, settled) = match done {
-            Ok(Ok((outcome, settled, body))) => {
-                data = outcome.data;
-                (if outcome.failed { status_in(out.as_slice(), body) } else { 0 }, settled)
+        let mut measured = Measured::default();
+        let settled = match done {
+            Ok(Ok((done, body))) => {
+                measured.status = if done.failed { status_in(out.as_slice(), body) } else { 0 };
+                (measured.read, measured.written) = (done.read, done.written);
+                done.settled
             }
             Ok(Err(error)) => {
                 shared.bad_request(|held_back| {
@@ -144,33 +146,34 @@ impl Job {
                         "an RPC call with arguments that cannot be decoded");
                 });
                 self.refuse(Reply::GarbageArguments, &mut out);
-                (GARBAGE, None)
+                measured.status = GARBAGE;
+                None
             }
             Err(_) => {
                 tracing::error!(client = %self.peer, procedure = self.target.name(),
                     "a fault in the server while it did an NFS call; the client gets an error, the server goes on");
                 self.refuse(Reply::SystemError, &mut out);
-                (FAULT, None)
+                measured.status = FAULT;
+                None
             }
         };
-        shared.answered(status != 0);
-        self.measured.set(Measured { status, data, done: Some((started, Instant::now())) });
+        shared.answered(measured.status != 0);
+        measured.done = Some((started, Instant::now()));
+        self.measured = measured;
         Done { reply: seal(out), settled }
     }
 
     /// The reply is ready to be sent: the call is counted, and a slow one is told of.
     pub(super) fn account(&self, shared: &Shared, traffic: &Traffic, waited: bool) {
-        let measured = self.measured.get();
+        let measured = &self.measured;
         let done = measured.done.map_or(self.received, |(_, done)| done);
         let ready = if waited { Instant::now() } else { done };
         let took = ready.saturating_duration_since(self.received);
         shared.counters.meters.answered(self.target, measured.status, took);
-        traffic.moved(self.target, measured.data);
-        shared.export_traffic.requests.fetch_add(1, Ordering::Relaxed);
-        shared.export_traffic.moved(self.target, measured.data);
+        traffic.moved(measured.read, measured.written);
         let limit = shared.options.slow_request;
         if !limit.is_zero() && took >= limit {
-            super::slow::tell(self, shared, &measured, ready);
+            super::slow::tell(self, shared, ready);
         }
     }
 
@@ -184,28 +187,24 @@ impl Job {
         reply.encode(self.xid, out);
     }
 
-    fn perform(&self, shared: &Shared, out: &mut Encoder) -> Result<Outcome, DecodeError> {
+    fn perform(&self, shared: &Shared, out: &mut Encoder) -> Result<procedures::Done, DecodeError> {
         let mut input = Decoder::new(self.arguments());
-        let vfs = &*shared.export.vfs;
-        let files = || Context {
-            vfs,
-            caller: &self.caller,
-            handles: &shared.handles,
-            read_only: shared.export.read_only,
-        };
+        let exports = shared.exports.snapshot();
+        let key = &shared.options.handle_key;
+        let request = Request { exports: &exports, key, peer: self.peer, claim: &self.claim };
         match self.target {
-            Target::Nfs(procedure) => files().run(procedure, &mut input, out),
-            Target::Acl(procedure) => files().run_acl(procedure, &mut input, out),
+            Target::Nfs(procedure) => request.run(procedure, &mut input, out),
+            Target::Acl(procedure) => request.run_acl(procedure, &mut input, out),
             Target::Mount(procedure) => {
                 let context = MountContext {
-                    vfs,
-                    caller: &self.caller,
-                    handles: &shared.handles,
-                    export: &shared.export.name,
+                    exports: &exports,
+                    key,
                     mounts: &shared.mounts,
-                    client: self.peer.ip(),
+                    peer: self.peer,
+                    claim: &self.claim,
                 };
-                context.run(procedure, &mut input, out)
+                let failed = context.run(procedure, &mut input, out)?;
+                Ok(procedures::Done { failed, ..procedures::Done::default() })
             }
         }
     }

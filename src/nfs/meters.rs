@@ -87,14 +87,19 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    /// A call was answered that read or wrote so many bytes.
-    pub(super) fn moved(&self, target: Target, bytes: u32) {
-        let counter = match target {
-            Target::Nfs(nfs3::Procedure::Read) => &self.read_bytes,
-            Target::Nfs(nfs3::Procedure::Write) => &self.written_bytes,
-            _ => return,
-        };
-        counter.fetch_add(u64::from(bytes), Ordering::Relaxed);
+    /// A call read or wrote so many bytes.
+    pub(super) fn moved(&self, read: u32, written: u32) {
+        for (counter, bytes) in [(&self.read_bytes, read), (&self.written_bytes, written)] {
+            if bytes > 0 {
+                counter.fetch_add(u64::from(bytes), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A call was answered, and moved so many bytes.
+    pub(super) fn answered(&self, read: u32, written: u32) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.moved(read, written);
     }
 
     /// Requests, bytes read, bytes written.
@@ -288,7 +293,7 @@ mod tests {
         let visit = |n: usize, bytes: u32| {
             let traffic = meters.connected(address(n));
             traffic.requests.fetch_add(1, Ordering::Relaxed);
-            traffic.moved(READ, bytes);
+            traffic.moved(bytes, 0);
             traffic
         };
         let busy = visit(0, 1);

@@ -1,15 +1,15 @@
 //! Accepts connections, and stops in order.
 
+use super::Options;
 use super::budget::{self, Budget};
 use super::complaints::Complaints;
 use super::connection::Connection;
-use super::handle::Handles;
+use super::exports::{Exports, Table};
 use super::meters::Traffic;
 use super::mount::Mounts;
 use super::reply_cache::ReplyCache;
-use super::stats::{Counters, ExportStats, Stats};
+use super::stats::{Counters, Stats};
 use super::workers::Workers;
-use super::{Export, Options};
 use crate::observe::metrics;
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
@@ -31,12 +31,6 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Why serving could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The export has no usable name.
-    #[error("the export's name is {name:?}: it must start with '/' and name something, like \"/share\"")]
-    Name {
-        /// The name given.
-        name: String,
-    },
     /// The listener is not usable.
     #[error("the NFS listener has no address: {0}")]
     Listener(#[source] io::Error),
@@ -47,16 +41,13 @@ pub enum ServeError {
 
 /// What all connections share.
 pub(super) struct Shared {
-    pub(super) export: Export,
+    pub(super) exports: Exports,
     pub(super) options: Options,
-    pub(super) handles: Handles,
     pub(super) cache: Mutex<ReplyCache>,
     pub(super) mounts: Mounts,
     pub(super) counters: Counters,
     pub(super) complaints: Complaints,
     pub(super) slow: Complaints,
-    /// What went through the export.
-    pub(super) export_traffic: Traffic,
     pub(super) runtime: tokio::runtime::Handle,
     started: Instant,
 }
@@ -82,13 +73,16 @@ impl Server {
         self.address
     }
 
+    /// What is served: it may be replaced at any time.
+    pub fn exports(&self) -> &Exports {
+        &self.shared.exports
+    }
+
     /// Clients, requests and mounts.
     pub fn stats(&self) -> Stats {
         let mounts = self.shared.mounts.list().into_iter();
         let readable = |(host, path): (String, Vec<u8>)| (host, String::from_utf8_lossy(&path).into_owned());
-        let (requests, read_bytes, written_bytes) = self.shared.export_traffic.load();
-        let name = self.shared.export.name.clone();
-        let exports = vec![ExportStats { name, requests, read_bytes, written_bytes }];
+        let exports = self.shared.exports.snapshot().stats();
         let reply_cache_bytes = self.shared.cache.lock().bytes() as u64;
         Stats {
             mounts: mounts.map(readable).collect(),
@@ -105,29 +99,24 @@ impl Server {
     }
 }
 
-/// Serves `export` on `listener` until `shutdown`. Must be called within a tokio runtime.
+/// Serves `exports` on `listener` until `shutdown`. Must be called within a tokio runtime.
 pub fn serve(
     listener: TcpListener,
-    export: Export,
+    exports: Table,
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<Server, ServeError> {
-    if !export.name.starts_with('/') || export.name.bytes().all(|byte| byte == b'/') {
-        return Err(ServeError::Name { name: export.name });
-    }
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     let workers = Workers::start(options.workers, options.queue).map_err(ServeError::Threads)?;
     let shared = Arc::new(Shared {
-        handles: Handles::new(options.handle_key.clone(), export.id),
         cache: Mutex::new(ReplyCache::new(options.reply_cache)),
         mounts: Mounts::default(),
         counters: Counters::default(),
         complaints: Complaints::default(),
         slow: Complaints::default(),
-        export_traffic: Traffic::default(),
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
-        export,
+        exports: Exports::new(exports),
         options,
     });
     let (running_sender, running) = watch::channel(());

@@ -1,6 +1,7 @@
 //! Requests that take long are told of, one a second: where the time went, and on what.
 
-use super::job::{Job, Measured, Target};
+use super::handle::{self, Handles};
+use super::job::{Job, Target};
 use super::server::Shared;
 use crate::observe::metrics;
 use ehpc_proto::codec::Decoder;
@@ -10,19 +11,20 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Counts a call that took longer than `slow_request`, and logs it unless another was logged a moment ago.
-pub(super) fn tell(job: &Job, shared: &Shared, measured: &Measured, ready: Instant) {
+pub(super) fn tell(job: &Job, shared: &Shared, ready: Instant) {
     metrics::NFS_SLOW.inc();
     shared.counters.slow.fetch_add(1, Ordering::Relaxed);
     shared.slow.say(|held_back| {
-        let (started, done) = measured.done.unwrap_or((ready, ready));
+        let (started, done) = job.measured.done.unwrap_or((ready, ready));
         let ms = |from: Instant, to: Instant| {
             u64::try_from(to.saturating_duration_since(from).as_millis()).unwrap_or(u64::MAX)
         };
+        let (export, object) = object(job, shared);
         tracing::warn!(
             client = %job.peer,
             procedure = job.target.full_name(),
-            export = shared.export.name,
-            object = object(job, shared),
+            export,
+            object,
             took_ms = ms(job.received, ready),
             waiting_ms = ms(job.received, started),
             doing_ms = ms(started, done),
@@ -33,15 +35,19 @@ pub(super) fn tell(job: &Job, shared: &Shared, measured: &Measured, ready: Insta
     });
 }
 
-/// The object that the call is about: its path, as far as it can be told, else its handle.
-fn object(job: &Job, shared: &Shared) -> String {
+/// The export, and the object that the call names first: its path, as far as it can be told, else its handle.
+fn object(job: &Job, shared: &Shared) -> (String, String) {
+    let nothing = (String::new(), String::new());
     if matches!(job.target, Target::Mount(_)) {
-        return String::new();
+        return nothing;
     }
-    let Ok(handle) = nfs_fh3::decode(&mut Decoder::new(job.arguments())) else { return String::new() };
-    let key = match shared.handles.decode(&handle) {
-        Ok(key) => key,
-        Err(status) => return format!("{status:?}"),
+    let Ok(handle) = nfs_fh3::decode(&mut Decoder::new(job.arguments())) else { return nothing };
+    let exports = shared.exports.snapshot();
+    let id = handle::claimed_export(&handle.data);
+    let Some(export) = id.and_then(|id| exports.get(id)) else { return nothing };
+    let object = match Handles::new(&shared.options.handle_key, export.id).decode(&handle) {
+        Ok(key) => export.vfs.describe(&key).unwrap_or_else(|| format!("{key:?}")),
+        Err(status) => format!("{status:?}"),
     };
-    shared.export.vfs.describe(&key).unwrap_or_else(|| format!("{key:?}"))
+    (export.display_name(), object)
 }
