@@ -18,6 +18,7 @@ pub(super) fn nfs(
     per_second: f64,
     nfs1: &Nfs1,
     cluster: &Cluster,
+    notes: &[String],
     attention: &mut Vec<String>,
 ) -> NfsStatus {
     let clients = stats.clients.iter().map(|client| NfsClient {
@@ -65,6 +66,7 @@ pub(super) fn nfs(
         reply_cache_bytes: stats.reply_cache_bytes,
         in_flight_waits: counter(&metrics::NFS_IN_FLIGHT_WAITS),
         memory_waits: counter(&metrics::NFS_MEMORY_WAITS),
+        notes: notes.to_vec(),
     }
 }
 

@@ -65,6 +65,8 @@ pub struct NfsStatus {
     pub in_flight_waits: u64,
     /// Times that a request waited because of `[nfs1] memory`.
     pub memory_waits: u64,
+    /// What this server cannot do for want of privileges.
+    pub notes: Vec<String>,
 }
 
 /// A client: connected now, or before.

@@ -44,6 +44,9 @@ impl NodeStatus {
         if clients.len() > NAMED {
             out.line("", format!("and {} more clients", clients.len() - NAMED));
         }
+        for note in &nfs.notes {
+            out.line("note", note.clone());
+        }
         if nfs.in_flight_waits + nfs.memory_waits > 0 {
             let (in_flight, memory) = (words::count(nfs.in_flight_waits), words::count(nfs.memory_waits));
             out.line("limits", format!("in_flight reached {in_flight} times, memory {memory} times"));

@@ -59,6 +59,7 @@ pub(crate) fn full() -> NodeStatus {
             reply_cache_bytes: 4096,
             in_flight_waits: 3,
             memory_waits: 0,
+            notes: vec!["not root: clients cannot make device nodes".into()],
         }),
         capture: Some(CaptureStatus {
             watcher: "fanotify".into(),
@@ -126,6 +127,7 @@ listening     nfs 127.0.0.1:12049, dashboard 127.0.0.1:8900
 export        /share = /d/share (durability local)
 nfs           1 client, 2 connections, 17.2 operations/s, 12,345 operations (3 with an error status), 1.0 GiB read, 1.5 KiB written
               10.182.15.51:700 (web1): 1,234 operations, 2.0 KiB read, 0 B written
+note          not root: clients cannot make device nodes
 limits        in_flight reached 3 times, memory 0 times
 procedures    lookup: 12,000, p50 3 us, p99 7.2 ms, 3 errors (2 NOENT, 1 STALE)
               acl_getacl: 0, p50 0 us, p99 0 us
