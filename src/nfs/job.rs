@@ -1,13 +1,16 @@
-//! A call that a worker thread answers.
+//! A call to be answered: on the connection's own thread if that is quick, else by a worker.
 
 use super::dispatch::seal;
 use super::mount::MountContext;
 use super::procedures::{Context, Outcome};
 use super::reply_cache::CallKey;
 use super::server::Shared;
-use crate::vfs::{Caller, Settled};
+use crate::vfs::{Caller, Settled, Stability, Work};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
+use ehpc_proto::nfs3::arguments::{self, CreateHow};
+use ehpc_proto::nfs3::{Procedure, StableHow};
 use ehpc_proto::rpc::Reply;
+use ehpc_proto::xdr::Decode;
 use ehpc_proto::{mount, nfs3};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,9 +33,7 @@ impl Target {
 
 /// A call to be done.
 pub(super) struct Job {
-    /// The record it came in.
-    pub(super) record: Vec<u8>,
-    /// Where in it the arguments start.
+    /// Where in its record the arguments start.
     pub(super) arguments: usize,
     pub(super) xid: u32,
     pub(super) target: Target,
@@ -42,53 +43,125 @@ pub(super) struct Job {
     pub(super) peer: SocketAddr,
     /// Bytes that record and reply hold at most.
     pub(super) cost: usize,
+    /// Bytes that the reply holds at most.
+    pub(super) reply_bound: usize,
 }
 
-/// A reply, and what must have happened before it may be sent.
-pub(super) struct Done {
-    pub(super) reply: Vec<u8>,
-    pub(super) settled: Option<Settled>,
+/// On which thread a call is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// Serves many connections and must not wait for a disk.
+    Engine,
+    /// May wait.
+    Worker,
+}
+
+/// What came of a call.
+pub(super) enum Ran {
+    /// The reply is written, as a whole record; it may be sent when this has resolved.
+    Done(Option<Settled>),
+    /// Nothing was done or written: it takes a worker.
+    Blocks,
 }
 
 impl Job {
-    /// Does the call, on the calling thread. Never panics: a fault below is answered with SYSTEM_ERR.
-    pub(super) fn run(&self, shared: &Shared) -> Done {
-        let mut out = Encoder::with_capacity(512);
+    /// Does the call, on the calling thread, and appends the reply to `out`. Never panics: a fault below is answered
+    /// with SYSTEM_ERR.
+    pub(super) fn run(&self, shared: &Shared, record: &[u8], out: &mut Encoder, place: Place) -> Ran {
+        let arguments = record.get(self.arguments..).unwrap_or_default();
+        if place == Place::Engine && !self.is_quick(shared, arguments) {
+            return Ran::Blocks;
+        }
+        let start = out.len();
         out.u32(0);
         let done = catch_unwind(AssertUnwindSafe(|| {
-            Reply::Success.encode(self.xid, &mut out);
-            let outcome = self.perform(shared, &mut out)?;
+            Reply::Success.encode(self.xid, out);
+            let outcome = self.perform(shared, arguments, out, place)?;
             let settled = if outcome.changed { shared.export.vfs.settled() } else { None };
             Ok::<_, DecodeError>((outcome, settled))
         }));
         let (failed, settled) = match done {
+            Ok(Ok((Outcome { blocks: true, .. }, _))) => {
+                out.truncate(start);
+                return Ran::Blocks;
+            }
             Ok(Ok((outcome, settled))) => (outcome.failed, settled),
             Ok(Err(error)) => {
                 shared.bad_request(|held_back| {
                     tracing::warn!(client = %self.peer, procedure = self.target.name(), %error, held_back,
                         "an RPC call with arguments that cannot be decoded");
                 });
-                self.refuse(Reply::GarbageArguments, &mut out);
+                self.refuse(Reply::GarbageArguments, out, start);
                 (true, None)
             }
             Err(_) => {
                 tracing::error!(client = %self.peer, procedure = self.target.name(),
                     "a fault in the server while it did an NFS call; the client gets an error, the server goes on");
-                self.refuse(Reply::SystemError, &mut out);
+                self.refuse(Reply::SystemError, out, start);
                 (true, None)
             }
         };
         shared.answered(failed);
-        Done { reply: seal(out), settled }
+        seal(out, start);
+        Ran::Done(settled)
     }
 
-    fn refuse(&self, reply: Reply, out: &mut Encoder) {
-        out.truncate(4);
+    /// The reply, as a whole record, is about to be sent: it is kept for copies of the call.
+    pub(super) fn finish(&self, shared: &Shared, reply: &[u8]) {
+        if let Some(call) = self.replay {
+            shared.cache.lock(&call).finish(call, self.peer.port(), reply, shared.now());
+        }
+    }
+
+    /// Waits until the reply may be sent; returns what is to be sent. What could not be made durable is answered with
+    /// NFS3ERR_IO, whatever was written before.
+    pub(super) async fn settle(&self, shared: &Shared, settled: Settled, mut reply: Vec<u8>) -> Vec<u8> {
+        let Target::Nfs(procedure) = self.target else { return reply };
+        match settled.await {
+            Ok(()) if procedure == Procedure::Commit => {
+                // What was lost while this was waiting must not be covered by the verifier of before.
+                let verifier = shared.export.vfs.write_verifier();
+                if let Some(last) = reply.last_chunk_mut::<8>() {
+                    *last = verifier;
+                }
+                reply
+            }
+            Ok(()) => reply,
+            Err(error) => {
+                shared.answered(true);
+                let mut out = Encoder::new();
+                out.u32(0);
+                Reply::Success.encode(self.xid, &mut out);
+                super::convert::status_only(error, procedure, &mut out);
+                seal(&mut out, 0);
+                out.finish()
+            }
+        }
+    }
+
+    fn refuse(&self, reply: Reply, out: &mut Encoder, start: usize) {
+        out.truncate(start + 4);
         reply.encode(self.xid, out);
     }
 
-    fn perform(&self, shared: &Shared, out: &mut Encoder) -> Result<Outcome, DecodeError> {
-        let mut input = Decoder::new(self.record.get(self.arguments..).unwrap_or_default());
+    /// May it be done on a thread that must not wait? Arguments that are none are refused at once.
+    fn is_quick(&self, shared: &Shared, arguments: &[u8]) -> bool {
+        let work = match self.target {
+            Target::Nfs(procedure) => work(procedure, arguments),
+            Target::Mount(mount::Procedure::Mnt) => Some(Work::Look),
+            Target::Mount(_) => None,
+        };
+        work.is_none_or(|work| shared.export.vfs.quick(work))
+    }
+
+    fn perform(
+        &self,
+        shared: &Shared,
+        arguments: &[u8],
+        out: &mut Encoder,
+        place: Place,
+    ) -> Result<Outcome, DecodeError> {
+        let mut input = Decoder::new(arguments);
         let vfs = &*shared.export.vfs;
         match self.target {
             Target::Nfs(procedure) => {
@@ -97,6 +170,7 @@ impl Job {
                     caller: &self.caller,
                     handles: &shared.handles,
                     read_only: shared.export.read_only,
+                    place,
                 };
                 context.run(procedure, &mut input, out)
             }
@@ -113,4 +187,40 @@ impl Job {
             }
         }
     }
+}
+
+/// What kind of work a call is.
+fn work(procedure: Procedure, arguments: &[u8]) -> Option<Work> {
+    let mut input = Decoder::new(arguments);
+    Some(match procedure {
+        Procedure::Null => return None,
+        Procedure::Getattr
+        | Procedure::Lookup
+        | Procedure::Access
+        | Procedure::Readlink
+        | Procedure::Fsstat
+        | Procedure::Fsinfo
+        | Procedure::Pathconf => Work::Look,
+        Procedure::Read => Work::Read,
+        Procedure::Write => match arguments::Write::decode(&mut input).ok()?.stable {
+            StableHow::Unstable => Work::Write(Stability::Unstable),
+            StableHow::DataSync => Work::Write(Stability::DataSync),
+            StableHow::FileSync => Work::Write(Stability::FileSync),
+        },
+        Procedure::Create => match arguments::Create::decode(&mut input).ok()?.how {
+            CreateHow::Exclusive(_) => Work::Flush,
+            CreateHow::Unchecked(_) | CreateHow::Guarded(_) => Work::Change,
+        },
+        Procedure::Setattr
+        | Procedure::Mkdir
+        | Procedure::Symlink
+        | Procedure::Mknod
+        | Procedure::Remove
+        | Procedure::Rmdir
+        | Procedure::Rename
+        | Procedure::Link => Work::Change,
+        Procedure::Readdir => Work::List { plus: false },
+        Procedure::Readdirplus => Work::List { plus: true },
+        Procedure::Commit => Work::Flush,
+    })
 }

@@ -1,6 +1,7 @@
 //! The server on a real socket, over a real directory.
 
 mod bad_input;
+mod engine;
 mod hooked;
 mod listing;
 mod procedures;

@@ -12,6 +12,7 @@ mod names;
 
 use super::convert;
 use super::handle::Handles;
+use super::job::Place;
 use super::names::{Purpose, check};
 use crate::host::ObjectKey;
 use crate::vfs::{Caller, Mutation, Node, Vfs, Wcc};
@@ -27,6 +28,8 @@ pub(super) struct Context<'a> {
     pub(super) caller: &'a Caller,
     pub(super) handles: &'a Handles,
     pub(super) read_only: bool,
+    /// Whether it may wait for a disk.
+    pub(super) place: Place,
 }
 
 /// What became of a call, for counters and durability.
@@ -36,18 +39,20 @@ pub(super) struct Outcome {
     pub(super) failed: bool,
     /// Something was changed for good: ask the file system when it is settled.
     pub(super) changed: bool,
+    /// Not done, for it would have had to wait: what was written of a result is void.
+    pub(super) blocks: bool,
 }
 
 /// Writes a result.
 fn answer<O: Encode, F: Encode>(reply: Reply<O, F>, out: &mut Encoder) -> Outcome {
     reply.encode(out);
-    Outcome { failed: reply.is_err(), changed: false }
+    Outcome { failed: reply.is_err(), ..Outcome::default() }
 }
 
 /// Writes the result of a change.
 fn changed<O: Encode, F: Encode>(reply: Reply<O, F>, out: &mut Encoder) -> Outcome {
     reply.encode(out);
-    Outcome { failed: reply.is_err(), changed: reply.is_ok() }
+    Outcome { failed: reply.is_err(), changed: reply.is_ok(), blocks: false }
 }
 
 impl Context<'_> {

@@ -3,7 +3,7 @@
 use crate::host::ObjectKey;
 use crate::vfs::{
     Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAttributes, Settled, Stability, Vfs, VfsError, WriteDone,
+    SetAttributes, Settled, Stability, Vfs, VfsError, Work, WriteDone,
 };
 use ehpc_proto::replication::{Kind, Timestamp};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ pub(super) struct Hooked {
     pub(super) inner: Arc<dyn Vfs>,
     pub(super) before: Before,
     pub(super) settle: Settle,
+    pub(super) quick: fn(Work) -> bool,
 }
 
 impl Hooked {
@@ -23,7 +24,16 @@ impl Hooked {
         inner: Arc<dyn Vfs>,
         before: impl Fn(&str, &[u8]) + Send + Sync + 'static,
     ) -> Arc<dyn Vfs> {
-        Arc::new(Hooked { inner, before: Box::new(before), settle: Box::new(|| None) })
+        Arc::new(Hooked::new(inner, before, || None))
+    }
+
+    /// All of it is left to the workers.
+    pub(super) fn new(
+        inner: Arc<dyn Vfs>,
+        before: impl Fn(&str, &[u8]) + Send + Sync + 'static,
+        settle: impl Fn() -> Option<Settled> + Send + Sync + 'static,
+    ) -> Hooked {
+        Hooked { inner, before: Box::new(before), settle: Box::new(settle), quick: |_| false }
     }
 }
 
@@ -163,6 +173,9 @@ impl Vfs for Hooked {
     }
     fn write_verifier(&self) -> [u8; 8] {
         self.inner.write_verifier()
+    }
+    fn quick(&self, work: Work) -> bool {
+        (self.quick)(work)
     }
     fn settled(&self) -> Option<Settled> {
         (self.settle)()
