@@ -6,6 +6,8 @@
 pub mod codec;
 pub mod mount;
 pub mod nfs3;
+pub mod nfsacl;
+pub mod posix_acl;
 pub mod record;
 pub mod replication;
 pub mod rpc;

@@ -1,13 +1,11 @@
 //! Between the words of the file system and those of the protocol.
 
 use crate::vfs::{Attributes, SetAttributes, SetTime, VfsError, Wcc};
-use ehpc_proto::codec::Encoder;
 use ehpc_proto::nfs3::{
-    Procedure, fattr3, ftype3, nfsstat3, nfstime3, post_op_attr, pre_op_attr, sattr3, set_atime, set_gid3,
-    set_mode3, set_mtime, set_size3, set_uid3, specdata3, wcc_attr, wcc_data,
+    fattr3, ftype3, nfsstat3, nfstime3, post_op_attr, pre_op_attr, sattr3, set_atime, set_gid3, set_mode3,
+    set_mtime, set_size3, set_uid3, specdata3, wcc_attr, wcc_data,
 };
 use ehpc_proto::replication::{Kind, Timestamp};
-use ehpc_proto::xdr::Encode;
 
 pub(super) fn status(error: VfsError) -> nfsstat3 {
     match error {
@@ -35,19 +33,6 @@ pub(super) fn status(error: VfsError) -> nfsstat3 {
         VfsError::Jukebox => nfsstat3::NFS3ERR_JUKEBOX,
         VfsError::ServerFault => nfsstat3::NFS3ERR_SERVERFAULT,
     }
-}
-
-/// The result of a change that failed after the file system had said yes: no attributes can be given any more.
-pub(super) fn status_only(error: VfsError, procedure: Procedure, out: &mut Encoder) {
-    status(error).encode(out);
-    let absent = match procedure {
-        // Two wcc_data.
-        Procedure::Rename => 4,
-        // post_op_attr and wcc_data.
-        Procedure::Link => 3,
-        _ => 2,
-    };
-    (0..absent).for_each(|_| out.u32(0));
 }
 
 fn kind(kind: Kind) -> ftype3 {

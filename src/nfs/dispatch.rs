@@ -9,7 +9,7 @@ use ehpc_proto::codec::{Decoder, Encoder};
 use ehpc_proto::nfs3::{self, MAX_IO, arguments};
 use ehpc_proto::rpc::{Call, CallError, Reply};
 use ehpc_proto::xdr::Decode;
-use ehpc_proto::{mount, record};
+use ehpc_proto::{mount, nfsacl, record};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
@@ -67,15 +67,16 @@ fn target(call: &Call<'_>) -> Result<Target, Reply> {
     let version = match call.program {
         nfs3::PROGRAM => nfs3::VERSION,
         mount::PROGRAM => mount::VERSION,
+        nfsacl::PROGRAM => nfsacl::VERSION,
         _ => return Err(Reply::ProgramUnavailable),
     };
     if call.version != version {
         return Err(Reply::ProgramMismatch { low: version, high: version });
     }
-    let target = if call.program == nfs3::PROGRAM {
-        nfs3::Procedure::from_number(call.procedure).map(Target::Nfs)
-    } else {
-        mount::Procedure::from_number(call.procedure).map(Target::Mount)
+    let target = match call.program {
+        nfs3::PROGRAM => nfs3::Procedure::from_number(call.procedure).map(Target::Nfs),
+        mount::PROGRAM => mount::Procedure::from_number(call.procedure).map(Target::Mount),
+        _ => nfsacl::Procedure::from_number(call.procedure).map(Target::Acl),
     };
     target.ok_or(Reply::ProcedureUnavailable)
 }
@@ -88,7 +89,7 @@ fn call_to(
     out: &mut Encoder,
 ) -> Action {
     shared.count(target);
-    if matches!(target, Target::Nfs(nfs3::Procedure::Null) | Target::Mount(mount::Procedure::Null)) {
+    if target.is_null() {
         return header_only(shared, call.xid, Reply::Success, out);
     }
     let Some(reply_bound) = reply_bound(target, arguments, record_len) else {
@@ -98,21 +99,20 @@ fn call_to(
         });
         return header_only(shared, call.xid, Reply::GarbageArguments, out);
     };
-    let replay = match target {
-        Target::Nfs(procedure) if procedure.is_replayed() => {
-            let key = CallKey::new(peer.ip(), call.xid, call.procedure, arguments);
-            let seen = shared.cache.lock(&key).begin(key, peer.port(), shared.now());
-            match seen {
-                Seen::New => Some(key),
-                Seen::InProgress => return Action::Ignore,
-                Seen::Done(reply) => {
-                    shared.counters.replayed.fetch_add(1, Ordering::Relaxed);
-                    out.bytes(&reply);
-                    return Action::Answered;
-                }
+    let replay = if target.is_replayed() {
+        let key = CallKey::new(peer.ip(), call.xid, (call.program, call.procedure), arguments);
+        let seen = shared.cache.lock(&key).begin(key, peer.port(), shared.now());
+        match seen {
+            Seen::New => Some(key),
+            Seen::InProgress => return Action::Ignore,
+            Seen::Done(reply) => {
+                shared.counters.replayed.fetch_add(1, Ordering::Relaxed);
+                out.bytes(&reply);
+                return Action::Answered;
             }
         }
-        _ => None,
+    } else {
+        None
     };
     Action::Run(Job {
         arguments: record_len - arguments.len(),
@@ -128,12 +128,12 @@ fn call_to(
 
 /// Most bytes that the reply will hold; `None` if the arguments are certainly garbage.
 fn reply_bound(target: Target, arguments: &[u8], record_len: usize) -> Option<usize> {
-    let Target::Nfs(procedure) = target else {
-        return Some(if matches!(target, Target::Mount(mount::Procedure::Dump)) {
-            MAX_IO
-        } else {
-            SMALL_REPLY
-        });
+    let procedure = match target {
+        Target::Nfs(procedure) => procedure,
+        Target::Mount(mount::Procedure::Dump) => return Some(MAX_IO),
+        Target::Mount(_) => return Some(SMALL_REPLY),
+        Target::Acl(_) if record_len > LARGE_CALL => return None,
+        Target::Acl(_) => return Some(SMALL_REPLY + nfsacl::MAX_LISTS),
     };
     let mut input = Decoder::new(arguments);
     let data = match procedure {
@@ -187,6 +187,7 @@ impl Shared {
         match target {
             Target::Nfs(procedure) => self.counters.nfs(procedure),
             Target::Mount(procedure) => self.counters.mount(procedure),
+            Target::Acl(procedure) => self.counters.acl(procedure),
         }
     }
 }

@@ -10,16 +10,17 @@ use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::nfs3::arguments::{self, CreateHow};
 use ehpc_proto::nfs3::{Procedure, StableHow};
 use ehpc_proto::rpc::Reply;
-use ehpc_proto::xdr::Decode;
-use ehpc_proto::{mount, nfs3};
+use ehpc_proto::xdr::{Decode, Encode};
+use ehpc_proto::{mount, nfs3, nfsacl};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A procedure of one of the two programs.
+/// A procedure of one of the programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Target {
     Nfs(nfs3::Procedure),
     Mount(mount::Procedure),
+    Acl(nfsacl::Procedure),
 }
 
 impl Target {
@@ -27,6 +28,38 @@ impl Target {
         match self {
             Target::Nfs(procedure) => procedure.name(),
             Target::Mount(procedure) => procedure.name(),
+            Target::Acl(procedure) => procedure.name(),
+        }
+    }
+
+    /// NULL: answered whatever comes with it.
+    pub(super) fn is_null(self) -> bool {
+        matches!(
+            self,
+            Target::Nfs(nfs3::Procedure::Null)
+                | Target::Mount(mount::Procedure::Null)
+                | Target::Acl(nfsacl::Procedure::Null)
+        )
+    }
+
+    /// Words of the result of a failed change that has no attributes to tell.
+    fn absent_words(self) -> usize {
+        match self {
+            // Two wcc_data.
+            Target::Nfs(nfs3::Procedure::Rename) => 4,
+            // post_op_attr and wcc_data.
+            Target::Nfs(nfs3::Procedure::Link) => 3,
+            Target::Acl(_) => 1,
+            Target::Nfs(_) | Target::Mount(_) => 2,
+        }
+    }
+
+    /// Must not be done twice when a call is sent again. Of MOUNT none is: doing one twice changes nothing more.
+    pub(super) fn is_replayed(self) -> bool {
+        match self {
+            Target::Nfs(procedure) => procedure.is_replayed(),
+            Target::Acl(procedure) => procedure == nfsacl::Procedure::Setacl,
+            Target::Mount(_) => false,
         }
     }
 }
@@ -116,9 +149,8 @@ impl Job {
     /// Waits until the reply may be sent; returns what is to be sent. What could not be made durable is answered with
     /// NFS3ERR_IO, whatever was written before.
     pub(super) async fn settle(&self, shared: &Shared, settled: Settled, mut reply: Vec<u8>) -> Vec<u8> {
-        let Target::Nfs(procedure) = self.target else { return reply };
         match settled.await {
-            Ok(()) if procedure == Procedure::Commit => {
+            Ok(()) if self.target == Target::Nfs(Procedure::Commit) => {
                 // What was lost while this was waiting must not be covered by the verifier of before.
                 let verifier = shared.export.vfs.write_verifier();
                 if let Some(last) = reply.last_chunk_mut::<8>() {
@@ -132,7 +164,8 @@ impl Job {
                 let mut out = Encoder::new();
                 out.u32(0);
                 Reply::Success.encode(self.xid, &mut out);
-                super::convert::status_only(error, procedure, &mut out);
+                super::convert::status(error).encode(&mut out);
+                (0..self.target.absent_words()).for_each(|_| out.u32(0));
                 seal(&mut out, 0);
                 out.finish()
             }
@@ -149,7 +182,9 @@ impl Job {
         let work = match self.target {
             Target::Nfs(procedure) => work(procedure, arguments),
             Target::Mount(mount::Procedure::Mnt) => Some(Work::Look),
-            Target::Mount(_) => None,
+            Target::Acl(nfsacl::Procedure::Getacl) => Some(Work::Look),
+            Target::Acl(nfsacl::Procedure::Setacl) => Some(Work::Change),
+            Target::Mount(_) | Target::Acl(nfsacl::Procedure::Null) => None,
         };
         work.is_none_or(|work| shared.export.vfs.quick(work))
     }
@@ -163,17 +198,16 @@ impl Job {
     ) -> Result<Outcome, DecodeError> {
         let mut input = Decoder::new(arguments);
         let vfs = &*shared.export.vfs;
+        let files = || Context {
+            vfs,
+            caller: &self.caller,
+            handles: &shared.handles,
+            read_only: shared.export.read_only,
+            place,
+        };
         match self.target {
-            Target::Nfs(procedure) => {
-                let context = Context {
-                    vfs,
-                    caller: &self.caller,
-                    handles: &shared.handles,
-                    read_only: shared.export.read_only,
-                    place,
-                };
-                context.run(procedure, &mut input, out)
-            }
+            Target::Nfs(procedure) => files().run(procedure, &mut input, out),
+            Target::Acl(procedure) => files().run_acl(procedure, &mut input, out),
             Target::Mount(procedure) => {
                 let context = MountContext {
                     vfs,
