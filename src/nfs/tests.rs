@@ -8,6 +8,8 @@ mod listing;
 mod procedures;
 mod retransmission;
 mod serving;
+mod table;
+mod wire;
 
 use super::{Export, HandleKey, Options, Server, serve};
 use crate::host::Tree;
