@@ -11,6 +11,7 @@ use super::input::{Input, Read, ReadError};
 use super::job::{Job, Place, Ran};
 use super::offload::{self, Outgoing};
 use super::output::{Output, Segment};
+use super::procedures::Promise;
 use super::server::Shared;
 use super::workers::Workers;
 use ehpc_proto::codec::Encoder;
@@ -363,13 +364,7 @@ impl Connection {
     }
 
     /// A call was done here: its reply leaves now, or when it is settled.
-    fn done(
-        &mut self,
-        job: Job,
-        reply: Vec<u8>,
-        settled: Option<crate::vfs::Settled>,
-        reserved: Option<Reserved>,
-    ) {
+    fn done(&mut self, job: Job, reply: Vec<u8>, settled: Option<Promise>, reserved: Option<Reserved>) {
         let Some(settled) = settled else {
             job.finish(&self.shared, &reply);
             return self.output.push(Segment { bytes: reply, _reserved: reserved });

@@ -1,16 +1,14 @@
 //! A call to be answered: on the connection's own thread if that is quick, else by a worker.
 
+use super::access::Claim;
 use super::dispatch::seal;
 use super::mount::MountContext;
-use super::procedures::{Context, Outcome};
+use super::procedures::{self, Promise, Request};
 use super::reply_cache::CallKey;
 use super::server::Shared;
-use crate::vfs::{Caller, Settled, Stability, Work};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
-use ehpc_proto::nfs3::arguments::{self, CreateHow};
-use ehpc_proto::nfs3::{Procedure, StableHow};
+use ehpc_proto::nfs3::Procedure;
 use ehpc_proto::rpc::Reply;
-use ehpc_proto::xdr::{Decode, Encode};
 use ehpc_proto::{mount, nfs3, nfsacl};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,18 +40,6 @@ impl Target {
         )
     }
 
-    /// Words of the result of a failed change that has no attributes to tell.
-    fn absent_words(self) -> usize {
-        match self {
-            // Two wcc_data.
-            Target::Nfs(nfs3::Procedure::Rename) => 4,
-            // post_op_attr and wcc_data.
-            Target::Nfs(nfs3::Procedure::Link) => 3,
-            Target::Acl(_) => 1,
-            Target::Nfs(_) | Target::Mount(_) => 2,
-        }
-    }
-
     /// Must not be done twice when a call is sent again. Of MOUNT none is: doing one twice changes nothing more.
     pub(super) fn is_replayed(self) -> bool {
         match self {
@@ -70,7 +56,8 @@ pub(super) struct Job {
     pub(super) arguments: usize,
     pub(super) xid: u32,
     pub(super) target: Target,
-    pub(super) caller: Caller,
+    /// Who it says that it is made for.
+    pub(super) claim: Claim,
     /// Set if the reply is kept for copies of this call.
     pub(super) replay: Option<CallKey>,
     pub(super) peer: SocketAddr,
@@ -92,7 +79,7 @@ pub(super) enum Place {
 /// What came of a call.
 pub(super) enum Ran {
     /// The reply is written, as a whole record; it may be sent when this has resolved.
-    Done(Option<Settled>),
+    Done(Option<Promise>),
     /// Nothing was done or written: it takes a worker.
     Blocks,
 }
@@ -102,23 +89,21 @@ impl Job {
     /// with SYSTEM_ERR.
     pub(super) fn run(&self, shared: &Shared, record: &[u8], out: &mut Encoder, place: Place) -> Ran {
         let arguments = record.get(self.arguments..).unwrap_or_default();
-        if place == Place::Engine && !self.is_quick(shared, arguments) {
-            return Ran::Blocks;
+        if place == Place::Engine && self.target == Target::Mount(mount::Procedure::Mnt) {
+            return Ran::Blocks; // a path of any length is looked up
         }
         let start = out.len();
         out.u32(0);
         let done = catch_unwind(AssertUnwindSafe(|| {
             Reply::Success.encode(self.xid, out);
-            let outcome = self.perform(shared, arguments, out, place)?;
-            let settled = if outcome.changed { shared.export.vfs.settled() } else { None };
-            Ok::<_, DecodeError>((outcome, settled))
+            self.perform(shared, arguments, out, place)
         }));
-        let (failed, settled) = match done {
-            Ok(Ok((Outcome { blocks: true, .. }, _))) => {
+        let (failed, promise) = match done {
+            Ok(Ok(procedures::Done { blocks: true, .. })) => {
                 out.truncate(start);
                 return Ran::Blocks;
             }
-            Ok(Ok((outcome, settled))) => (outcome.failed, settled),
+            Ok(Ok(done)) => (done.failed, done.promise),
             Ok(Err(error)) => {
                 shared.bad_request(|held_back| {
                     tracing::warn!(client = %self.peer, procedure = self.target.name(), %error, held_back,
@@ -136,7 +121,7 @@ impl Job {
         };
         shared.answered(failed);
         seal(out, start);
-        Ran::Done(settled)
+        Ran::Done(promise)
     }
 
     /// The reply, as a whole record, is about to be sent: it is kept for copies of the call.
@@ -148,24 +133,22 @@ impl Job {
 
     /// Waits until the reply may be sent; returns what is to be sent. What could not be made durable is answered with
     /// NFS3ERR_IO, whatever was written before.
-    pub(super) async fn settle(&self, shared: &Shared, settled: Settled, mut reply: Vec<u8>) -> Vec<u8> {
-        match settled.await {
-            Ok(()) if self.target == Target::Nfs(Procedure::Commit) => {
-                // What was lost while this was waiting must not be covered by the verifier of before.
-                let verifier = shared.export.vfs.write_verifier();
-                if let Some(last) = reply.last_chunk_mut::<8>() {
-                    *last = verifier;
+    pub(super) async fn settle(&self, shared: &Shared, promise: Promise, mut reply: Vec<u8>) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u32(0);
+        Reply::Success.encode(self.xid, &mut out);
+        match promise.kept(&mut out).await {
+            Ok(vfs) => {
+                if self.target == Target::Nfs(Procedure::Commit)
+                    && let Some(last) = reply.last_chunk_mut::<8>()
+                {
+                    // What was lost while this was waiting must not be covered by the verifier of before.
+                    *last = vfs.write_verifier();
                 }
                 reply
             }
-            Ok(()) => reply,
-            Err(error) => {
+            Err(()) => {
                 shared.answered(true);
-                let mut out = Encoder::new();
-                out.u32(0);
-                Reply::Success.encode(self.xid, &mut out);
-                super::convert::status(error).encode(&mut out);
-                (0..self.target.absent_words()).for_each(|_| out.u32(0));
                 seal(&mut out, 0);
                 out.finish()
             }
@@ -177,84 +160,31 @@ impl Job {
         reply.encode(self.xid, out);
     }
 
-    /// May it be done on a thread that must not wait? Arguments that are none are refused at once.
-    fn is_quick(&self, shared: &Shared, arguments: &[u8]) -> bool {
-        let work = match self.target {
-            Target::Nfs(procedure) => work(procedure, arguments),
-            Target::Mount(mount::Procedure::Mnt) => Some(Work::Look),
-            Target::Acl(nfsacl::Procedure::Getacl) => Some(Work::Look),
-            Target::Acl(nfsacl::Procedure::Setacl) => Some(Work::Change),
-            Target::Mount(_) | Target::Acl(nfsacl::Procedure::Null) => None,
-        };
-        work.is_none_or(|work| shared.export.vfs.quick(work))
-    }
-
     fn perform(
         &self,
         shared: &Shared,
         arguments: &[u8],
         out: &mut Encoder,
         place: Place,
-    ) -> Result<Outcome, DecodeError> {
+    ) -> Result<procedures::Done, DecodeError> {
         let mut input = Decoder::new(arguments);
-        let vfs = &*shared.export.vfs;
-        let files = || Context {
-            vfs,
-            caller: &self.caller,
-            handles: &shared.handles,
-            read_only: shared.export.read_only,
-            place,
-        };
+        let exports = shared.exports.snapshot();
+        let key = &shared.options.handle_key;
+        let request = Request { exports: &exports, key, peer: self.peer, claim: &self.claim, place };
         match self.target {
-            Target::Nfs(procedure) => files().run(procedure, &mut input, out),
-            Target::Acl(procedure) => files().run_acl(procedure, &mut input, out),
+            Target::Nfs(procedure) => request.run(procedure, &mut input, out),
+            Target::Acl(procedure) => request.run_acl(procedure, &mut input, out),
             Target::Mount(procedure) => {
                 let context = MountContext {
-                    vfs,
-                    caller: &self.caller,
-                    handles: &shared.handles,
-                    export: &shared.export.name,
+                    exports: &exports,
+                    key,
                     mounts: &shared.mounts,
-                    client: self.peer.ip(),
+                    peer: self.peer,
+                    claim: &self.claim,
                 };
-                context.run(procedure, &mut input, out)
+                let failed = context.run(procedure, &mut input, out)?;
+                Ok(procedures::Done { failed, ..procedures::Done::default() })
             }
         }
     }
-}
-
-/// What kind of work a call is.
-fn work(procedure: Procedure, arguments: &[u8]) -> Option<Work> {
-    let mut input = Decoder::new(arguments);
-    Some(match procedure {
-        Procedure::Null => return None,
-        Procedure::Getattr
-        | Procedure::Lookup
-        | Procedure::Access
-        | Procedure::Readlink
-        | Procedure::Fsstat
-        | Procedure::Fsinfo
-        | Procedure::Pathconf => Work::Look,
-        Procedure::Read => Work::Read,
-        Procedure::Write => match arguments::Write::decode(&mut input).ok()?.stable {
-            StableHow::Unstable => Work::Write(Stability::Unstable),
-            StableHow::DataSync => Work::Write(Stability::DataSync),
-            StableHow::FileSync => Work::Write(Stability::FileSync),
-        },
-        Procedure::Create => match arguments::Create::decode(&mut input).ok()?.how {
-            CreateHow::Exclusive(_) => Work::Flush,
-            CreateHow::Unchecked(_) | CreateHow::Guarded(_) => Work::Change,
-        },
-        Procedure::Setattr
-        | Procedure::Mkdir
-        | Procedure::Symlink
-        | Procedure::Mknod
-        | Procedure::Remove
-        | Procedure::Rmdir
-        | Procedure::Rename
-        | Procedure::Link => Work::Change,
-        Procedure::Readdir => Work::List { plus: false },
-        Procedure::Readdirplus => Work::List { plus: true },
-        Procedure::Commit => Work::Flush,
-    })
 }

@@ -1,14 +1,14 @@
 //! Accepts connections, and stops in order.
 
+use super::Options;
 use super::budget::{self, Budget};
 use super::complaints::Complaints;
 use super::engine::{Engine, Newcomer};
-use super::handle::Handles;
+use super::exports::{Exports, Table};
 use super::mount::Mounts;
 use super::reply_cache::ReplyCaches;
 use super::stats::{Counters, Stats};
 use super::workers::Workers;
-use super::{Export, Options};
 use crate::observe::metrics;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -28,12 +28,6 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Why serving could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The export has no usable name.
-    #[error("the export's name is {name:?}: it must start with '/' and name something, like \"/share\"")]
-    Name {
-        /// The name given.
-        name: String,
-    },
     /// The listener is not usable.
     #[error("the NFS listener has no address: {0}")]
     Listener(#[source] io::Error),
@@ -44,9 +38,8 @@ pub enum ServeError {
 
 /// What all connections share.
 pub(super) struct Shared {
-    pub(super) export: Export,
+    pub(super) exports: Exports,
     pub(super) options: Options,
-    pub(super) handles: Handles,
     pub(super) cache: ReplyCaches,
     pub(super) mounts: Mounts,
     pub(super) counters: Counters,
@@ -78,6 +71,11 @@ impl Server {
         self.address
     }
 
+    /// What is served: it may be replaced at any time.
+    pub fn exports(&self) -> &Exports {
+        &self.shared.exports
+    }
+
     /// Clients, requests and mounts.
     pub fn stats(&self) -> Stats {
         let mounts = self.shared.mounts.list().into_iter();
@@ -92,20 +90,16 @@ impl Server {
     }
 }
 
-/// Serves `export` on `listener` until `shutdown`. Must be called within a tokio runtime.
+/// Serves `exports` on `listener` until `shutdown`. Must be called within a tokio runtime.
 pub fn serve(
     listener: TcpListener,
-    export: Export,
+    exports: Table,
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<Server, ServeError> {
-    if !export.name.starts_with('/') || export.name.bytes().all(|byte| byte == b'/') {
-        return Err(ServeError::Name { name: export.name });
-    }
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     let workers = Arc::new(Workers::start(options.workers, options.queue).map_err(ServeError::Threads)?);
     let shared = Arc::new(Shared {
-        handles: Handles::new(options.handle_key.clone(), export.id),
         cache: ReplyCaches::new(options.reply_cache),
         mounts: Mounts::default(),
         counters: Counters::default(),
@@ -113,7 +107,7 @@ pub fn serve(
         open: AtomicUsize::new(0),
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
-        export,
+        exports: Exports::new(exports),
         options,
     });
     let mut engine = Engine::start(&shared, &workers, &shutdown).map_err(ServeError::Threads)?;

@@ -34,6 +34,8 @@ fn quick_calls_are_done_on_the_connections_thread_and_others_by_workers() {
         },
     );
     let (mut client, root) = fixture.mounted();
+    seen.lock().clear();
+    client.getattr(&root).unwrap();
     let file = client.create(&root, b"f").unwrap();
     client.write(&file, 0, b"abc").unwrap();
     // Nothing is read quickly here: the call goes on to a worker and is answered all the same.
