@@ -1,17 +1,19 @@
-//! A call that a worker thread answers.
+//! A call to be answered: on the connection's own thread if that is quick, else by a worker.
 
 use super::access::Claim;
 use super::dispatch::seal;
 use super::meters::{FAULT, GARBAGE, Traffic};
 use super::mount::MountContext;
-use super::procedures::{self, Request};
+use super::procedures::{self, Promise, Request};
 use super::reply_cache::CallKey;
 use super::server::Shared;
 use crate::observe::metrics;
-use crate::vfs::Settled;
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
+use ehpc_proto::nfs3::Procedure;
 use ehpc_proto::rpc::Reply;
+use ehpc_proto::xdr::HANDLE_MAX;
 use ehpc_proto::{mount, nfs3, nfsacl};
+use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -64,9 +66,7 @@ impl Target {
 
 /// A call to be done.
 pub(super) struct Job {
-    /// The record it came in.
-    pub(super) record: Vec<u8>,
-    /// Where in it the arguments start.
+    /// Where in its record the arguments start.
     pub(super) arguments: usize,
     pub(super) xid: u32,
     pub(super) target: Target,
@@ -77,6 +77,10 @@ pub(super) struct Job {
     pub(super) peer: SocketAddr,
     /// Bytes that record and reply hold at most.
     pub(super) cost: usize,
+    /// Bytes that the reply holds at most.
+    pub(super) reply_bound: usize,
+    /// The handle that its arguments begin with.
+    pub(super) object: SmallVec<[u8; HANDLE_MAX]>,
     /// When its record was complete.
     pub(super) received: Instant,
     /// What is known of it once it ran.
@@ -96,6 +100,8 @@ pub(super) struct Measured {
     pub(super) written: u32,
     /// When it began to be done, and when that ended.
     pub(super) done: Option<(Instant, Instant)>,
+    /// When what its reply promises was kept; `None`: it promises nothing.
+    pub(super) settled: Option<Instant>,
 }
 
 /// A call that is not answered yet.
@@ -115,44 +121,65 @@ impl Drop for InFlight {
     }
 }
 
-/// A reply, and what must have happened before it may be sent.
-pub(super) struct Done {
-    pub(super) reply: Vec<u8>,
-    pub(super) settled: Option<Settled>,
+/// On which thread a call is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// Serves many connections and must not wait for a disk.
+    Engine,
+    /// May wait.
+    Worker,
+}
+
+/// What came of a call.
+pub(super) enum Ran {
+    /// The reply is written, as a whole record; it may be sent when this has resolved.
+    Done(Option<Promise>),
+    /// Nothing was done or written: it takes a worker.
+    Blocks,
 }
 
 impl Job {
-    /// Does the call, on the calling thread. Never panics: a fault below is answered with SYSTEM_ERR.
-    pub(super) fn run(&mut self, shared: &Shared) -> Done {
-        let started = Instant::now();
-        let mut out = Encoder::with_capacity(512);
+    /// Does the call, on the calling thread, and appends the reply to `out`. Never panics: a fault below is answered
+    /// with SYSTEM_ERR.
+    pub(super) fn run(&mut self, shared: &Shared, record: &[u8], out: &mut Encoder, place: Place) -> Ran {
+        let arguments = record.get(self.arguments..).unwrap_or_default();
+        if place == Place::Engine && self.target == Target::Mount(mount::Procedure::Mnt) {
+            return Ran::Blocks; // a path of any length is looked up
+        }
+        // On its connection's own thread it is done as soon as it is received.
+        let started = if place == Place::Engine { self.received } else { Instant::now() };
+        let start = out.len();
         out.u32(0);
         let done = catch_unwind(AssertUnwindSafe(|| {
-            Reply::Success.encode(self.xid, &mut out);
+            Reply::Success.encode(self.xid, out);
             let body = out.len();
-            let done = self.perform(shared, &mut out)?;
+            let done = self.perform(shared, arguments, out, place)?;
             Ok::<_, DecodeError>((done, body))
         }));
         let mut measured = Measured::default();
-        let settled = match done {
+        let promise = match done {
+            Ok(Ok((procedures::Done { blocks: true, .. }, _))) => {
+                out.truncate(start);
+                return Ran::Blocks;
+            }
             Ok(Ok((done, body))) => {
                 measured.status = if done.failed { status_in(out.as_slice(), body) } else { 0 };
                 (measured.read, measured.written) = (done.read, done.written);
-                done.settled
+                done.promise
             }
             Ok(Err(error)) => {
                 shared.bad_request(|held_back| {
                     tracing::warn!(client = %self.peer, procedure = self.target.name(), %error, held_back,
                         "an RPC call with arguments that cannot be decoded");
                 });
-                self.refuse(Reply::GarbageArguments, &mut out);
+                self.refuse(Reply::GarbageArguments, out, start);
                 measured.status = GARBAGE;
                 None
             }
             Err(_) => {
                 tracing::error!(client = %self.peer, procedure = self.target.name(),
                     "a fault in the server while it did an NFS call; the client gets an error, the server goes on");
-                self.refuse(Reply::SystemError, &mut out);
+                self.refuse(Reply::SystemError, out, start);
                 measured.status = FAULT;
                 None
             }
@@ -160,14 +187,18 @@ impl Job {
         shared.answered(measured.status != 0);
         measured.done = Some((started, Instant::now()));
         self.measured = measured;
-        Done { reply: seal(out), settled }
+        seal(out, start);
+        Ran::Done(promise)
     }
 
-    /// The reply is ready to be sent: the call is counted, and a slow one is told of.
-    pub(super) fn account(&self, shared: &Shared, traffic: &Traffic, waited: bool) {
+    /// The reply, as a whole record, is about to be sent: it is kept for copies of the call, and the call is counted.
+    pub(super) fn finish(&self, shared: &Shared, traffic: &Traffic, reply: &[u8]) {
+        if let Some(call) = self.replay {
+            shared.cache.lock(&call).finish(call, self.peer.port(), reply, shared.now());
+        }
         let measured = &self.measured;
         let done = measured.done.map_or(self.received, |(_, done)| done);
-        let ready = if waited { Instant::now() } else { done };
+        let ready = measured.settled.unwrap_or(done);
         let took = ready.saturating_duration_since(self.received);
         shared.counters.meters.answered(self.target, measured.status, took);
         traffic.moved(measured.read, measured.written);
@@ -177,21 +208,50 @@ impl Job {
         }
     }
 
-    /// The encoded arguments.
-    pub(super) fn arguments(&self) -> &[u8] {
-        self.record.get(self.arguments..).unwrap_or_default()
+    /// Waits until the reply may be sent; returns what is to be sent. What could not be made durable is answered with
+    /// NFS3ERR_IO, whatever was written before.
+    pub(super) async fn settle(&mut self, shared: &Shared, promise: Promise, mut reply: Vec<u8>) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u32(0);
+        Reply::Success.encode(self.xid, &mut out);
+        let body = out.len();
+        let kept = promise.kept(&mut out).await;
+        self.measured.settled = Some(Instant::now());
+        match kept {
+            Ok(vfs) => {
+                if self.target == Target::Nfs(Procedure::Commit)
+                    && let Some(last) = reply.last_chunk_mut::<8>()
+                {
+                    // What was lost while this was waiting must not be covered by the verifier of before.
+                    *last = vfs.write_verifier();
+                }
+                reply
+            }
+            Err(()) => {
+                self.measured.status = status_in(out.as_slice(), body);
+                shared.answered(true);
+                seal(&mut out, 0);
+                out.finish()
+            }
+        }
     }
 
-    fn refuse(&self, reply: Reply, out: &mut Encoder) {
-        out.truncate(4);
+    fn refuse(&self, reply: Reply, out: &mut Encoder, start: usize) {
+        out.truncate(start + 4);
         reply.encode(self.xid, out);
     }
 
-    fn perform(&self, shared: &Shared, out: &mut Encoder) -> Result<procedures::Done, DecodeError> {
-        let mut input = Decoder::new(self.arguments());
+    fn perform(
+        &self,
+        shared: &Shared,
+        arguments: &[u8],
+        out: &mut Encoder,
+        place: Place,
+    ) -> Result<procedures::Done, DecodeError> {
+        let mut input = Decoder::new(arguments);
         let exports = shared.exports.snapshot();
         let key = &shared.options.handle_key;
-        let request = Request { exports: &exports, key, peer: self.peer, claim: &self.claim };
+        let request = Request { exports: &exports, key, peer: self.peer, claim: &self.claim, place };
         match self.target {
             Target::Nfs(procedure) => request.run(procedure, &mut input, out),
             Target::Acl(procedure) => request.run_acl(procedure, &mut input, out),

@@ -1,12 +1,10 @@
 //! Requests that take long are told of, one a second: where the time went, and on what.
 
 use super::handle::{self, Handles};
-use super::job::{Job, Target};
+use super::job::Job;
 use super::server::Shared;
 use crate::observe::metrics;
-use ehpc_proto::codec::Decoder;
 use ehpc_proto::nfs3::nfs_fh3;
-use ehpc_proto::xdr::Decode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -37,14 +35,10 @@ pub(super) fn tell(job: &Job, shared: &Shared, ready: Instant) {
 
 /// The export, and the object that the call names first: its path, as far as it can be told, else its handle.
 fn object(job: &Job, shared: &Shared) -> (String, String) {
-    let nothing = (String::new(), String::new());
-    if matches!(job.target, Target::Mount(_)) {
-        return nothing;
-    }
-    let Ok(handle) = nfs_fh3::decode(&mut Decoder::new(job.arguments())) else { return nothing };
+    let handle = nfs_fh3 { data: job.object.to_vec() };
     let exports = shared.exports.snapshot();
     let id = handle::claimed_export(&handle.data);
-    let Some(export) = id.and_then(|id| exports.get(id)) else { return nothing };
+    let Some(export) = id.and_then(|id| exports.get(id)) else { return Default::default() };
     let object = match Handles::new(&shared.options.handle_key, export.id).decode(&handle) {
         Ok(key) => export.vfs.describe(&key).unwrap_or_else(|| format!("{key:?}")),
         Err(status) => format!("{status:?}"),
