@@ -57,7 +57,7 @@ pub(super) struct Nfs1 {
     /// Time between full comparisons with the index [default: 6h]
     #[arg(long, value_name = "TIME", conflicts_with = "cluster")]
     scan_interval: Option<Seconds>,
-    /// NFS connections open at once, 1 to 65536 [default: 1024]
+    /// NFS connections open at once, 1 to 65536 [default: 16384]
     #[arg(long, value_name = "N", conflicts_with = "cluster")]
     connections: Option<usize>,
     /// Requests of one connection that may be unanswered, 1 to 16384 [default: 128]
