@@ -13,7 +13,6 @@ use ehpc_proto::xdr::{Decode, HANDLE_MAX, Opaque};
 use ehpc_proto::{mount, nfsacl, record};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// What is to be done with a record.
@@ -110,7 +109,7 @@ fn call_to(
             Seen::New => Some(key),
             Seen::InProgress => return Action::Ignore,
             Seen::Done(reply) => {
-                shared.counters.replayed.fetch_add(1, Ordering::Relaxed);
+                shared.counters.replayed.add(1);
                 metrics::NFS_REPLAYED.inc();
                 out.bytes(&reply);
                 return Action::Answered;
@@ -187,17 +186,17 @@ impl Shared {
     /// Counts input that cannot be served, and logs it now and then.
     pub(super) fn bad_request(&self, log: impl FnOnce(u64)) {
         metrics::NFS_BAD_REQUESTS.inc();
-        self.counters.bad_requests.fetch_add(1, Ordering::Relaxed);
+        self.counters.bad_requests.add(1);
         self.complaints.say(log);
     }
 
     /// Counts an answer.
     pub(super) fn answered(&self, failed: bool) {
         metrics::NFS_REQUESTS.inc();
-        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        self.counters.requests.add(1);
         if failed {
             metrics::NFS_ERRORS.inc();
-            self.counters.errors.fetch_add(1, Ordering::Relaxed);
+            self.counters.errors.add(1);
         }
     }
 }
