@@ -24,6 +24,7 @@ pub(super) fn nfs(stats: &nfs::Stats, per_second: f64, export: &Export, cluster:
         export: export.name.clone(),
         path: export.path.display().to_string(),
         durability: export.durability.word().to_owned(),
+        exports: Vec::new(),
         clients: clients.collect(),
         operations: stats.requests,
         operations_per_second: per_second,

@@ -18,6 +18,7 @@ mod prove;
 mod rate;
 mod role_backup;
 mod role_nfs1;
+mod shares;
 mod state_directory;
 mod status;
 mod up;

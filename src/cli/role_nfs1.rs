@@ -5,18 +5,17 @@ use super::daemon::listen;
 use super::describe;
 use super::prove::Prover;
 use super::rate::Rate;
+use super::shares::Shares;
 use crate::change::{
-    self, CaptureOptions, ChangeCapture, DirtySet, Recording, ShadowNotes, ShadowReader, WatchChoice,
-    watch::Watcher,
+    self, CaptureOptions, ChangeCapture, DirtySet, ShadowNotes, ShadowReader, WatchChoice, watch::Watcher,
 };
-use crate::host::Tree;
+use crate::host::{Tree, mounts};
 use crate::nfs::{self, HandleKey};
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::{Control, NodeStatus, Refusal};
 use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkState, TlsConnector};
 use crate::replication::identity::{Identity, Peers};
 use crate::replication::sender::{self, SenderControl, SenderParts};
-use crate::settings::exports::{self, Rule};
 use crate::settings::{Cluster, Durability, Nfs1, WatcherChoice};
 use crate::verify;
 use crate::vfs::{LocalOptions, LocalVfs};
@@ -32,8 +31,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-/// Part of every file handle; there is one export.
-const EXPORT_ID: u32 = 1;
+/// The mounts of this machine are looked at so often.
+const MOUNTS_LOOKED_AT: Duration = Duration::from_secs(5);
 /// A fence that somebody asked for waits so long for the backup.
 const FENCE_PATIENCE: Duration = Duration::from_secs(600);
 /// The fence at a stop.
@@ -46,6 +45,7 @@ pub(super) struct Nfs1Role {
     cluster: Cluster,
     settings: Nfs1,
     server: nfs::Server,
+    shares: Arc<Shares>,
     stop_nfs: CancellationToken,
     rate: Arc<Mutex<Rate>>,
     prover: Arc<Prover>,
@@ -113,13 +113,15 @@ impl Nfs1Role {
             last: Mutex::default(),
         };
         let stop_nfs = CancellationToken::new();
-        let server = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone())?;
+        let served = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone());
+        let (server, shares) = served.await?;
         let rate = Arc::default();
         tokio::spawn(sample(Arc::clone(&rate), server.clone(), stop));
         Ok(Nfs1Role {
             cluster: launch.cluster.clone(),
             settings,
             server,
+            shares,
             stop_nfs,
             rate,
             prover: Arc::new(prover),
@@ -134,6 +136,18 @@ impl Nfs1Role {
     /// Where NFS listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    fn reload(&self) -> Outcome {
+        let (shares, server) = (Arc::clone(&self.shares), self.server.clone());
+        Box::pin(async move {
+            let run = tokio::task::spawn_blocking(move || shares.reload(server.exports()));
+            let reloaded = run
+                .await
+                .map_err(|error| Refusal::Failed(format!("the reload ended abnormally: {error}")))?;
+            let reloaded = reloaded.map_err(Refusal::Failed)?;
+            Ok(json!({ "text": reloaded.text(), "reloaded": reloaded }))
+        })
     }
 
     fn fence(&self) -> Outcome {
@@ -199,14 +213,15 @@ fn require_watcher(settings: &Nfs1, capture: &ChangeCapture) -> Result<()> {
     Ok(())
 }
 
-fn serve(
+/// Serves what the exports say.
+async fn serve(
     settings: &Nfs1,
     tree: Arc<Tree>,
     dirty: Arc<DirtySet>,
     listener: tokio::net::TcpListener,
     stop: CancellationToken,
-) -> Result<nfs::Server> {
-    let vfs = LocalVfs::new(tree, LocalOptions { sync: settings.export.sync, read_only: false, fsid: None });
+) -> Result<(nfs::Server, Arc<Shares>)> {
+    let vfs = LocalVfs::new(tree, LocalOptions::default());
     for note in vfs.notes() {
         tracing::info!("{note}");
     }
@@ -214,12 +229,37 @@ fn serve(
         Durability::Local => change::Durability::Local,
         Durability::Remote => change::Durability::Remote,
     };
-    let vfs = Arc::new(Recording::new(vfs, dirty, durability));
-    let everybody = vec![Rule::everybody(exports::Options::open())];
-    let exports =
-        nfs::Table::new(vec![nfs::Export::whole(EXPORT_ID, &settings.export.name, vfs, everybody)])?;
-    let options = nfs::Options::new(HandleKey::load_or_create(&settings.state)?);
-    Ok(nfs::serve(listener, exports, options, stop)?)
+    let shares = Arc::new(Shares::new(settings, vfs, dirty, durability));
+    let first = {
+        let shares = Arc::clone(&shares);
+        tokio::task::spawn_blocking(move || shares.first()).await??
+    };
+    let mut options = nfs::Options::new(HandleKey::load_or_create(&settings.state)?);
+    options.manage_gids = settings.manage_gids;
+    let server = nfs::serve(listener, first, options, stop.clone())?;
+    tokio::spawn(follow_mounts(Arc::clone(&shares), server.clone(), stop));
+    Ok((server, shares))
+}
+
+/// Has the exports follow the mounts of this machine.
+async fn follow_mounts(shares: Arc<Shares>, server: nfs::Server, stop: CancellationToken) {
+    let mut every = tokio::time::interval(MOUNTS_LOOKED_AT);
+    let mut seen = mounts::table().unwrap_or_default();
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let now = mounts::table().unwrap_or_default();
+        if now != seen {
+            seen = now;
+            let (shares, server) = (Arc::clone(&shares), server.clone());
+            let looked = tokio::task::spawn_blocking(move || shares.look_again(server.exports())).await;
+            if let Err(error) = looked {
+                tracing::error!(%error, "following the mounts failed");
+            }
+        }
+    }
 }
 
 /// Looks at the counter now and then, so that whoever asks gets a rate at once.
@@ -278,7 +318,10 @@ impl Control for Nfs1Role {
     fn describe(&self, status: &mut NodeStatus) {
         let stats = self.server.stats();
         let per_second = self.rate.lock().per_second(stats.requests, Instant::now());
-        status.nfs = Some(describe::nfs(&stats, per_second, &self.settings.export, &self.cluster));
+        let mut nfs = describe::nfs(&stats, per_second, &self.settings.export, &self.cluster);
+        nfs.exports = self.shares.describe();
+        status.nfs = Some(nfs);
+        status.attention.extend(self.shares.faults());
         if let Some(capture) = &*self.capture.lock() {
             status.capture = Some(describe::capture(&capture.status(), &mut status.attention));
         }
@@ -293,6 +336,7 @@ impl Control for Nfs1Role {
             Action { name: "verify", help: "prove that the backup equals the share" },
             Action { name: "fence", help: "wait until everything before now is on the backup's disk" },
             Action { name: "rescan", help: "compare the whole export with the index now" },
+            Action { name: "reload", help: "read the exports file again" },
             Action { name: "accept-removal", help: "go on although a scan would remove most of the objects" },
         ]
     }
@@ -305,6 +349,7 @@ impl Control for Nfs1Role {
                 self.prover.scans.ask();
                 done("a scan begins; `ehpc-store status` shows it")
             }
+            "reload" => self.reload(),
             "accept-removal" => {
                 self.prover.scans.consent();
                 done("accepted: a scan begins, and may remove what it finds missing")

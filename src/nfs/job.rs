@@ -2,6 +2,7 @@
 
 use super::access::Claim;
 use super::dispatch::seal;
+use super::exports::Who;
 use super::mount::MountContext;
 use super::procedures::{self, Request};
 use super::reply_cache::CallKey;
@@ -12,6 +13,12 @@ use ehpc_proto::rpc::Reply;
 use ehpc_proto::{mount, nfs3, nfsacl};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// A worker waits so long for the name service before the client is told to come again (NFS3ERR_JUKEBOX).
+const PATIENCE: Duration = Duration::from_millis(200);
+/// MNT has no such answer.
+const MOUNT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A procedure of one of the programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,18 +119,19 @@ impl Job {
         let mut input = Decoder::new(self.record.get(self.arguments..).unwrap_or_default());
         let exports = shared.exports.snapshot();
         let key = &shared.options.handle_key;
-        let request = Request { exports: &exports, key, peer: self.peer, claim: &self.claim };
+        let who = Who {
+            peer: self.peer,
+            claim: &self.claim,
+            lookups: &shared.lookups,
+            manage_gids: shared.options.manage_gids,
+            patience: Some(if matches!(self.target, Target::Mount(_)) { MOUNT_PATIENCE } else { PATIENCE }),
+        };
+        let request = Request { exports: &exports, key, who };
         match self.target {
             Target::Nfs(procedure) => request.run(procedure, &mut input, out),
             Target::Acl(procedure) => request.run_acl(procedure, &mut input, out),
             Target::Mount(procedure) => {
-                let context = MountContext {
-                    exports: &exports,
-                    key,
-                    mounts: &shared.mounts,
-                    peer: self.peer,
-                    claim: &self.claim,
-                };
+                let context = MountContext { exports: &exports, key, mounts: &shared.mounts, who };
                 let failed = context.run(procedure, &mut input, out)?;
                 Ok(procedures::Done { failed, settled: None })
             }

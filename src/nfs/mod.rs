@@ -10,10 +10,12 @@ mod budget;
 mod complaints;
 mod connection;
 mod convert;
+mod decisions;
 mod dispatch;
 mod exports;
 mod handle;
 mod job;
+mod lookup;
 mod mount;
 mod names;
 mod procedures;
@@ -25,7 +27,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
-pub use exports::{Export, Exports, Table, TableError};
+pub use exports::{Crossing, Export, Exports, Table, TableError};
 pub use handle::{HandleKey, HandleKeyError};
 pub use server::{ServeError, Server, serve};
 pub use stats::{ClientStats, Stats};
@@ -37,6 +39,8 @@ use std::time::Duration;
 pub struct Options {
     /// Makes file handles unforgeable; must survive a restart.
     pub handle_key: HandleKey,
+    /// Groups of callers are those of this machine's user database, not those that the calls name.
+    pub manage_gids: bool,
     /// Threads that call the file system.
     pub workers: usize,
     /// Requests that may wait for a thread.
@@ -62,6 +66,7 @@ impl Options {
     pub fn new(handle_key: HandleKey) -> Options {
         Options {
             handle_key,
+            manage_gids: false,
             workers: 16,
             queue: 1024,
             connections: 1024,

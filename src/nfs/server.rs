@@ -5,6 +5,7 @@ use super::budget::{self, Budget};
 use super::complaints::Complaints;
 use super::connection::Connection;
 use super::exports::{Exports, Table};
+use super::lookup::Lookups;
 use super::mount::Mounts;
 use super::reply_cache::ReplyCache;
 use super::stats::{Counters, Stats};
@@ -33,13 +34,14 @@ pub enum ServeError {
     #[error("the NFS listener has no address: {0}")]
     Listener(#[source] io::Error),
     /// No threads.
-    #[error("cannot start the NFS worker threads: {0}; is a limit on processes too low?")]
+    #[error("cannot start the NFS server's threads: {0}; is a limit on processes too low?")]
     Threads(#[source] io::Error),
 }
 
 /// What all connections share.
 pub(super) struct Shared {
     pub(super) exports: Exports,
+    pub(super) lookups: Lookups,
     pub(super) options: Options,
     pub(super) cache: Mutex<ReplyCache>,
     pub(super) mounts: Mounts,
@@ -106,6 +108,7 @@ pub fn serve(
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
         exports: Exports::new(exports),
+        lookups: Lookups::system().map_err(ServeError::Threads)?,
         options,
     });
     let (running_sender, running) = watch::channel(());

@@ -46,12 +46,28 @@ pub struct NfsStatus {
     pub export: String,
     pub path: String,
     pub durability: String,
+    /// What is exported to whom; sorted by name.
+    #[serde(default)]
+    pub exports: Vec<ExportStatus>,
     pub clients: Vec<NfsClient>,
     pub operations: u64,
     pub operations_per_second: f64,
     pub errors: u64,
     pub read_bytes: u64,
     pub written_bytes: u64,
+}
+
+/// One exported directory.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ExportStatus {
+    pub name: String,
+    /// As exports(5) writes them: "web1(rw,sync,secure,root_squash)".
+    pub clients: Vec<String>,
+    /// It lies in what is replicated.
+    pub backed_up: bool,
+    /// Exported because what it is mounted in is (`crossmnt`).
+    pub implied: bool,
 }
 
 /// One connected client.
@@ -233,6 +249,11 @@ impl NodeStatus {
     fn render_nfs(&self, out: &mut Screen) {
         let Some(nfs) = &self.nfs else { return };
         out.line("export", format!("{} = {} (durability {})", nfs.export, nfs.path, nfs.durability));
+        for export in &nfs.exports {
+            let backup = if export.backed_up { "" } else { " NOT BACKED UP" };
+            let implied = if export.implied { " (crossmnt)" } else { "" };
+            out.line("", format!("{}{implied}{backup} {}", export.name, export.clients.join(" ")));
+        }
         out.line(
             "nfs",
             format!(

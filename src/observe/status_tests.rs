@@ -21,6 +21,23 @@ pub(crate) fn full() -> NodeStatus {
             export: "/share".into(),
             path: "/d/share".into(),
             durability: "local".into(),
+            exports: vec![
+                ExportStatus {
+                    name: "/d/share".into(),
+                    clients: vec![
+                        "web1(rw,sync,secure,root_squash)".into(),
+                        "*(ro,sync,secure,root_squash)".into(),
+                    ],
+                    backed_up: true,
+                    implied: false,
+                },
+                ExportStatus {
+                    name: "/other".into(),
+                    clients: vec!["*(rw,async,insecure,all_squash)".into()],
+                    backed_up: false,
+                    implied: true,
+                },
+            ],
             clients: vec![NfsClient {
                 address: "10.182.15.51:700".into(),
                 host: Some("web1".into()),
@@ -96,6 +113,8 @@ fn one_screen() {
 node          nfs1 + backup healthy, up 3 min 20 s, pid 42, 50.0 MiB of memory, version 0.1.0
 listening     nfs 127.0.0.1:12049, dashboard 127.0.0.1:8900
 export        /share = /d/share (durability local)
+              /d/share web1(rw,sync,secure,root_squash) *(ro,sync,secure,root_squash)
+              /other (crossmnt) NOT BACKED UP *(rw,async,insecure,all_squash)
 nfs           1 client, 17.2 operations/s, 12,345 operations (3 with an error status), 1.0 GiB read, 1.5 KiB written
               10.182.15.51:700 (web1): 1,234 operations
 watcher       fanotify (permitted), 1,000 directories, 99 events, 0 overflows

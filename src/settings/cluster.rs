@@ -106,6 +106,10 @@ pub struct Nfs1 {
     pub dashboard: Option<SocketAddr>,
     /// The share.
     pub export: Export,
+    /// exports(5): who may use which directory; without it the share is for everybody.
+    pub exports: Option<PathBuf>,
+    /// Groups of callers are those of this machine's user database.
+    pub manage_gids: bool,
     /// What watches it.
     pub watcher: WatcherChoice,
     /// Time between reconcile scans.
@@ -169,6 +173,8 @@ impl Cluster {
                     durability: Durability::Local,
                     sync: true,
                 },
+                exports: None,
+                manage_gids: false,
                 watcher: WatcherChoice::Auto,
                 scan_interval: DEFAULT_SCAN_INTERVAL,
                 backup: Some(HostPort::from(backup_at)),
@@ -397,7 +403,8 @@ fn read_backup<'t>(document: &mut Document<'t>, top: &Section<'_, 't>, hosts: &[
     Some(Backup { host: host?.name, directory: directory?, listen, dashboard, mirror, pack_size })
 }
 
-const NFS1_KEYS: &[&str] = &["host", "state", "listen", "dashboard", "watcher", "scan_interval", "export"];
+const NFS1_KEYS: &[&str] =
+    &["host", "state", "listen", "dashboard", "watcher", "scan_interval", "export", "exports", "manage_gids"];
 
 fn read_nfs1<'t>(
     document: &mut Document<'t>,
@@ -417,6 +424,8 @@ fn read_nfs1<'t>(
         document.report(site, format!("a scan every {scan_interval}"), "from \"10s\" to \"30d\"", "");
     }
     let export = read_export(document, &section);
+    let exports = document.get(&section, "exports");
+    let manage_gids = document.get(&section, "manage_gids").unwrap_or(false);
     let backup = backup.and_then(|backup| {
         let host = hosts.iter().find(|host| host.name == backup.host)?;
         Some(HostPort { host: host.address.to_string(), port: backup.listen.port() })
@@ -427,6 +436,8 @@ fn read_nfs1<'t>(
         listen,
         dashboard: Some(dashboard),
         export: export?,
+        exports,
+        manage_gids,
         watcher,
         scan_interval,
         backup,

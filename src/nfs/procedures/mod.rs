@@ -11,9 +11,9 @@ mod file_system;
 mod io;
 mod names;
 
-use super::access::{Claim, Grant};
+use super::access::Grant;
 use super::convert;
-use super::exports::{Export, Table};
+use super::exports::{Export, Table, Who};
 use super::handle::{self, HandleKey, Handles};
 use super::names::{Purpose, check};
 use crate::host::ObjectKey;
@@ -24,7 +24,6 @@ use ehpc_proto::nfs3::{
 };
 use ehpc_proto::nfsacl;
 use ehpc_proto::xdr::{Decode, Encode, HANDLE_MAX, Opaque};
-use std::net::SocketAddr;
 
 /// What a procedure works with: one export, as this caller may use it.
 struct Context<'a> {
@@ -33,18 +32,16 @@ struct Context<'a> {
     root: &'a ObjectKey,
     caller: &'a Caller,
     handles: Handles<'a>,
-    read_only: bool,
-    readdirplus: bool,
-    acl: bool,
-    exports: &'a Table,
+    grant: &'a Grant,
+    export: &'a Export,
+    request: &'a Request<'a>,
 }
 
 /// Who calls, and what there is to call for.
 pub(super) struct Request<'a> {
     pub(super) exports: &'a Table,
     pub(super) key: &'a HandleKey,
-    pub(super) peer: SocketAddr,
-    pub(super) claim: &'a Claim,
+    pub(super) who: Who<'a>,
 }
 
 /// What a procedure did.
@@ -124,10 +121,9 @@ impl Request<'_> {
             root: &export.root,
             caller: &grant.caller,
             handles: Handles::new(self.key, export.id),
-            read_only: grant.read_only,
-            readdirplus: grant.readdirplus,
-            acl: grant.acl,
-            exports: self.exports,
+            grant: &grant,
+            export,
+            request: self,
         };
         let outcome = act(&context, input, out)?;
         let settled = if outcome.changed { export.vfs.settled() } else { None };
@@ -155,7 +151,7 @@ impl Request<'_> {
             let handle = nfs_fh3 { data: handle.to_vec() };
             return Err(Handles::new(self.key, id).decode(&handle).err().unwrap_or(nfsstat3::NFS3ERR_STALE));
         };
-        match export.admit(self.peer, self.claim) {
+        match self.exports.admit(export, &self.who) {
             Ok(grant) => Ok((export, grant)),
             Err(refusal) => Err(refusal.status()),
         }
@@ -238,7 +234,9 @@ impl Context<'_> {
     fn same_export(&self, second: &nfs_fh3) -> Result<(), nfsstat3> {
         let own = self.handles.export();
         match handle::claimed_export(&second.data) {
-            Some(other) if other != own && self.exports.get(other).is_some() => Err(nfsstat3::NFS3ERR_XDEV),
+            Some(other) if other != own && self.request.exports.get(other).is_some() => {
+                Err(nfsstat3::NFS3ERR_XDEV)
+            }
             _ => Ok(()),
         }
     }
@@ -271,7 +269,7 @@ impl Context<'_> {
     /// The object of a handle that is about to be changed.
     fn changeable(&self, handle: &nfs_fh3) -> Result<ObjectKey, (nfsstat3, wcc_data)> {
         let object = self.object(handle).map_err(|status| (status, wcc_data::default()))?;
-        if self.read_only {
+        if self.grant.read_only {
             return Err((nfsstat3::NFS3ERR_ROFS, self.untouched(&object)));
         }
         Ok(object)

@@ -383,7 +383,8 @@ fn run_in(
     assert!(distinct.len() > steps / 20, "the run did not do much: {} objects", distinct.len());
 }
 
-const QUICK: LocalOptions = LocalOptions { sync: false, read_only: false, fsid: None };
+const QUICK: LocalOptions =
+    LocalOptions { sync: false, read_only: false, fsid: None, show_mount_points: false };
 
 #[test]
 fn a_local_directory_behaves_as_the_model_by_handle() {
