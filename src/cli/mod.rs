@@ -53,7 +53,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Up(up::Up),
-    Nfs1(nfs1::Nfs1),
+    Nfs1(Box<nfs1::Nfs1>),
     Backup(backup::Backup),
     Verify(verify::Verify),
     Status(status::Status),

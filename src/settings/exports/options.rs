@@ -236,8 +236,8 @@ mod tests {
             assert_eq!(Options { readdirplus: true, ..back }, Options::default(), "{list}");
         }
         assert_eq!(read("fsid=root").fsid, Some(Fsid::Number(0)));
-        assert_eq!(read("secure_locks,insecure_locks").auth_nlm, false);
-        assert_eq!(read("insecure_locks,secure_locks").auth_nlm, true);
+        assert!(!read("secure_locks,insecure_locks").auth_nlm);
+        assert!(read("insecure_locks,secure_locks").auth_nlm);
         assert_eq!(read("all_squash,no_all_squash").squash, Squash::Root);
         assert_eq!(read("no_root_squash,no_all_squash").squash, Squash::Nobody);
         assert_eq!(read("mp=/x").mount_point, Some(MountPoint::At("/x".into())));

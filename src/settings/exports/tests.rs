@@ -34,8 +34,9 @@ fn only(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_deployment_guides_own_lines() {
-    let text = "/home/share web1(rw,sync,no_root_squash) web2(rw,sync,no_root_squash)\n";
+fn the_sample_holds_the_deployment_guides_own_line() {
+    let text = include_str!("../../../config/exports");
+    assert!(text.contains("\n/home/share   web1(rw,sync,no_root_squash) web2(rw,sync,no_root_squash) \n"));
     assert_eq!(only(text), ["web1(rw,sync,secure,no_root_squash)", "web2(rw,sync,secure,no_root_squash)"]);
 }
 
