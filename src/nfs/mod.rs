@@ -2,8 +2,9 @@
 //!
 //! `exports` is the table, `access` who may use what; both are asked for every call.
 //!
-//! `server` accepts, `connection` moves records, `dispatch` turns a record into a reply or a job,
-//! `workers` run jobs, `procedures` and `mount` do what is asked through the [`Vfs`] seam.
+//! `server` accepts, `engine` has a thread per core, on each of which `connection`s take records in and replies out;
+//! `dispatch` turns a record into a reply or a `job`, which is done there and then if it is quick, else by `workers`;
+//! `procedures` and `mount` do what is asked through the [`Vfs`] seam.
 
 mod access;
 mod budget;
@@ -12,15 +13,20 @@ mod connection;
 mod convert;
 mod decisions;
 mod dispatch;
+mod engine;
 mod exports;
 mod handle;
+mod input;
 mod job;
 mod lookup;
 mod mount;
 mod names;
+mod offload;
+mod output;
 mod procedures;
 mod reply_cache;
 mod server;
+mod spare;
 mod stats;
 mod workers;
 
@@ -41,7 +47,9 @@ pub struct Options {
     pub handle_key: HandleKey,
     /// Groups of callers are those of this machine's user database, not those that the calls name.
     pub manage_gids: bool,
-    /// Threads that call the file system.
+    /// Threads that serve connections; one per core.
+    pub threads: usize,
+    /// Threads for what may have to wait for a disk.
     pub workers: usize,
     /// Requests that may wait for a thread.
     pub queue: usize,
@@ -67,9 +75,10 @@ impl Options {
         Options {
             handle_key,
             manage_gids: false,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
             workers: 16,
             queue: 1024,
-            connections: 1024,
+            connections: 16_384,
             in_flight: 128,
             memory: 64 << 20,
             connection_memory: 8 << 20,
