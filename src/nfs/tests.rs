@@ -4,6 +4,7 @@ mod acl;
 mod admission;
 mod bad_input;
 mod hooked;
+mod identity;
 mod listing;
 mod procedures;
 mod retransmission;
