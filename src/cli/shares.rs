@@ -213,3 +213,6 @@ impl Reloaded {
         lines.join("\n")
     }
 }
+
+#[cfg(test)]
+mod tests;

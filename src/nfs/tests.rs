@@ -5,6 +5,7 @@ mod admission;
 mod bad_input;
 mod engine;
 mod hooked;
+mod identity;
 mod listing;
 mod procedures;
 mod retransmission;
