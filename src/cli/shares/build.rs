@@ -127,7 +127,6 @@ impl Builder<'_> {
             }
             _ => {}
         }
-        let (base, root) = self.open(&path).map_err(|error| error.to_string())?;
         let is_mount = is_mount(&path);
         if let Some(rule) = export.rules.iter().find(|rule| rule.options.subtree_check)
             && !is_mount
@@ -135,6 +134,7 @@ impl Builder<'_> {
             let why = "subtree_check is honoured for the root of a file system only, where there is nothing to check";
             return Err(format!("{why}; write no_subtree_check: {}", rule.site));
         }
+        let (base, root) = self.open(&path).map_err(|error| error.to_string())?;
         let whole_share = matches!(base, Base::Share) && root == *self.shares.share.tree().root_key();
         let id = match export.fsid() {
             Some(fsid) => number("fsid", fsid.to_string().as_bytes()),
