@@ -21,6 +21,7 @@ mod role_nfs1;
 mod shares;
 mod state_directory;
 mod status;
+mod unprivileged;
 mod up;
 mod verify;
 

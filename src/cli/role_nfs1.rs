@@ -6,10 +6,11 @@ use super::describe;
 use super::prove::Prover;
 use super::rate::Rate;
 use super::shares::Shares;
+use super::unprivileged;
 use crate::change::{
     self, CaptureOptions, ChangeCapture, DirtySet, ShadowNotes, ShadowReader, WatchChoice, watch::Watcher,
 };
-use crate::host::{Tree, mounts};
+use crate::host::{self, Tree, mounts};
 use crate::nfs::{self, HandleKey};
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::{Control, NodeStatus, Refusal};
@@ -46,6 +47,8 @@ pub(super) struct Nfs1Role {
     settings: Nfs1,
     server: nfs::Server,
     shares: Arc<Shares>,
+    /// What cannot be done for want of privileges.
+    notes: Vec<String>,
     stop_nfs: CancellationToken,
     rate: Arc<Mutex<Rate>>,
     prover: Arc<Prover>,
@@ -113,8 +116,10 @@ impl Nfs1Role {
             last: Mutex::default(),
         };
         let stop_nfs = CancellationToken::new();
-        let served = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone());
+        let mut notes = unprivileged::notes(host::privileges(), capture.status().watch.why.as_deref());
+        let served = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone(), &mut notes);
         let (server, shares) = served.await?;
+        notes.iter().for_each(|note| tracing::info!("{note}"));
         let rate = Arc::default();
         tokio::spawn(sample(Arc::clone(&rate), server.clone(), stop));
         Ok(Nfs1Role {
@@ -122,6 +127,7 @@ impl Nfs1Role {
             settings,
             server,
             shares,
+            notes,
             stop_nfs,
             rate,
             prover: Arc::new(prover),
@@ -220,11 +226,10 @@ async fn serve(
     dirty: Arc<DirtySet>,
     listener: tokio::net::TcpListener,
     stop: CancellationToken,
+    notes: &mut Vec<String>,
 ) -> Result<(nfs::Server, Arc<Shares>)> {
     let vfs = LocalVfs::new(tree, LocalOptions::default());
-    for note in vfs.notes() {
-        tracing::info!("{note}");
-    }
+    notes.extend(vfs.notes());
     let durability = match settings.export.durability {
         Durability::Local => change::Durability::Local,
         Durability::Remote => change::Durability::Remote,
@@ -234,8 +239,15 @@ async fn serve(
         let shares = Arc::clone(&shares);
         tokio::task::spawn_blocking(move || shares.first()).await??
     };
-    let mut options = nfs::Options::new(HandleKey::load_or_create(&settings.state)?);
-    options.manage_gids = settings.manage_gids;
+    let limits = &settings.limits;
+    let options = nfs::Options {
+        manage_gids: settings.manage_gids,
+        connections: limits.connections,
+        in_flight: limits.in_flight,
+        memory: usize::try_from(limits.memory.0).unwrap_or(usize::MAX),
+        slow_request: limits.slow_request.0,
+        ..nfs::Options::new(HandleKey::load_or_create(&settings.state)?)
+    };
     let server = nfs::serve(listener, first, options, stop.clone())?;
     tokio::spawn(follow_mounts(Arc::clone(&shares), server.clone(), stop));
     Ok((server, shares))
@@ -318,8 +330,15 @@ impl Control for Nfs1Role {
     fn describe(&self, status: &mut NodeStatus) {
         let stats = self.server.stats();
         let per_second = self.rate.lock().per_second(stats.requests, Instant::now());
-        let mut nfs = describe::nfs(&stats, per_second, &self.settings.export, &self.cluster);
-        nfs.exports = self.shares.describe();
+        let mut nfs = describe::nfs(
+            &stats,
+            per_second,
+            &self.settings,
+            &self.cluster,
+            &self.notes,
+            &mut status.attention,
+        );
+        self.shares.describe(&mut nfs.exports);
         status.nfs = Some(nfs);
         status.attention.extend(self.shares.faults());
         if let Some(capture) = &*self.capture.lock() {

@@ -4,7 +4,7 @@ mod build;
 
 use crate::change::{DirtySet, Durability, Recording};
 use crate::nfs;
-use crate::observe::status::ExportStatus;
+use crate::observe::status::NfsExport;
 use crate::settings::exports::{self, ExportsFile, Rule};
 use crate::settings::{Nfs1, Problems};
 use crate::vfs::{LocalOptions, LocalVfs, Vfs};
@@ -34,7 +34,7 @@ pub(super) struct Shares {
 #[derive(Default)]
 struct Served {
     file: ExportsFile,
-    exports: Vec<ExportStatus>,
+    exports: Vec<NfsExport>,
     /// Exported by the file, and not served: why.
     faults: Vec<String>,
 }
@@ -113,9 +113,16 @@ impl Shares {
         }
     }
 
-    /// For `status`: the exports.
-    pub(super) fn describe(&self) -> Vec<ExportStatus> {
-        self.now.lock().exports.clone()
+    /// For `status`: who may use the exports, of which it is told already what went through them.
+    pub(super) fn describe(&self, exports: &mut Vec<NfsExport>) {
+        let counted = std::mem::replace(exports, self.now.lock().exports.clone());
+        for export in exports {
+            if let Some(counts) = counted.iter().find(|counts| counts.name == export.name) {
+                export.operations = counts.operations;
+                export.read_bytes = counts.read_bytes;
+                export.written_bytes = counts.written_bytes;
+            }
+        }
     }
 
     /// What the file exports and is not served, each with the reason.
@@ -161,12 +168,13 @@ fn list(problems: &Problems) -> String {
     problems.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-fn describe(export: &nfs::Export, backed_up: bool) -> ExportStatus {
-    ExportStatus {
+fn describe(export: &nfs::Export, backed_up: bool) -> NfsExport {
+    NfsExport {
         name: export.display_name(),
         clients: export.rules.iter().map(ToString::to_string).collect(),
         backed_up,
         implied: export.implied,
+        ..NfsExport::default()
     }
 }
 

@@ -7,6 +7,7 @@ mod engine;
 mod hooked;
 mod identity;
 mod listing;
+mod metering;
 mod procedures;
 mod retransmission;
 mod serving;

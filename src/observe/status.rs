@@ -1,8 +1,9 @@
 //! What a node says of itself: one value for the screen, `--json`, the dashboard and health.
 //! Times are milliseconds since 1970, UTC.
 
-use super::words;
+use super::{LatencyCounts, words};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -46,38 +47,67 @@ pub struct NfsStatus {
     pub export: String,
     pub path: String,
     pub durability: String,
-    /// What is exported to whom; sorted by name.
-    #[serde(default)]
-    pub exports: Vec<ExportStatus>,
     pub clients: Vec<NfsClient>,
     pub operations: u64,
     pub operations_per_second: f64,
     pub errors: u64,
     pub read_bytes: u64,
     pub written_bytes: u64,
+    /// Procedures that were called.
+    pub procedures: Vec<NfsProcedure>,
+    /// What is exported, sorted by name.
+    pub exports: Vec<NfsExport>,
+    pub connections: u64,
+    /// Most of them at once; `[nfs1] connections`.
+    pub connections_max: u64,
+    pub reply_cache_bytes: u64,
+    /// Times that a connection waited because of `[nfs1] in_flight`.
+    pub in_flight_waits: u64,
+    /// Times that a request waited because of `[nfs1] memory`.
+    pub memory_waits: u64,
+    /// What this server cannot do for want of privileges.
+    pub notes: Vec<String>,
 }
 
-/// One exported directory.
+/// A client: connected now, or before.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct ExportStatus {
+pub struct NfsClient {
+    /// "other": all clients that are not counted one by one.
+    pub address: String,
+    /// Its name in cluster.toml.
+    pub host: Option<String>,
+    pub connections: u64,
+    pub operations: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+}
+
+/// What went through an export.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct NfsExport {
     pub name: String,
-    /// As exports(5) writes them: "web1(rw,sync,secure,root_squash)".
+    /// Who may use it, as exports(5) writes it: "web1(rw,sync,secure,root_squash)".
     pub clients: Vec<String>,
     /// It lies in what is replicated.
     pub backed_up: bool,
     /// Exported because what it is mounted in is (`crossmnt`).
     pub implied: bool,
+    pub operations: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
 }
 
-/// One connected client.
+/// A procedure, from the request's last byte to its reply being ready.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct NfsClient {
-    pub address: String,
-    /// Its name in cluster.toml.
-    pub host: Option<String>,
-    pub operations: u64,
+pub struct NfsProcedure {
+    /// "read", "mount_mnt", "acl_getacl".
+    pub name: String,
+    pub latency: LatencyCounts,
+    /// Answers with an error, by status: "NOENT".
+    pub errors: BTreeMap<String, u64>,
 }
 
 /// How changes by local processes are noticed.
@@ -246,33 +276,6 @@ impl NodeStatus {
         }
     }
 
-    fn render_nfs(&self, out: &mut Screen) {
-        let Some(nfs) = &self.nfs else { return };
-        out.line("export", format!("{} = {} (durability {})", nfs.export, nfs.path, nfs.durability));
-        for export in &nfs.exports {
-            let backup = if export.backed_up { "" } else { " NOT BACKED UP" };
-            let implied = if export.implied { " (crossmnt)" } else { "" };
-            out.line("", format!("{}{implied}{backup} {}", export.name, export.clients.join(" ")));
-        }
-        out.line(
-            "nfs",
-            format!(
-                "{} client{}, {:.1} operations/s, {} operations ({} with an error status), {} read, {} written",
-                nfs.clients.len(),
-                if nfs.clients.len() == 1 { "" } else { "s" },
-                nfs.operations_per_second,
-                words::count(nfs.operations),
-                words::count(nfs.errors),
-                words::bytes(nfs.read_bytes),
-                words::bytes(nfs.written_bytes)
-            ),
-        );
-        for client in &nfs.clients {
-            let name = client.host.as_ref().map_or(String::new(), |host| format!(" ({host})"));
-            out.line("", format!("{}{name}: {} operations", client.address, words::count(client.operations)));
-        }
-    }
-
     fn render_capture(&self, out: &mut Screen) {
         let Some(capture) = &self.capture else { return };
         let watched = capture
@@ -380,6 +383,9 @@ impl NodeStatus {
     }
 }
 
+#[path = "status_nfs.rs"]
+mod nfs;
+
 /// Two columns.
 struct Screen(String);
 
@@ -401,4 +407,4 @@ pub fn resident_bytes() -> u64 {
 
 #[cfg(test)]
 #[path = "status_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 //! `cluster.toml`: which hosts there are, and what each of them does.
 
 use super::document::{Document, Section, words};
+use super::limits::{NfsLimits, read_limits};
 use super::problem::{Problem, Problems, Site, nearest};
 use super::units::{Bytes, HostPort, Seconds};
 use std::collections::BTreeMap;
@@ -114,6 +115,8 @@ pub struct Nfs1 {
     pub watcher: WatcherChoice,
     /// Time between reconcile scans.
     pub scan_interval: Seconds,
+    /// What clients may make the server hold.
+    pub limits: NfsLimits,
     /// Where the backup listens.
     pub backup: Option<HostPort>,
 }
@@ -177,6 +180,7 @@ impl Cluster {
                 manage_gids: false,
                 watcher: WatcherChoice::Auto,
                 scan_interval: DEFAULT_SCAN_INTERVAL,
+                limits: NfsLimits::default(),
                 backup: Some(HostPort::from(backup_at)),
             }),
             backup: Some(Backup {
@@ -403,8 +407,21 @@ fn read_backup<'t>(document: &mut Document<'t>, top: &Section<'_, 't>, hosts: &[
     Some(Backup { host: host?.name, directory: directory?, listen, dashboard, mirror, pack_size })
 }
 
-const NFS1_KEYS: &[&str] =
-    &["host", "state", "listen", "dashboard", "watcher", "scan_interval", "export", "exports", "manage_gids"];
+const NFS1_KEYS: &[&str] = &[
+    "host",
+    "state",
+    "listen",
+    "dashboard",
+    "watcher",
+    "scan_interval",
+    "connections",
+    "in_flight",
+    "memory",
+    "slow_request",
+    "export",
+    "exports",
+    "manage_gids",
+];
 
 fn read_nfs1<'t>(
     document: &mut Document<'t>,
@@ -423,6 +440,7 @@ fn read_nfs1<'t>(
         let site = document.site_of(&section.path("scan_interval"));
         document.report(site, format!("a scan every {scan_interval}"), "from \"10s\" to \"30d\"", "");
     }
+    let limits = read_limits(document, &section);
     let export = read_export(document, &section);
     let exports = document.get(&section, "exports");
     let manage_gids = document.get(&section, "manage_gids").unwrap_or(false);
@@ -440,6 +458,7 @@ fn read_nfs1<'t>(
         manage_gids,
         watcher,
         scan_interval,
+        limits,
         backup,
     })
 }

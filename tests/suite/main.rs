@@ -13,3 +13,4 @@ mod main_job;
 mod node;
 mod power;
 mod scratch;
+mod unprivileged;

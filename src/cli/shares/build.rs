@@ -3,7 +3,7 @@
 use super::{Shares, WHOLE_SHARE, describe};
 use crate::host::{ObjectKey, Tree};
 use crate::nfs::{self, Crossing};
-use crate::observe::status::ExportStatus;
+use crate::observe::status::NfsExport;
 use crate::settings::exports::{Exported, MountPoint, Rule};
 use crate::vfs::{LocalOptions, LocalVfs, Vfs};
 use ehpc_proto::replication::Kind;
@@ -44,7 +44,7 @@ const NOT_FILES: &[&str] = &[
 
 pub(super) struct Built {
     pub(super) table: nfs::Table,
-    pub(super) described: Vec<ExportStatus>,
+    pub(super) described: Vec<NfsExport>,
     pub(super) faults: Vec<String>,
     pub(super) others: HashMap<PathBuf, Arc<LocalVfs>>,
 }
