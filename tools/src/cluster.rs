@@ -84,10 +84,15 @@ impl Cluster {
     /// Starts both, paired, in the namespace of `lan`.
     pub fn started_on(lan: &Lan, directory: &Path) -> Result<Cluster> {
         let mut cluster = Cluster::new(directory)?;
-        cluster.namespace = Some(lan.namespace());
-        cluster.nfs_port = 2049;
-        cluster.start()?;
+        cluster.start_on(lan)?;
         Ok(cluster)
+    }
+
+    /// Starts both, paired, in the namespace of `lan`.
+    pub fn start_on(&mut self, lan: &Lan) -> Result<()> {
+        self.namespace = Some(lan.namespace());
+        self.nfs_port = 2049;
+        self.start()
     }
 
     /// The executable, as the user and in the namespace asked for.
