@@ -5,17 +5,19 @@ use super::daemon::listen;
 use super::describe;
 use super::prove::Prover;
 use super::rate::Rate;
+use super::unprivileged;
 use crate::change::{
     self, CaptureOptions, ChangeCapture, DirtySet, Recording, ShadowNotes, ShadowReader, WatchChoice,
     watch::Watcher,
 };
-use crate::host::Tree;
+use crate::host::{self, Tree};
 use crate::nfs::{self, HandleKey};
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::{Control, NodeStatus, Refusal};
 use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkState, TlsConnector};
 use crate::replication::identity::{Identity, Peers};
 use crate::replication::sender::{self, SenderControl, SenderParts};
+use crate::settings::exports::{self, Rule};
 use crate::settings::{Cluster, Durability, Nfs1, WatcherChoice};
 use crate::verify;
 use crate::vfs::{LocalOptions, LocalVfs};
@@ -45,6 +47,8 @@ pub(super) struct Nfs1Role {
     cluster: Cluster,
     settings: Nfs1,
     server: nfs::Server,
+    /// What cannot be done for want of privileges.
+    notes: Vec<String>,
     stop_nfs: CancellationToken,
     rate: Arc<Mutex<Rate>>,
     prover: Arc<Prover>,
@@ -112,13 +116,16 @@ impl Nfs1Role {
             last: Mutex::default(),
         };
         let stop_nfs = CancellationToken::new();
-        let server = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone())?;
+        let mut notes = unprivileged::notes(host::privileges(), capture.status().watch.why.as_deref());
+        let server = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone(), &mut notes)?;
+        notes.iter().for_each(|note| tracing::info!("{note}"));
         let rate = Arc::default();
         tokio::spawn(sample(Arc::clone(&rate), server.clone(), stop));
         Ok(Nfs1Role {
             cluster: launch.cluster.clone(),
             settings,
             server,
+            notes,
             stop_nfs,
             rate,
             prover: Arc::new(prover),
@@ -204,23 +211,27 @@ fn serve(
     dirty: Arc<DirtySet>,
     listener: tokio::net::TcpListener,
     stop: CancellationToken,
+    notes: &mut Vec<String>,
 ) -> Result<nfs::Server> {
-    let vfs = LocalVfs::new(tree, LocalOptions { sync: settings.export.sync, read_only: false });
-    for note in vfs.notes() {
-        tracing::info!("{note}");
-    }
+    let vfs = LocalVfs::new(tree, LocalOptions { sync: settings.export.sync, read_only: false, fsid: None });
+    notes.extend(vfs.notes());
     let durability = match settings.export.durability {
         Durability::Local => change::Durability::Local,
         Durability::Remote => change::Durability::Remote,
     };
-    let export = nfs::Export {
-        id: EXPORT_ID,
-        name: settings.export.name.clone(),
-        vfs: Arc::new(Recording::new(vfs, dirty, durability)),
-        read_only: false,
+    let vfs = Arc::new(Recording::new(vfs, dirty, durability));
+    let everybody = vec![Rule::everybody(exports::Options::open())];
+    let exports =
+        nfs::Table::new(vec![nfs::Export::whole(EXPORT_ID, &settings.export.name, vfs, everybody)])?;
+    let limits = &settings.limits;
+    let options = nfs::Options {
+        connections: limits.connections,
+        in_flight: limits.in_flight,
+        memory: usize::try_from(limits.memory.0).unwrap_or(usize::MAX),
+        slow_request: limits.slow_request.0,
+        ..nfs::Options::new(HandleKey::load_or_create(&settings.state)?)
     };
-    let options = nfs::Options::new(HandleKey::load_or_create(&settings.state)?);
-    Ok(nfs::serve(listener, export, options, stop)?)
+    Ok(nfs::serve(listener, exports, options, stop)?)
 }
 
 /// Looks at the counter now and then, so that whoever asks gets a rate at once.
@@ -279,7 +290,14 @@ impl Control for Nfs1Role {
     fn describe(&self, status: &mut NodeStatus) {
         let stats = self.server.stats();
         let per_second = self.rate.lock().per_second(stats.requests, Instant::now());
-        status.nfs = Some(describe::nfs(&stats, per_second, &self.settings.export, &self.cluster));
+        status.nfs = Some(describe::nfs(
+            &stats,
+            per_second,
+            &self.settings,
+            &self.cluster,
+            &self.notes,
+            &mut status.attention,
+        ));
         if let Some(capture) = &*self.capture.lock() {
             status.capture = Some(describe::capture(&capture.status(), &mut status.attention));
         }

@@ -1,16 +1,22 @@
-//! A call that a worker thread answers.
+//! A call to be answered: on the connection's own thread if that is quick, else by a worker.
 
+use super::access::Claim;
 use super::dispatch::seal;
+use super::meters::{FAULT, GARBAGE, Traffic};
 use super::mount::MountContext;
-use super::procedures::{Context, Outcome};
+use super::procedures::{self, Promise, Request};
 use super::reply_cache::CallKey;
 use super::server::Shared;
-use crate::vfs::{Caller, Settled};
+use crate::observe::metrics;
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
+use ehpc_proto::nfs3::Procedure;
 use ehpc_proto::rpc::Reply;
+use ehpc_proto::xdr::HANDLE_MAX;
 use ehpc_proto::{mount, nfs3, nfsacl};
+use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 /// A procedure of one of the programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +32,15 @@ impl Target {
             Target::Nfs(procedure) => procedure.name(),
             Target::Mount(procedure) => procedure.name(),
             Target::Acl(procedure) => procedure.name(),
+        }
+    }
+
+    /// Its name, and its program's if that is not NFS.
+    pub(super) fn full_name(self) -> String {
+        match self {
+            Target::Nfs(procedure) => procedure.name().to_owned(),
+            Target::Mount(procedure) => format!("mount_{}", procedure.name()),
+            Target::Acl(procedure) => format!("acl_{}", procedure.name()),
         }
     }
 
@@ -51,86 +66,212 @@ impl Target {
 
 /// A call to be done.
 pub(super) struct Job {
-    /// The record it came in.
-    pub(super) record: Vec<u8>,
-    /// Where in it the arguments start.
+    /// Where in its record the arguments start.
     pub(super) arguments: usize,
     pub(super) xid: u32,
     pub(super) target: Target,
-    pub(super) caller: Caller,
+    /// Who it says that it is made for.
+    pub(super) claim: Claim,
     /// Set if the reply is kept for copies of this call.
     pub(super) replay: Option<CallKey>,
     pub(super) peer: SocketAddr,
     /// Bytes that record and reply hold at most.
     pub(super) cost: usize,
+    /// Bytes that the reply holds at most.
+    pub(super) reply_bound: usize,
+    /// The handle that its arguments begin with.
+    pub(super) object: SmallVec<[u8; HANDLE_MAX]>,
+    /// When its record was complete.
+    pub(super) received: Instant,
+    /// What is known of it once it ran.
+    pub(super) measured: Measured,
+    /// Counts it among those in flight.
+    pub(super) _in_flight: InFlight,
 }
 
-/// A reply, and what must have happened before it may be sent.
-pub(super) struct Done {
-    pub(super) reply: Vec<u8>,
-    pub(super) settled: Option<Settled>,
+/// What a call did, for the counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Measured {
+    /// 0, or the status of the protocol's error.
+    pub(super) status: u32,
+    /// Bytes of a file that were read.
+    pub(super) read: u32,
+    /// Bytes of a file that were written.
+    pub(super) written: u32,
+    /// When it began to be done, and when that ended.
+    pub(super) done: Option<(Instant, Instant)>,
+    /// When what its reply promises was kept; `None`: it promises nothing.
+    pub(super) settled: Option<Instant>,
+}
+
+/// A call that is not answered yet.
+#[derive(Debug)]
+pub(super) struct InFlight(());
+
+impl InFlight {
+    pub(super) fn new() -> InFlight {
+        metrics::NFS_IN_FLIGHT.add(1);
+        InFlight(())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics::NFS_IN_FLIGHT.sub(1);
+    }
+}
+
+/// On which thread a call is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// Serves many connections and must not wait for a disk.
+    Engine,
+    /// May wait.
+    Worker,
+}
+
+/// What came of a call.
+pub(super) enum Ran {
+    /// The reply is written, as a whole record; it may be sent when this has resolved.
+    Done(Option<Promise>),
+    /// Nothing was done or written: it takes a worker.
+    Blocks,
 }
 
 impl Job {
-    /// Does the call, on the calling thread. Never panics: a fault below is answered with SYSTEM_ERR.
-    pub(super) fn run(&self, shared: &Shared) -> Done {
-        let mut out = Encoder::with_capacity(512);
+    /// Does the call, on the calling thread, and appends the reply to `out`. Never panics: a fault below is answered
+    /// with SYSTEM_ERR.
+    pub(super) fn run(&mut self, shared: &Shared, record: &[u8], out: &mut Encoder, place: Place) -> Ran {
+        let arguments = record.get(self.arguments..).unwrap_or_default();
+        if place == Place::Engine && self.target == Target::Mount(mount::Procedure::Mnt) {
+            return Ran::Blocks; // a path of any length is looked up
+        }
+        // On its connection's own thread it is done as soon as it is received.
+        let started = if place == Place::Engine { self.received } else { Instant::now() };
+        let start = out.len();
         out.u32(0);
         let done = catch_unwind(AssertUnwindSafe(|| {
-            Reply::Success.encode(self.xid, &mut out);
-            let outcome = self.perform(shared, &mut out)?;
-            let settled = if outcome.changed { shared.export.vfs.settled() } else { None };
-            Ok::<_, DecodeError>((outcome, settled))
+            Reply::Success.encode(self.xid, out);
+            let body = out.len();
+            let done = self.perform(shared, arguments, out, place)?;
+            Ok::<_, DecodeError>((done, body))
         }));
-        let (failed, settled) = match done {
-            Ok(Ok((outcome, settled))) => (outcome.failed, settled),
+        let mut measured = Measured::default();
+        let promise = match done {
+            Ok(Ok((procedures::Done { blocks: true, .. }, _))) => {
+                out.truncate(start);
+                return Ran::Blocks;
+            }
+            Ok(Ok((done, body))) => {
+                measured.status = if done.failed { status_in(out.as_slice(), body) } else { 0 };
+                (measured.read, measured.written) = (done.read, done.written);
+                done.promise
+            }
             Ok(Err(error)) => {
                 shared.bad_request(|held_back| {
                     tracing::warn!(client = %self.peer, procedure = self.target.name(), %error, held_back,
                         "an RPC call with arguments that cannot be decoded");
                 });
-                self.refuse(Reply::GarbageArguments, &mut out);
-                (true, None)
+                self.refuse(Reply::GarbageArguments, out, start);
+                measured.status = GARBAGE;
+                None
             }
             Err(_) => {
                 tracing::error!(client = %self.peer, procedure = self.target.name(),
                     "a fault in the server while it did an NFS call; the client gets an error, the server goes on");
-                self.refuse(Reply::SystemError, &mut out);
-                (true, None)
+                self.refuse(Reply::SystemError, out, start);
+                measured.status = FAULT;
+                None
             }
         };
-        shared.answered(failed);
-        Done { reply: seal(out), settled }
+        shared.answered(measured.status != 0);
+        measured.done = Some((started, Instant::now()));
+        self.measured = measured;
+        seal(out, start);
+        Ran::Done(promise)
     }
 
-    fn refuse(&self, reply: Reply, out: &mut Encoder) {
-        out.truncate(4);
-        reply.encode(self.xid, out);
+    /// The reply, as a whole record, is about to be sent: it is kept for copies of the call, and the call is counted.
+    pub(super) fn finish(&self, shared: &Shared, traffic: &Traffic, reply: &[u8]) {
+        if let Some(call) = self.replay {
+            shared.cache.lock(&call).finish(call, self.peer.port(), reply, shared.now());
+        }
+        let measured = &self.measured;
+        let done = measured.done.map_or(self.received, |(_, done)| done);
+        let ready = measured.settled.unwrap_or(done);
+        let took = ready.saturating_duration_since(self.received);
+        shared.counters.meters.answered(self.target, measured.status, took);
+        traffic.moved(measured.read, measured.written);
+        let limit = shared.options.slow_request;
+        if !limit.is_zero() && took >= limit {
+            super::slow::tell(self, shared, ready);
+        }
     }
 
-    fn perform(&self, shared: &Shared, out: &mut Encoder) -> Result<Outcome, DecodeError> {
-        let mut input = Decoder::new(self.record.get(self.arguments..).unwrap_or_default());
-        let vfs = &*shared.export.vfs;
-        let files = || Context {
-            vfs,
-            caller: &self.caller,
-            handles: &shared.handles,
-            read_only: shared.export.read_only,
-        };
-        match self.target {
-            Target::Nfs(procedure) => files().run(procedure, &mut input, out),
-            Target::Acl(procedure) => files().run_acl(procedure, &mut input, out),
-            Target::Mount(procedure) => {
-                let context = MountContext {
-                    vfs,
-                    caller: &self.caller,
-                    handles: &shared.handles,
-                    export: &shared.export.name,
-                    mounts: &shared.mounts,
-                    client: self.peer.ip(),
-                };
-                context.run(procedure, &mut input, out)
+    /// Waits until the reply may be sent; returns what is to be sent. What could not be made durable is answered with
+    /// NFS3ERR_IO, whatever was written before.
+    pub(super) async fn settle(&mut self, shared: &Shared, promise: Promise, mut reply: Vec<u8>) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.u32(0);
+        Reply::Success.encode(self.xid, &mut out);
+        let body = out.len();
+        let kept = promise.kept(&mut out).await;
+        self.measured.settled = Some(Instant::now());
+        match kept {
+            Ok(vfs) => {
+                if self.target == Target::Nfs(Procedure::Commit)
+                    && let Some(last) = reply.last_chunk_mut::<8>()
+                {
+                    // What was lost while this was waiting must not be covered by the verifier of before.
+                    *last = vfs.write_verifier();
+                }
+                reply
+            }
+            Err(()) => {
+                self.measured.status = status_in(out.as_slice(), body);
+                shared.answered(true);
+                seal(&mut out, 0);
+                out.finish()
             }
         }
     }
+
+    fn refuse(&self, reply: Reply, out: &mut Encoder, start: usize) {
+        out.truncate(start + 4);
+        reply.encode(self.xid, out);
+    }
+
+    fn perform(
+        &self,
+        shared: &Shared,
+        arguments: &[u8],
+        out: &mut Encoder,
+        place: Place,
+    ) -> Result<procedures::Done, DecodeError> {
+        let mut input = Decoder::new(arguments);
+        let exports = shared.exports.snapshot();
+        let key = &shared.options.handle_key;
+        let request = Request { exports: &exports, key, peer: self.peer, claim: &self.claim, place };
+        match self.target {
+            Target::Nfs(procedure) => request.run(procedure, &mut input, out),
+            Target::Acl(procedure) => request.run_acl(procedure, &mut input, out),
+            Target::Mount(procedure) => {
+                let context = MountContext {
+                    exports: &exports,
+                    key,
+                    mounts: &shared.mounts,
+                    peer: self.peer,
+                    claim: &self.claim,
+                };
+                let failed = context.run(procedure, &mut input, out)?;
+                Ok(procedures::Done { failed, ..procedures::Done::default() })
+            }
+        }
+    }
+}
+
+/// The status word at the start of a result; never 0.
+fn status_in(reply: &[u8], body: usize) -> u32 {
+    let word = reply.get(body..).and_then(|result| result.first_chunk::<4>());
+    word.map_or(u32::MAX, |word| u32::from_be_bytes(*word).max(1))
 }

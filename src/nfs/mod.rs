@@ -1,7 +1,10 @@
-//! NFSv3 and MOUNT3 over TCP on one port, for one export.
+//! NFSv3 and MOUNT3 over TCP on one port, for a table of exports.
 //!
-//! `server` accepts, `connection` moves records, `dispatch` turns a record into a reply or a job,
-//! `workers` run jobs, `procedures` and `mount` do what is asked through the [`Vfs`] seam.
+//! `exports` is the table, `access` who may use what; both are asked for every call.
+//!
+//! `server` accepts, `engine` has a thread per core, on each of which `connection`s take records in and replies out;
+//! `dispatch` turns a record into a reply or a `job`, which is done there and then if it is quick, else by `workers`;
+//! `procedures` and `mount` do what is asked through the [`Vfs`] seam.
 
 mod access;
 mod budget;
@@ -9,46 +12,43 @@ mod complaints;
 mod connection;
 mod convert;
 mod dispatch;
+mod engine;
+mod exports;
 mod handle;
+mod input;
 mod job;
+mod meters;
 mod mount;
 mod names;
+mod offload;
+mod output;
 mod procedures;
 mod reply_cache;
 mod server;
+mod slow;
+mod spare;
 mod stats;
 mod workers;
 
 #[cfg(test)]
 mod tests;
 
+pub use exports::{Export, Exports, Table, TableError};
 pub use handle::{HandleKey, HandleKeyError};
+pub use meters::OTHER;
 pub use server::{ServeError, Server, serve};
-pub use stats::{ClientStats, Stats};
+pub use stats::{ClientStats, ExportStats, ProcedureStats, Stats};
 
-use crate::vfs::Vfs;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// What is served.
-#[derive(Clone)]
-pub struct Export {
-    /// Part of every file handle; handles of another number are stale here.
-    pub id: u32,
-    /// The name that clients mount, for example `/share`.
-    pub name: String,
-    /// The files.
-    pub vfs: Arc<dyn Vfs>,
-    /// Refuse whatever would change something.
-    pub read_only: bool,
-}
 
 /// How it is served. Every number is a bound on what clients can make the server hold.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Makes file handles unforgeable; must survive a restart.
     pub handle_key: HandleKey,
-    /// Threads that call the file system.
+    /// Threads that serve connections; one per core.
+    pub threads: usize,
+    /// Threads for what may have to wait for a disk.
     pub workers: usize,
     /// Requests that may wait for a thread.
     pub queue: usize,
@@ -64,6 +64,8 @@ pub struct Options {
     pub reply_cache: usize,
     /// A record must arrive, and a reply must be taken, within this time.
     pub stall: Duration,
+    /// Requests that take longer are logged; zero: none is.
+    pub slow_request: Duration,
     /// Requests get this long to finish on shutdown.
     pub drain: Duration,
 }
@@ -73,14 +75,16 @@ impl Options {
     pub fn new(handle_key: HandleKey) -> Options {
         Options {
             handle_key,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
             workers: 16,
             queue: 1024,
-            connections: 1024,
+            connections: 16_384,
             in_flight: 128,
             memory: 64 << 20,
             connection_memory: 8 << 20,
             reply_cache: 8 << 20,
             stall: Duration::from_secs(60),
+            slow_request: Duration::from_secs(1),
             drain: Duration::from_secs(10),
         }
     }

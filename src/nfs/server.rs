@@ -1,24 +1,24 @@
 //! Accepts connections, and stops in order.
 
+use super::Options;
 use super::budget::{self, Budget};
 use super::complaints::Complaints;
-use super::connection::Connection;
-use super::handle::Handles;
+use super::engine::{Engine, Newcomer};
+use super::exports::{Exports, Table};
+use super::meters::Traffic;
 use super::mount::Mounts;
-use super::reply_cache::ReplyCache;
+use super::reply_cache::ReplyCaches;
 use super::stats::{Counters, Stats};
 use super::workers::Workers;
-use super::{Export, Options};
 use crate::observe::metrics;
-use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// An accept that fails (no descriptors left) is tried again after this time.
@@ -29,12 +29,6 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Why serving could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The export has no usable name.
-    #[error("the export's name is {name:?}: it must start with '/' and name something, like \"/share\"")]
-    Name {
-        /// The name given.
-        name: String,
-    },
     /// The listener is not usable.
     #[error("the NFS listener has no address: {0}")]
     Listener(#[source] io::Error),
@@ -45,13 +39,15 @@ pub enum ServeError {
 
 /// What all connections share.
 pub(super) struct Shared {
-    pub(super) export: Export,
+    pub(super) exports: Exports,
     pub(super) options: Options,
-    pub(super) handles: Handles,
-    pub(super) cache: Mutex<ReplyCache>,
+    pub(super) cache: ReplyCaches,
     pub(super) mounts: Mounts,
     pub(super) counters: Counters,
     pub(super) complaints: Complaints,
+    pub(super) slow: Complaints,
+    /// Connections open now.
+    open: AtomicUsize,
     pub(super) runtime: tokio::runtime::Handle,
     started: Instant,
 }
@@ -77,11 +73,23 @@ impl Server {
         self.address
     }
 
+    /// What is served: it may be replaced at any time.
+    pub fn exports(&self) -> &Exports {
+        &self.shared.exports
+    }
+
     /// Clients, requests and mounts.
     pub fn stats(&self) -> Stats {
         let mounts = self.shared.mounts.list().into_iter();
         let readable = |(host, path): (String, Vec<u8>)| (host, String::from_utf8_lossy(&path).into_owned());
-        Stats { mounts: mounts.map(readable).collect(), ..self.shared.counters.snapshot() }
+        let exports = self.shared.exports.snapshot().stats();
+        let reply_cache_bytes = self.shared.cache.bytes() as u64;
+        Stats {
+            mounts: mounts.map(readable).collect(),
+            exports,
+            reply_cache_bytes,
+            ..self.shared.counters.snapshot()
+        }
     }
 
     /// Resolves when the server has stopped: nothing of it uses the file system any more.
@@ -91,66 +99,67 @@ impl Server {
     }
 }
 
-/// Serves `export` on `listener` until `shutdown`. Must be called within a tokio runtime.
+/// Serves `exports` on `listener` until `shutdown`. Must be called within a tokio runtime.
 pub fn serve(
     listener: TcpListener,
-    export: Export,
+    exports: Table,
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<Server, ServeError> {
-    if !export.name.starts_with('/') || export.name.bytes().all(|byte| byte == b'/') {
-        return Err(ServeError::Name { name: export.name });
-    }
     let address = listener.local_addr().map_err(ServeError::Listener)?;
-    let workers = Workers::start(options.workers, options.queue).map_err(ServeError::Threads)?;
+    let workers = Arc::new(Workers::start(options.workers, options.queue).map_err(ServeError::Threads)?);
     let shared = Arc::new(Shared {
-        handles: Handles::new(options.handle_key.clone(), export.id),
-        cache: Mutex::new(ReplyCache::new(options.reply_cache)),
+        cache: ReplyCaches::new(options.reply_cache),
         mounts: Mounts::default(),
         counters: Counters::default(),
         complaints: Complaints::default(),
+        slow: Complaints::default(),
+        open: AtomicUsize::new(0),
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
-        export,
+        exports: Exports::new(exports),
         options,
     });
+    let mut engine = Engine::start(&shared, &workers, &shutdown).map_err(ServeError::Threads)?;
     let (running_sender, running) = watch::channel(());
     let server = Server { shared: Arc::clone(&shared), address, running };
     tokio::spawn(async move {
         let _running = running_sender;
-        accept_until(listener, shared, Arc::new(workers), shutdown).await;
+        accept_until(listener, &shared, &mut engine, &shutdown).await;
+        stop(engine, workers).await;
     });
     Ok(server)
 }
 
 async fn accept_until(
     listener: TcpListener,
-    shared: Arc<Shared>,
-    workers: Arc<Workers>,
-    shutdown: CancellationToken,
+    shared: &Arc<Shared>,
+    engine: &mut Engine,
+    shutdown: &CancellationToken,
 ) {
     let memory = shared.options.memory;
     let all_memory = budget::shared(memory);
-    let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(ended) = connections.join_next() => {
-                report(ended);
-                continue;
-            }
+            () = shutdown.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) if connections.len() < shared.options.connections => {
+            Ok((stream, peer)) if shared.open.load(Ordering::Acquire) < shared.options.connections => {
                 let budget = Budget::new(&all_memory, memory, shared.options.connection_memory);
-                let one = welcome(&shared, &workers, budget, stream, peer, shutdown.clone());
-                connections.spawn(one);
+                match welcome(shared, budget, stream, peer) {
+                    Ok(newcomer) => engine.hand_over(newcomer),
+                    Err(error) => tracing::debug!(client = %peer, %error, "an NFS connection is lost"),
+                }
             }
-            Ok((_, peer)) => shared.complaints.say(|held_back| {
-                tracing::warn!(client = %peer, limit = shared.options.connections, held_back,
-                    "an NFS connection is refused: too many are open");
-            }),
+            Ok((_, peer)) => {
+                shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                metrics::NFS_CONNECTIONS_REFUSED.inc();
+                shared.complaints.say(|held_back| {
+                    tracing::warn!(client = %peer, limit = shared.options.connections, held_back,
+                        "an NFS connection is refused: too many are open");
+                });
+            }
             Err(error) => {
                 shared.complaints.say(|held_back| {
                     tracing::warn!(%error, held_back, "cannot accept an NFS connection");
@@ -159,72 +168,53 @@ async fn accept_until(
             }
         }
     }
-    drop(listener);
-    drain(connections, shared.options.drain).await;
-    if let Some(workers) = Arc::into_inner(workers) {
-        let stopped = tokio::task::spawn_blocking(move || workers.stop()).await;
-        if stopped.is_err() {
-            tracing::error!("stopping the NFS workers failed");
-        }
-    }
 }
 
-/// Waits for connections to answer what they have in flight; ends them when that takes too long.
-async fn drain(mut connections: JoinSet<()>, patience: Duration) {
-    let in_order = async {
-        while let Some(ended) = connections.join_next().await {
-            report(ended);
+/// Waits until connections have answered what they have in flight, and then for the workers.
+async fn stop(engine: Engine, workers: Arc<Workers>) {
+    let stopped = tokio::task::spawn_blocking(move || {
+        engine.join();
+        if let Some(workers) = Arc::into_inner(workers) {
+            workers.stop();
         }
-    };
-    if tokio::time::timeout(patience, in_order).await.is_err() {
-        tracing::warn!(connections = connections.len(), "ending NFS connections with unanswered requests");
-        connections.shutdown().await;
-    }
-}
-
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a fault ended an NFS connection; the server goes on");
+    });
+    if stopped.await.is_err() {
+        tracing::error!("stopping the NFS server's threads failed");
     }
 }
 
 /// Counts a connection for as long as it is there.
-struct Counted {
+pub(super) struct Counted {
     shared: Arc<Shared>,
     address: IpAddr,
+    traffic: Arc<Traffic>,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.shared.counters.disconnected(self.address);
-        metrics::NFS_CONNECTIONS.set(i64::from(self.shared.counters.connections()));
+        self.shared.open.fetch_sub(1, Ordering::Release);
+        self.shared.counters.meters.disconnected(self.address, &self.traffic);
+        metrics::NFS_CONNECTIONS.set(i64::from(self.shared.counters.meters.connections()));
     }
 }
 
 fn welcome(
     shared: &Arc<Shared>,
-    workers: &Arc<Workers>,
     budget: Budget,
     stream: TcpStream,
     peer: SocketAddr,
-    stop: CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static {
+) -> io::Result<Newcomer> {
     // A dual-stack listener shows IPv4 clients as mapped addresses.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let requests = shared.counters.connected(peer.ip());
-    let counted = Counted { shared: Arc::clone(shared), address: peer.ip() };
-    metrics::NFS_CONNECTIONS.set(i64::from(shared.counters.connections()));
+    let traffic = shared.counters.meters.connected(peer.ip());
+    shared.open.fetch_add(1, Ordering::AcqRel);
+    let counted = Counted { shared: Arc::clone(shared), address: peer.ip(), traffic: Arc::clone(&traffic) };
+    metrics::NFS_CONNECTIONS.set(i64::from(shared.counters.meters.connections()));
     let socket = SockRef::from(&stream);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
     if let Err(error) = stream.set_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)) {
         tracing::debug!(client = %peer, %error, "cannot set socket options");
     }
-    let connection =
-        Connection { shared: Arc::clone(shared), workers: Arc::clone(workers), budget, peer, requests };
-    async move {
-        let _counted = counted;
-        connection.run(stream, stop).await;
-    }
+    // It leaves this runtime for that of the thread that will serve it.
+    Ok(Newcomer { stream: stream.into_std()?, peer, budget, traffic, counted })
 }

@@ -1,7 +1,7 @@
 //! READ, WRITE, COMMIT.
 
 use super::super::convert;
-use super::{Context, Outcome, answer};
+use super::{Context, Outcome, Place, answer};
 use crate::host::ObjectKey;
 use crate::observe::metrics;
 use crate::vfs::{Mutation, ReadDone, Stability, VfsError, WriteDone};
@@ -30,6 +30,11 @@ impl Context<'_> {
         out.bytes(&[0; READ_HEAD]);
         let done = if room == 0 {
             self.past_every_end(&object)
+        } else if self.place == Place::Engine {
+            match self.vfs.read_quickly(self.caller, &object, args.offset, count, out.buffer()) {
+                Some(done) => done,
+                None => return Outcome { blocks: true, ..Outcome::default() },
+            }
         } else {
             self.vfs.read(self.caller, &object, args.offset, count, out.buffer())
         };
@@ -38,7 +43,7 @@ impl Context<'_> {
                 let read = out.len() - start - READ_HEAD;
                 metrics::NFS_READ_BYTES.add(read as u64);
                 finish_read(out, start, &done);
-                Outcome::default()
+                Outcome { read: u32::try_from(read).unwrap_or(u32::MAX), ..Outcome::default() }
             }
             Err(error) => {
                 out.truncate(start);
@@ -57,8 +62,9 @@ impl Context<'_> {
     pub(super) fn write(&self, args: &arguments::Write<'_>, out: &mut Encoder) -> Outcome {
         let reply = self.write_reply(args);
         let kept = matches!(&reply, Ok(ok) if ok.committed != StableHow::Unstable);
+        let written = reply.as_ref().map_or(0, |ok| ok.count);
         let outcome = answer(reply, out);
-        Outcome { changed: kept, ..outcome }
+        Outcome { changed: kept, written, ..outcome }
     }
 
     fn write_reply(&self, args: &arguments::Write<'_>) -> results::Write {

@@ -46,7 +46,7 @@ pub(super) fn directory_for_all() -> Share {
 }
 
 fn serve(path: &Path) -> LocalVfs {
-    serve_with(path, LocalOptions { sync: false, read_only: false })
+    serve_with(path, LocalOptions { sync: false, read_only: false, fsid: None })
 }
 
 fn serve_with(path: &Path, options: LocalOptions) -> LocalVfs {
@@ -478,4 +478,18 @@ fn listings_resume_where_they_stopped_while_names_come_and_go() {
         assert_eq!(seen.get(format!("stays-{n}").as_bytes()), Some(&1), "stays-{n}");
     }
     assert!(seen.values().all(|&count| count == 1));
+}
+
+#[test]
+fn objects_are_described_by_path_and_inode() {
+    let share = directory_for_all();
+    let vfs = serve(share.path());
+    fs::create_dir(share.path().join("d")).unwrap();
+    fs::write(share.path().join("d/f"), b"").unwrap();
+    let dir = find(&vfs, "d").unwrap();
+    let file = vfs.lookup(&ROOT, &dir.key, b"f").0.unwrap();
+    let inode = fs::metadata(share.path().join("d/f")).unwrap().ino();
+    assert_eq!(vfs.describe(&file.key), Some(format!("d/f (inode {inode})")));
+    fs::remove_file(share.path().join("d/f")).unwrap();
+    assert_eq!(vfs.describe(&file.key), None);
 }
