@@ -6,6 +6,8 @@
 pub mod codec;
 pub mod mount;
 pub mod nfs3;
+pub mod nsm;
+pub mod portmap;
 pub mod record;
 pub mod replication;
 pub mod rpc;

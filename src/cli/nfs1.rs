@@ -7,7 +7,8 @@ use super::locate::Where;
 use crate::settings::cluster::check_export_name;
 use crate::settings::environment::Roles;
 use crate::settings::{
-    Cluster, Durability, Export, HostPort, Nfs1 as Settings, Problem, Problems, Seconds, Site, WatcherChoice,
+    Cluster, Durability, Export, HostPort, Nfs1 as Settings, PortmapMode, Problem, Problems, Seconds, Site,
+    WatcherChoice,
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -56,6 +57,10 @@ pub(super) struct Nfs1 {
     /// Time between full comparisons with the index [default: 6h]
     #[arg(long, value_name = "TIME", conflicts_with = "cluster")]
     scan_interval: Option<Seconds>,
+    /// How clients find the ports: auto (rpcbind or else port 111 here), register, serve or off [default: auto if
+    /// NFS listens on port 2049, else off]
+    #[arg(long, value_name = "HOW", conflicts_with = "cluster")]
+    portmap: Option<PortmapMode>,
     /// Serve an export whose root directory is not the one that was recorded (its disk was replaced on purpose)
     #[arg(long)]
     accept_new_export: bool,
@@ -98,9 +103,11 @@ impl Nfs1 {
             let expected = "the path that clients mount, such as \"/share\"".to_owned();
             Problems(vec![Problem { site: Site::Flag("--export-name"), what, expected, next: String::new() }])
         })?;
+        let listen = self.listen.unwrap_or(defaults.listen);
         cluster.nfs1 = Some(Settings {
             state: std::path::absolute(state)?,
-            listen: self.listen.unwrap_or(defaults.listen),
+            listen,
+            portmap: self.portmap.unwrap_or(PortmapMode::default_for(listen.port())),
             dashboard: self.dashboard.or(defaults.dashboard),
             export: Export {
                 path,

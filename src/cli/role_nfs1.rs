@@ -10,13 +10,14 @@ use crate::change::{
     watch::Watcher,
 };
 use crate::host::Tree;
+use crate::nfs::portmap::{self, Portmap};
 use crate::nfs::{self, HandleKey};
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::{Control, NodeStatus, Refusal};
 use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkState, TlsConnector};
 use crate::replication::identity::{Identity, Peers};
 use crate::replication::sender::{self, SenderControl, SenderParts};
-use crate::settings::{Cluster, Durability, Nfs1, WatcherChoice};
+use crate::settings::{Cluster, Durability, Nfs1, PortmapMode, WatcherChoice};
 use crate::verify;
 use crate::vfs::{LocalOptions, LocalVfs};
 use anyhow::{Context, Result, bail};
@@ -28,7 +29,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Part of every file handle; there is one export.
@@ -46,6 +49,7 @@ pub(super) struct Nfs1Role {
     settings: Nfs1,
     server: nfs::Server,
     stop_nfs: CancellationToken,
+    beside: tokio::sync::Mutex<Beside>,
     rate: Arc<Mutex<Rate>>,
     prover: Arc<Prover>,
     /// Set at a stop: a verification that runs ends early.
@@ -113,6 +117,7 @@ impl Nfs1Role {
         };
         let stop_nfs = CancellationToken::new();
         let server = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone())?;
+        let beside = Beside::start(&settings, &server, &stop_nfs).await?;
         let rate = Arc::default();
         tokio::spawn(sample(Arc::clone(&rate), server.clone(), stop));
         Ok(Nfs1Role {
@@ -120,6 +125,7 @@ impl Nfs1Role {
             settings,
             server,
             stop_nfs,
+            beside: tokio::sync::Mutex::new(beside),
             rate,
             prover: Arc::new(prover),
             stop_verify: Arc::default(),
@@ -143,6 +149,59 @@ impl Nfs1Role {
             let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             Ok(json!({ "fenced": true, "ms": ms }))
         })
+    }
+}
+
+/// What runs beside the connections: MOUNT over UDP, and what lets clients find the ports.
+#[derive(Default)]
+struct Beside {
+    portmap: Option<Portmap>,
+    datagrams: Option<JoinHandle<()>>,
+}
+
+impl Beside {
+    async fn start(settings: &Nfs1, server: &nfs::Server, stop: &CancellationToken) -> Result<Beside> {
+        let address = server.address();
+        let mut beside = Beside::default();
+        let udp = match UdpSocket::bind(address).await {
+            Ok(socket) => {
+                beside.datagrams = Some(server.serve_datagrams(socket, stop.clone())?);
+                Some(address)
+            }
+            Err(error) if settings.portmap == PortmapMode::Off => {
+                tracing::warn!(%address, %error, "no UDP: MOUNT is served over TCP only");
+                None
+            }
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("cannot listen on UDP {address} for MOUNT: is another NFS server running?")
+                });
+            }
+        };
+        let services = server.services(udp);
+        beside.portmap = match portmap::start(settings.portmap, services, address.ip()).await {
+            Ok(portmap) => portmap,
+            Err(error) if settings.portmap == PortmapMode::Auto => {
+                tracing::warn!(%error, "clients must be told the ports: -o vers=3,port=P,mountport=P");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(portmap) = &beside.portmap {
+            tracing::info!(how = portmap.how(), "clients find the ports of NFS and MOUNT");
+        }
+        Ok(beside)
+    }
+
+    async fn stop(&mut self) {
+        if let Some(portmap) = self.portmap.take() {
+            portmap.stop().await;
+        }
+        if let Some(datagrams) = self.datagrams.take()
+            && datagrams.await.is_err()
+        {
+            tracing::error!("MOUNT over UDP ended with a fault");
+        }
     }
 }
 
@@ -265,6 +324,7 @@ impl Role for Nfs1Role {
             self.stop_nfs.cancel();
             self.stop_verify.store(true, Ordering::Relaxed);
             self.server.stopped().await;
+            self.beside.lock().await.stop().await;
             self.last_fence().await;
             self.end_capture().await;
             self.link.stop.cancel();

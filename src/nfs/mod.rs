@@ -1,7 +1,8 @@
-//! NFSv3 and MOUNT3 over TCP on one port, for one export.
+//! NFSv3 and MOUNT3 over TCP on one port, MOUNT3 over UDP too, for one export.
 //!
 //! `server` accepts, `connection` moves records, `dispatch` turns a record into a reply or a job,
-//! `workers` run jobs, `procedures` and `mount` do what is asked through the [`Vfs`] seam.
+//! `workers` run jobs, `procedures` and `mount` do what is asked through the [`Vfs`] seam. `portmap` lets clients
+//! find the ports.
 
 mod access;
 mod budget;
@@ -13,10 +14,13 @@ mod handle;
 mod job;
 mod mount;
 mod names;
+pub mod portmap;
 mod procedures;
 mod reply_cache;
+mod rpc;
 mod server;
 mod stats;
+mod udp;
 mod workers;
 
 #[cfg(test)]

@@ -5,20 +5,23 @@ use super::complaints::Complaints;
 use super::connection::Connection;
 use super::handle::Handles;
 use super::mount::Mounts;
+use super::portmap::{Network, Service};
 use super::reply_cache::ReplyCache;
 use super::stats::{Counters, Stats};
+use super::udp;
 use super::workers::Workers;
 use super::{Export, Options};
 use crate::observe::metrics;
+use ehpc_proto::{mount, nfs3};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// An accept that fails (no descriptors left) is tried again after this time.
@@ -82,6 +85,20 @@ impl Server {
         let mounts = self.shared.mounts.list().into_iter();
         let readable = |(host, path): (String, Vec<u8>)| (host, String::from_utf8_lossy(&path).into_owned());
         Stats { mounts: mounts.map(readable).collect(), ..self.shared.counters.snapshot() }
+    }
+
+    /// Serves over UDP, too, what is asked over UDP; until `stop`. The task ends when all of it is done.
+    pub fn serve_datagrams(&self, socket: UdpSocket, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
+        Ok(tokio::spawn(udp::serve(Arc::clone(&self.shared), socket, stop)?))
+    }
+
+    /// What clients can find here, over TCP, and over UDP if that is served at `udp`.
+    pub fn services(&self, udp: Option<SocketAddr>) -> Vec<Service> {
+        const NFS: (u32, u32) = (nfs3::PROGRAM, nfs3::VERSION);
+        const MOUNT: (u32, u32) = (mount::PROGRAM, mount::VERSION);
+        let mut services = Service::at(self.address, Network::Tcp, &[NFS, MOUNT]);
+        services.extend(udp.into_iter().flat_map(|at| Service::at(at, Network::Udp, &[MOUNT])));
+        services
     }
 
     /// Resolves when the server has stopped: nothing of it uses the file system any more.

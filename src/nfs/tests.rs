@@ -6,6 +6,7 @@ mod listing;
 mod procedures;
 mod retransmission;
 mod serving;
+mod udp;
 
 use super::{Export, HandleKey, Options, Server, serve};
 use crate::host::Tree;

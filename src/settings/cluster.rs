@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Ports of `up` and of a file that names none.
 pub const NFS_PORT: u16 = 12049;
+/// The port that clients try when they are told none.
+pub const STANDARD_NFS_PORT: u16 = 2049;
 /// Replication link.
 pub const REPLICATION_PORT: u16 = 12090;
 /// Dashboard, metrics, health, status.
@@ -43,6 +45,27 @@ words! {
         Fanotify = "fanotify",
         /// One inotify watch a directory.
         Notify = "notify",
+    }
+}
+
+words! {
+    /// How clients find the ports of NFS, MOUNT and locks.
+    PortmapMode {
+        /// The system's rpcbind if there is one, else a port mapper of our own.
+        Auto = "auto",
+        /// The system's rpcbind.
+        Register = "register",
+        /// A port mapper of our own, on port 111.
+        Serve = "serve",
+        /// Not at all: they are told in mount options.
+        Off = "off",
+    }
+}
+
+impl PortmapMode {
+    /// What holds where nobody said: clients look for the port mapper of a server on NFS's own port.
+    pub fn default_for(nfs_port: u16) -> PortmapMode {
+        if nfs_port == STANDARD_NFS_PORT { PortmapMode::Auto } else { PortmapMode::Off }
     }
 }
 
@@ -112,6 +135,8 @@ pub struct Nfs1 {
     pub scan_interval: Seconds,
     /// Where the backup listens.
     pub backup: Option<HostPort>,
+    /// How clients find the ports.
+    pub portmap: PortmapMode,
 }
 
 /// The backup role.
@@ -172,6 +197,7 @@ impl Cluster {
                 watcher: WatcherChoice::Auto,
                 scan_interval: DEFAULT_SCAN_INTERVAL,
                 backup: Some(HostPort::from(backup_at)),
+                portmap: PortmapMode::Off,
             }),
             backup: Some(Backup {
                 host: "backup".to_owned(),
@@ -397,7 +423,8 @@ fn read_backup<'t>(document: &mut Document<'t>, top: &Section<'_, 't>, hosts: &[
     Some(Backup { host: host?.name, directory: directory?, listen, dashboard, mirror, pack_size })
 }
 
-const NFS1_KEYS: &[&str] = &["host", "state", "listen", "dashboard", "watcher", "scan_interval", "export"];
+const NFS1_KEYS: &[&str] =
+    &["host", "state", "listen", "dashboard", "watcher", "scan_interval", "export", "portmap"];
 
 fn read_nfs1<'t>(
     document: &mut Document<'t>,
@@ -416,6 +443,7 @@ fn read_nfs1<'t>(
         let site = document.site_of(&section.path("scan_interval"));
         document.report(site, format!("a scan every {scan_interval}"), "from \"10s\" to \"30d\"", "");
     }
+    let portmap = document.get(&section, "portmap").unwrap_or(PortmapMode::default_for(listen.port()));
     let export = read_export(document, &section);
     let backup = backup.and_then(|backup| {
         let host = hosts.iter().find(|host| host.name == backup.host)?;
@@ -430,6 +458,7 @@ fn read_nfs1<'t>(
         watcher,
         scan_interval,
         backup,
+        portmap,
     })
 }
 

@@ -8,6 +8,8 @@ mod executable;
 mod kill;
 mod local;
 mod main_job;
+mod namespace;
 mod node;
+mod ports;
 mod power;
 mod scratch;
