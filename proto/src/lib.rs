@@ -8,6 +8,8 @@ pub mod mount;
 pub mod nfs3;
 pub mod nsm;
 pub mod portmap;
+pub mod nfsacl;
+pub mod posix_acl;
 pub mod record;
 pub mod replication;
 pub mod rpc;

@@ -8,8 +8,8 @@
 use super::dirty::{Change, DirtySet, Source, Touch};
 use crate::host::ObjectKey;
 use crate::vfs::{
-    Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAttributes, Settled, Stability, Vfs, VfsError, WriteDone,
+    Acls, Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
+    SetAcls, SetAttributes, Settled, Stability, Vfs, VfsError, WriteDone,
 };
 use ehpc_proto::replication::{Kind, Timestamp};
 use std::cell::Cell;
@@ -110,6 +110,19 @@ impl<V: Vfs> Vfs for Recording<V> {
                 None => Touch::attributes_only(),
             };
             self.object(object, touch);
+        }
+        done
+    }
+
+    fn acls(&self, caller: &Caller, object: &ObjectKey) -> Result<(Acls, Attributes), VfsError> {
+        self.inner.acls(caller, object)
+    }
+
+    fn set_acls(&self, caller: &Caller, object: &ObjectKey, set: &SetAcls) -> Mutation<()> {
+        let _ticket = self.dirty.ticket();
+        let done = self.inner.set_acls(caller, object, set);
+        if may_have_changed(&done.result) {
+            self.object(object, Touch::attributes_only());
         }
         done
     }

@@ -49,6 +49,9 @@ impl Vfs for Canned {
     fn setattr(&self, _: &Caller, _: &ObjectKey, _: &SetAttributes, _: Option<Timestamp>) -> Mutation<()> {
         self.answer(())
     }
+    fn set_acls(&self, _: &Caller, _: &ObjectKey, _: &SetAcls) -> Mutation<()> {
+        self.answer(())
+    }
     fn lookup(&self, _: &Caller, _: &ObjectKey, _: &[u8]) -> (Result<Node, VfsError>, Option<Attributes>) {
         (Err(VfsError::NoEnt), None)
     }
@@ -189,6 +192,19 @@ fn attributes_and_sizes() {
 }
 
 #[test]
+fn acls_are_attributes() {
+    let vfs = recording(Durability::Local);
+    assert!(vfs.set_acls(&caller(), &key(5), &SetAcls::default()).result.is_ok());
+    assert_eq!(noted(&vfs), [Change::Object(key(5), Touch::attributes_only())]);
+    *vfs.inner.fault.lock() = Some(VfsError::Io);
+    assert!(vfs.set_acls(&caller(), &key(5), &SetAcls::default()).result.is_err());
+    assert_eq!(noted(&vfs).len(), 1, "the first of two may have been set");
+    *vfs.inner.fault.lock() = Some(VfsError::NotSupp);
+    assert!(vfs.set_acls(&caller(), &key(5), &SetAcls::default()).result.is_err());
+    assert_eq!(noted(&vfs), []);
+}
+
+#[test]
 fn names_come_and_go() {
     let vfs = recording(Durability::Local);
     let caller = caller();
@@ -242,6 +258,7 @@ async fn a_ticket_is_open_during_the_operation() {
     }));
     let caller = caller();
     vfs.setattr(&caller, &key(5), &SET, None).result.unwrap();
+    vfs.set_acls(&caller, &key(5), &SetAcls::default()).result.unwrap();
     vfs.write(&caller, &key(5), 0, b"x", Stability::FileSync).result.unwrap();
     vfs.create(&caller, &key(1), b"a", CreateHow::Guarded(SET)).result.unwrap();
     vfs.mkdir(&caller, &key(1), b"c", &SET).result.unwrap();

@@ -10,6 +10,11 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::BorrowedFd;
 
+/// Holds an object's POSIX ACL.
+pub const POSIX_ACL_ACCESS: &CStr = c"system.posix_acl_access";
+/// Holds the POSIX ACL that new objects in a directory get.
+pub const POSIX_ACL_DEFAULT: &CStr = c"system.posix_acl_default";
+
 /// The kernel's limits (XATTR_LIST_MAX, XATTR_SIZE_MAX).
 const MAX: usize = 65_536;
 /// How often a list or value that grows between two calls is asked for again.

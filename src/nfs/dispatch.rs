@@ -9,7 +9,7 @@ use ehpc_proto::codec::{Decoder, Encoder};
 use ehpc_proto::nfs3::{self, MAX_IO, arguments};
 use ehpc_proto::rpc::{Call, CallError, Reply};
 use ehpc_proto::xdr::Decode;
-use ehpc_proto::{mount, record};
+use ehpc_proto::{mount, nfsacl, record};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
@@ -66,15 +66,16 @@ fn target(call: &Call<'_>) -> Result<Target, Reply> {
     let version = match call.program {
         nfs3::PROGRAM => nfs3::VERSION,
         mount::PROGRAM => mount::VERSION,
+        nfsacl::PROGRAM => nfsacl::VERSION,
         _ => return Err(Reply::ProgramUnavailable),
     };
     if call.version != version {
         return Err(Reply::ProgramMismatch { low: version, high: version });
     }
-    let target = if call.program == nfs3::PROGRAM {
-        nfs3::Procedure::from_number(call.procedure).map(Target::Nfs)
-    } else {
-        mount::Procedure::from_number(call.procedure).map(Target::Mount)
+    let target = match call.program {
+        nfs3::PROGRAM => nfs3::Procedure::from_number(call.procedure).map(Target::Nfs),
+        mount::PROGRAM => mount::Procedure::from_number(call.procedure).map(Target::Mount),
+        _ => nfsacl::Procedure::from_number(call.procedure).map(Target::Acl),
     };
     target.ok_or(Reply::ProcedureUnavailable)
 }
@@ -106,7 +107,7 @@ fn call_to(
     record_len: usize,
 ) -> Decision {
     shared.count(target);
-    if matches!(target, Target::Nfs(nfs3::Procedure::Null) | Target::Mount(mount::Procedure::Null)) {
+    if target.is_null() {
         return Decision::Now(Action::Answer(header_only(shared, call.xid, Reply::Success)));
     }
     let Some(reply_bound) = reply_bound(target, arguments, record_len) else {
@@ -116,20 +117,19 @@ fn call_to(
         });
         return Decision::Now(Action::Answer(header_only(shared, call.xid, Reply::GarbageArguments)));
     };
-    let replay = match target {
-        Target::Nfs(procedure) if procedure.is_replayed() => {
-            let key = CallKey::new(peer.ip(), call.xid, call.procedure, arguments);
-            let seen = shared.cache.lock().begin(key, peer.port(), shared.now());
-            match seen {
-                Seen::New => Some(key),
-                Seen::InProgress => return Decision::Now(Action::Ignore),
-                Seen::Done(reply) => {
-                    shared.counters.replayed.fetch_add(1, Ordering::Relaxed);
-                    return Decision::Now(Action::Answer(reply));
-                }
+    let replay = if target.is_replayed() {
+        let key = CallKey::new(peer.ip(), call.xid, (call.program, call.procedure), arguments);
+        let seen = shared.cache.lock().begin(key, peer.port(), shared.now());
+        match seen {
+            Seen::New => Some(key),
+            Seen::InProgress => return Decision::Now(Action::Ignore),
+            Seen::Done(reply) => {
+                shared.counters.replayed.fetch_add(1, Ordering::Relaxed);
+                return Decision::Now(Action::Answer(reply));
             }
         }
-        _ => None,
+    } else {
+        None
     };
     Decision::Run(Box::new(Job {
         record: Vec::new(),
@@ -145,12 +145,12 @@ fn call_to(
 
 /// Most bytes that the reply will hold; `None` if the arguments are certainly garbage.
 fn reply_bound(target: Target, arguments: &[u8], record_len: usize) -> Option<usize> {
-    let Target::Nfs(procedure) = target else {
-        return Some(if matches!(target, Target::Mount(mount::Procedure::Dump)) {
-            MAX_IO
-        } else {
-            SMALL_REPLY
-        });
+    let procedure = match target {
+        Target::Nfs(procedure) => procedure,
+        Target::Mount(mount::Procedure::Dump) => return Some(MAX_IO),
+        Target::Mount(_) => return Some(SMALL_REPLY),
+        Target::Acl(_) if record_len > LARGE_CALL => return None,
+        Target::Acl(_) => return Some(SMALL_REPLY + nfsacl::MAX_LISTS),
     };
     let mut input = Decoder::new(arguments);
     let data = match procedure {
@@ -205,6 +205,7 @@ impl Shared {
         match target {
             Target::Nfs(procedure) => self.counters.nfs(procedure),
             Target::Mount(procedure) => self.counters.mount(procedure),
+            Target::Acl(procedure) => self.counters.acl(procedure),
         }
     }
 }

@@ -8,15 +8,16 @@ use super::server::Shared;
 use crate::vfs::{Caller, Settled};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::rpc::Reply;
-use ehpc_proto::{mount, nfs3};
+use ehpc_proto::{mount, nfs3, nfsacl};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A procedure of one of the two programs.
+/// A procedure of one of the programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Target {
     Nfs(nfs3::Procedure),
     Mount(mount::Procedure),
+    Acl(nfsacl::Procedure),
 }
 
 impl Target {
@@ -24,6 +25,26 @@ impl Target {
         match self {
             Target::Nfs(procedure) => procedure.name(),
             Target::Mount(procedure) => procedure.name(),
+            Target::Acl(procedure) => procedure.name(),
+        }
+    }
+
+    /// NULL: answered whatever comes with it.
+    pub(super) fn is_null(self) -> bool {
+        matches!(
+            self,
+            Target::Nfs(nfs3::Procedure::Null)
+                | Target::Mount(mount::Procedure::Null)
+                | Target::Acl(nfsacl::Procedure::Null)
+        )
+    }
+
+    /// Must not be done twice when a call is sent again. Of MOUNT none is: doing one twice changes nothing more.
+    pub(super) fn is_replayed(self) -> bool {
+        match self {
+            Target::Nfs(procedure) => procedure.is_replayed(),
+            Target::Acl(procedure) => procedure == nfsacl::Procedure::Setacl,
+            Target::Mount(_) => false,
         }
     }
 }
@@ -90,16 +111,15 @@ impl Job {
     fn perform(&self, shared: &Shared, out: &mut Encoder) -> Result<Outcome, DecodeError> {
         let mut input = Decoder::new(self.record.get(self.arguments..).unwrap_or_default());
         let vfs = &*shared.export.vfs;
+        let files = || Context {
+            vfs,
+            caller: &self.caller,
+            handles: &shared.handles,
+            read_only: shared.export.read_only,
+        };
         match self.target {
-            Target::Nfs(procedure) => {
-                let context = Context {
-                    vfs,
-                    caller: &self.caller,
-                    handles: &shared.handles,
-                    read_only: shared.export.read_only,
-                };
-                context.run(procedure, &mut input, out)
-            }
+            Target::Nfs(procedure) => files().run(procedure, &mut input, out),
+            Target::Acl(procedure) => files().run_acl(procedure, &mut input, out),
             Target::Mount(procedure) => {
                 let context = MountContext {
                     vfs,

@@ -13,13 +13,14 @@ use std::time::Duration;
 pub(super) struct CallKey {
     pub(super) client: IpAddr,
     pub(super) xid: u32,
-    pub(super) procedure: u32,
+    /// Program and procedure.
+    pub(super) procedure: (u32, u32),
     pub(super) checksum: u64,
 }
 
 impl CallKey {
     /// Hashes what distinguishes two calls: their length and the first bytes of their arguments.
-    pub(super) fn new(client: IpAddr, xid: u32, procedure: u32, arguments: &[u8]) -> CallKey {
+    pub(super) fn new(client: IpAddr, xid: u32, procedure: (u32, u32), arguments: &[u8]) -> CallKey {
         const HASHED: usize = 1024;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(arguments.len() as u64).to_be_bytes());
@@ -154,6 +155,7 @@ impl ReplyCache {
 mod tests {
     use super::*;
 
+    const MKDIR: (u32, u32) = (100_003, 9);
     const NOW: Duration = Duration::from_secs(1000);
 
     fn client(last: u8) -> IpAddr {
@@ -161,7 +163,7 @@ mod tests {
     }
 
     fn call(xid: u32) -> CallKey {
-        CallKey::new(client(1), xid, 8, b"arguments")
+        CallKey::new(client(1), xid, MKDIR, b"arguments")
     }
 
     #[test]
@@ -180,10 +182,11 @@ mod tests {
         cache.finish(call(1), 700, b"reply", NOW);
         let others = [
             (call(2), 700),
-            (CallKey::new(client(2), 1, 8, b"arguments"), 700),
-            (CallKey::new(client(1), 1, 9, b"arguments"), 700),
-            (CallKey::new(client(1), 1, 8, b"argumentz"), 700),
-            (CallKey::new(client(1), 1, 8, b"arguments\0"), 700),
+            (CallKey::new(client(2), 1, MKDIR, b"arguments"), 700),
+            (CallKey::new(client(1), 1, (100_003, 10), b"arguments"), 700),
+            (CallKey::new(client(1), 1, (100_227, 9), b"arguments"), 700),
+            (CallKey::new(client(1), 1, MKDIR, b"argumentz"), 700),
+            (CallKey::new(client(1), 1, MKDIR, b"arguments\0"), 700),
             (call(1), 701),
         ];
         for (other, port) in others {

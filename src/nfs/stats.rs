@@ -1,6 +1,6 @@
 //! What `status` shows of the server.
 
-use ehpc_proto::{mount, nfs3};
+use ehpc_proto::{mount, nfs3, nfsacl};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub struct Stats {
     pub bad_requests: u64,
     /// Requests answered from the reply cache.
     pub replayed: u64,
-    /// Requests by procedure, without those never called; MOUNT's are prefixed with `mount_`.
+    /// Requests by procedure, without those never called; MOUNT's are prefixed with `mount_`, NFSACL's with `acl_`.
     pub operations: BTreeMap<String, u64>,
     /// What clients say they have mounted: (address, directory).
     pub mounts: Vec<(String, String)>,
@@ -56,6 +56,7 @@ pub(super) struct Counters {
     pub(super) replayed: AtomicU64,
     nfs: [AtomicU64; nfs3::Procedure::ALL.len()],
     mount: [AtomicU64; mount::Procedure::ALL.len()],
+    acl: [AtomicU64; nfsacl::Procedure::ALL.len()],
 }
 
 impl Counters {
@@ -65,6 +66,10 @@ impl Counters {
 
     pub(super) fn mount(&self, procedure: mount::Procedure) {
         self.mount[procedure as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn acl(&self, procedure: nfsacl::Procedure) {
+        self.acl[procedure as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A client connected; returns the counter of its requests.
@@ -107,6 +112,10 @@ impl Counters {
             .iter()
             .zip(&self.mount)
             .map(|(p, n)| (format!("mount_{}", p.name()), count(n)));
+        let acl = nfsacl::Procedure::ALL
+            .iter()
+            .zip(&self.acl)
+            .map(|(p, n)| (format!("acl_{}", p.name()), count(n)));
         Stats {
             connections: clients.iter().map(|client| client.connections).sum(),
             clients,
@@ -114,7 +123,7 @@ impl Counters {
             errors: count(&self.errors),
             bad_requests: count(&self.bad_requests),
             replayed: count(&self.replayed),
-            operations: nfs.chain(mount).filter(|(_, n)| *n > 0).collect(),
+            operations: nfs.chain(mount).chain(acl).filter(|(_, n)| *n > 0).collect(),
             mounts: Vec::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! The server on a real socket, over a real directory.
 
+mod acl;
 mod bad_input;
 mod hooked;
 mod listing;

@@ -1,10 +1,15 @@
 //! Tests of `read`.
 
 use super::*;
+use crate::change::dirty::{Change, DirtySet};
+use crate::change::recording::{Durability, Recording};
 use crate::host::KeyKind;
+use crate::vfs::{Caller, LocalOptions, LocalVfs, SetAcls, Vfs};
+use ehpc_proto::posix_acl::{Acl, Entry, NO_ID, Tag};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// Does something to the file while it is read.
 struct Meddling<'a> {
@@ -165,4 +170,27 @@ fn symlinks_attributes_and_gone_objects() {
         io::<()>("x", Err(std::io::Error::from_raw_os_error(libc::ESTALE))),
         Err(ReadError::Gone)
     ));
+}
+
+#[test]
+fn an_acl_set_over_nfs_is_noted_and_shipped() {
+    let bench = Bench::new(b"content");
+    let old = bench.row(&bench.read(None, &Touch::CONTENT, 0).0);
+    let dirty = DirtySet::new();
+    let tree = Arc::new(Tree::open(bench._dir.path()).unwrap());
+    let local = LocalVfs::new(tree, LocalOptions::default());
+    let vfs = Recording::new(local, Arc::clone(&dirty), Durability::Local);
+    let mut acl = Acl::from_mode(0o640);
+    acl.0.insert(1, Entry { tag: Tag::User, id: 1001, permissions: 4 });
+    acl.0.insert(3, Entry { tag: Tag::Mask, id: NO_ID, permissions: 4 });
+    let root = Caller { uid: 0, gid: 0, groups: smallvec::SmallVec::new() };
+    let set = SetAcls { access: Some(acl.clone()), default: None };
+    vfs.set_acls(&root, &bench.key, &set).result.unwrap();
+    let noted = dirty.take(usize::MAX).changes;
+    let [Change::Object(key, touch)] = &noted[..] else { panic!("{noted:?}") };
+    assert_eq!((key, touch), (&bench.key, &Touch::attributes_only()));
+    let (reading, _) = bench.read(Some(&old), touch, 0);
+    assert!(!old.equals_state(&reading.state), "it differs from what the backup has");
+    let xattr = Xattr { name: b"system.posix_acl_access".to_vec(), value: acl.encode() };
+    assert_eq!(reading.state.xattrs, [xattr]);
 }

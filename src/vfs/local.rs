@@ -5,6 +5,7 @@
 //! caller's ids until its next operation: threads that run these operations do nothing else with files and
 //! start no threads.
 
+mod acl;
 mod attributes;
 mod data;
 mod descriptors;
@@ -17,8 +18,8 @@ mod model_test;
 mod tests;
 
 use super::{
-    Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAttributes, Stability, Vfs, VfsError, Wcc, WriteDone, access,
+    Acls, Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
+    SetAcls, SetAttributes, Stability, Vfs, VfsError, Wcc, WriteDone, access,
 };
 use crate::host::{self, ObjectKey, Stat, Tree, credentials, file, statx};
 use descriptors::{Descriptors, Use};
@@ -276,6 +277,14 @@ impl Vfs for LocalVfs {
         guard: Option<Timestamp>,
     ) -> Mutation<()> {
         self.set_attributes(caller, object, set, guard)
+    }
+
+    fn acls(&self, caller: &Caller, object: &ObjectKey) -> Result<(Acls, Attributes), VfsError> {
+        self.read_acls(caller, object)
+    }
+
+    fn set_acls(&self, caller: &Caller, object: &ObjectKey, set: &SetAcls) -> Mutation<()> {
+        self.write_acls(caller, object, set)
     }
 
     fn lookup(

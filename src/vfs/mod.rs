@@ -11,6 +11,7 @@ pub use local::{LocalOptions, LocalVfs};
 pub use memory::MemoryVfs;
 
 use crate::host::ObjectKey;
+use ehpc_proto::posix_acl::Acl;
 use ehpc_proto::replication::{Kind, Timestamp};
 use smallvec::SmallVec;
 use std::future::Future;
@@ -143,6 +144,23 @@ pub struct SetAttributes {
     pub mtime: SetTime,
 }
 
+/// An object's POSIX ACLs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Acls {
+    /// `None`: the mode says all.
+    pub access: Option<Acl>,
+    /// What objects made in this directory get; `None`: their mode says all.
+    pub default: Option<Acl>,
+}
+
+/// New POSIX ACLs: `None` leaves one as it is, an empty list removes it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct SetAcls {
+    pub access: Option<Acl>,
+    pub default: Option<Acl>,
+}
+
 /// createhow3.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
@@ -238,6 +256,14 @@ pub trait Vfs: Send + Sync + 'static {
         set: &SetAttributes,
         guard: Option<Timestamp>,
     ) -> Mutation<()>;
+    /// The object's ACLs and attributes, of one moment. What knows no ACLs has none.
+    fn acls(&self, caller: &Caller, object: &ObjectKey) -> Result<(Acls, Attributes), VfsError> {
+        Ok((Acls::default(), self.getattr(caller, object)?))
+    }
+    /// By the owner alone. Inval: not an ACL; Access: a default ACL for what is not a directory; NotSupp: no ACLs here.
+    fn set_acls(&self, _caller: &Caller, _object: &ObjectKey, _set: &SetAcls) -> Mutation<()> {
+        Mutation { result: Err(VfsError::NotSupp), wcc: Wcc::default() }
+    }
     /// Also returns the directory's attributes.
     fn lookup(
         &self,

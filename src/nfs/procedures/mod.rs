@@ -1,8 +1,9 @@
-//! The 22 procedures of NFSv3, each from decoded arguments to an encoded result.
+//! The 22 procedures of NFSv3 and those of NFSACL, each from decoded arguments to an encoded result.
 
 // The protocol gives failures a body too (wcc_data): they are results, written at once and not passed on.
 #![allow(clippy::result_large_err)]
 
+mod acl;
 mod attributes;
 mod create;
 mod directory;

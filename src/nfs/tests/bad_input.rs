@@ -5,7 +5,7 @@ use super::{Fixture, ID, local, options, record, status, words};
 use ehpc_proto::nfs3::{self, Procedure, arguments, nfs_fh3, results};
 use ehpc_proto::rpc::{AuthStatus, Reply};
 use ehpc_proto::xdr::Opaque;
-use ehpc_proto::{mount, record as marking};
+use ehpc_proto::{mount, nfsacl, record as marking};
 use ehpc_tools::nfs_client::{Client, Error, Handle, mode};
 use std::io::{ErrorKind, Read};
 
@@ -32,17 +32,20 @@ fn programs_versions_and_procedures_that_are_not_served() {
     let mut client = fixture.client();
     let mut reply =
         |program, version, procedure| client.call(program, version, procedure, &()).unwrap().reply;
-    assert_eq!(reply(100_227, 3, 0), Reply::ProgramUnavailable);
+    assert_eq!(reply(100_228, 3, 0), Reply::ProgramUnavailable);
     assert_eq!(reply(0, 0, 0), Reply::ProgramUnavailable);
     let three = Reply::ProgramMismatch { low: 3, high: 3 };
     for version in [0, 1, 2, 4, u32::MAX] {
         assert_eq!(reply(nfs3::PROGRAM, version, 0), three, "NFS version {version}");
         assert_eq!(reply(mount::PROGRAM, version, 1), three, "MOUNT version {version}");
+        assert_eq!(reply(nfsacl::PROGRAM, version, 1), three, "NFSACL version {version}");
     }
     for procedure in [22, 1000, u32::MAX] {
         assert_eq!(reply(nfs3::PROGRAM, 3, procedure), Reply::ProcedureUnavailable);
     }
     assert_eq!(reply(mount::PROGRAM, 3, 6), Reply::ProcedureUnavailable);
+    assert_eq!(reply(nfsacl::PROGRAM, 3, 3), Reply::ProcedureUnavailable);
+    assert_eq!(reply(nfsacl::PROGRAM, 3, 0), Reply::Success);
     assert_eq!(reply(nfs3::PROGRAM, 3, 0), Reply::Success);
 }
 

@@ -2,8 +2,8 @@
 
 use crate::host::ObjectKey;
 use crate::vfs::{
-    Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAttributes, Settled, Stability, Vfs, VfsError, WriteDone,
+    Acls, Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
+    SetAcls, SetAttributes, Settled, Stability, Vfs, VfsError, WriteDone,
 };
 use ehpc_proto::replication::{Kind, Timestamp};
 use std::sync::Arc;
@@ -44,6 +44,14 @@ impl Vfs for Hooked {
     ) -> Mutation<()> {
         (self.before)("setattr", b"");
         self.inner.setattr(caller, object, set, guard)
+    }
+    fn acls(&self, caller: &Caller, object: &ObjectKey) -> Result<(Acls, Attributes), VfsError> {
+        (self.before)("acls", b"");
+        self.inner.acls(caller, object)
+    }
+    fn set_acls(&self, caller: &Caller, object: &ObjectKey, set: &SetAcls) -> Mutation<()> {
+        (self.before)("set_acls", b"");
+        self.inner.set_acls(caller, object, set)
     }
     fn lookup(
         &self,
