@@ -6,9 +6,9 @@
 pub mod codec;
 pub mod mount;
 pub mod nfs3;
+pub mod nfsacl;
 pub mod nsm;
 pub mod portmap;
-pub mod nfsacl;
 pub mod posix_acl;
 pub mod record;
 pub mod replication;
