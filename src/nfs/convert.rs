@@ -35,6 +35,15 @@ pub(super) fn status(error: VfsError) -> nfsstat3 {
     }
 }
 
+/// For READ, WRITE, SETATTR and LINK: INVAL is the RFC's word for whatever is no regular file, directories
+/// included (RFC 1813 sections 3.3.6 and 3.3.7); ISDIR is on none of their lists.
+pub(super) fn content_status(error: VfsError) -> nfsstat3 {
+    match error {
+        VfsError::IsDir => nfsstat3::NFS3ERR_INVAL,
+        other => status(other),
+    }
+}
+
 fn kind(kind: Kind) -> ftype3 {
     match kind {
         Kind::File => ftype3::NF3REG,

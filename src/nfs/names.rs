@@ -26,7 +26,7 @@ pub(super) fn check(name: &[u8], purpose: Purpose) -> Result<(), nfsstat3> {
         return Err(nfsstat3::NFS3ERR_NAMETOOLONG);
     }
     if name.iter().any(|byte| matches!(byte, b'/' | 0)) {
-        return Err(nfsstat3::NFS3ERR_INVAL);
+        return Err(nfsstat3::NFS3ERR_ACCES); // characters that cannot be handled: comment 5
     }
     let dot_dot = name == b"..";
     if name != b"." && !dot_dot {
@@ -56,9 +56,9 @@ mod tests {
     fn names_that_are_none() {
         for purpose in [Purpose::Lookup, Purpose::Create, Purpose::Remove, Purpose::RemoveDirectory] {
             assert_eq!(status(b"", purpose), 13);
-            assert_eq!(status(b"a/b", purpose), 22);
-            assert_eq!(status(b"/", purpose), 22);
-            assert_eq!(status(b"a\0b", purpose), 22);
+            assert_eq!(status(b"a/b", purpose), 13);
+            assert_eq!(status(b"/", purpose), 13);
+            assert_eq!(status(b"a\0b", purpose), 13);
             assert_eq!(status(&[b'a'; 256], purpose), 63);
             assert_eq!(status(&[b'a'; 255], purpose), 0);
             assert_eq!(status(b"...", purpose), 0);

@@ -7,7 +7,9 @@ mod listing;
 mod procedures;
 mod retransmission;
 mod serving;
+mod table;
 mod udp;
+mod wire;
 
 use super::{Export, HandleKey, Options, Server, serve};
 use crate::host::Tree;

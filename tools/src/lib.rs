@@ -4,5 +4,6 @@ pub mod bench;
 pub mod cluster;
 pub mod cpio;
 pub mod microvm;
+pub mod mount;
 pub mod nfs_client;
 pub mod process;

@@ -1,7 +1,7 @@
 //! GETATTR, SETATTR, ACCESS.
 
 use super::super::convert;
-use super::{Context, wcc_only};
+use super::Context;
 use ehpc_proto::nfs3::{access, arguments, nfs_fh3, results};
 
 impl Context<'_> {
@@ -18,7 +18,12 @@ impl Context<'_> {
         let invalid = |status| (status, self.untouched(&object));
         let set = convert::set_attributes(&args.attributes).map_err(invalid)?;
         let guard = convert::guard(args.guard).map_err(invalid)?;
-        wcc_only(&self.vfs.setattr(self.caller, &object, &set, guard))
+        let done = self.vfs.setattr(self.caller, &object, &set, guard);
+        let wcc = self.wcc(&done.wcc, &object);
+        match done.result {
+            Ok(()) => Ok(wcc),
+            Err(error) => Err((convert::content_status(error), wcc)),
+        }
     }
 
     pub(super) fn access(&self, args: &arguments::Access) -> results::Access {

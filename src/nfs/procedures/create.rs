@@ -19,14 +19,14 @@ impl Context<'_> {
             arguments::CreateHow::Guarded(attributes) => CreateHow::Guarded(set(attributes)?),
             arguments::CreateHow::Exclusive(verifier) => CreateHow::Exclusive(*verifier),
         };
-        self.created(self.vfs.create(self.caller, &dir, args.place.name.0, how))
+        self.created(self.vfs.create(self.caller, &dir, args.place.name.0, how), &dir)
     }
 
     pub(super) fn mkdir(&self, args: &arguments::Mkdir<'_>) -> results::Created {
         let dir = self.place(&args.place, Purpose::Create)?;
         let set =
             convert::set_attributes(&args.attributes).map_err(|status| (status, self.untouched(&dir)))?;
-        self.created(self.vfs.mkdir(self.caller, &dir, args.place.name.0, &set))
+        self.created(self.vfs.mkdir(self.caller, &dir, args.place.name.0, &set), &dir)
     }
 
     pub(super) fn symlink(&self, args: &arguments::Symlink<'_>) -> results::Created {
@@ -40,7 +40,7 @@ impl Context<'_> {
             return Err(refused(nfsstat3::NFS3ERR_INVAL));
         }
         let set = convert::set_attributes(&args.attributes).map_err(refused)?;
-        self.created(self.vfs.symlink(self.caller, &dir, args.place.name.0, target, &set))
+        self.created(self.vfs.symlink(self.caller, &dir, args.place.name.0, target, &set), &dir)
     }
 
     pub(super) fn mknod(&self, args: &arguments::Mknod<'_>) -> results::Created {
@@ -55,6 +55,6 @@ impl Context<'_> {
         };
         let set = convert::set_attributes(attributes).map_err(|status| (status, self.untouched(&dir)))?;
         let device = (device.specdata1, device.specdata2);
-        self.created(self.vfs.mknod(self.caller, &dir, args.place.name.0, kind, device, &set))
+        self.created(self.vfs.mknod(self.caller, &dir, args.place.name.0, kind, device, &set), &dir)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::convert;
 use super::{Context, Outcome, answer};
+use crate::host::ObjectKey;
 use crate::observe::metrics;
 use crate::vfs::{Mutation, ReadDone, Stability, VfsError, WriteDone};
 use ehpc_proto::codec::Encoder;
@@ -41,13 +42,13 @@ impl Context<'_> {
             }
             Err(error) => {
                 out.truncate(start);
-                answer::<(), _>(Err((convert::status(error), self.post_op(&object))), out)
+                answer::<(), _>(Err((convert::content_status(error), self.post_op(&object))), out)
             }
         }
     }
 
     /// No file reaches this offset: nothing to read, if the caller may read at all.
-    fn past_every_end(&self, object: &crate::host::ObjectKey) -> Result<ReadDone, VfsError> {
+    fn past_every_end(&self, object: &ObjectKey) -> Result<ReadDone, VfsError> {
         let mut nothing = Vec::new();
         let done = self.vfs.read(self.caller, object, 0, 0, &mut nothing)?;
         Ok(ReadDone { bytes: 0, eof: true, attributes: done.attributes })
@@ -78,7 +79,7 @@ impl Context<'_> {
         // Taken before the write: a loss during it must not be covered by a newer verifier.
         let verifier = self.vfs.write_verifier();
         let done = self.vfs.write(self.caller, &object, args.offset, data, stable);
-        write_result(&done, verifier)
+        self.write_result(&done, &object, verifier)
     }
 
     pub(super) fn commit(&self, args: &arguments::Commit) -> results::Commit {
@@ -87,27 +88,32 @@ impl Context<'_> {
             Err(status) => return Err((status, wcc_data::default())),
         };
         let done = self.vfs.commit(self.caller, &object, args.offset, args.count);
-        let wcc = convert::wcc(&done.wcc);
+        let wcc = self.wcc(&done.wcc, &object);
         match done.result {
             Ok(()) => Ok(results::CommitOk { wcc, verifier: self.vfs.write_verifier() }),
             Err(error) => Err((convert::status(error), wcc)),
         }
     }
-}
 
-fn write_result(done: &Mutation<WriteDone>, verifier: [u8; 8]) -> results::Write {
-    let wcc = convert::wcc(&done.wcc);
-    match &done.result {
-        Ok(written) => {
-            metrics::NFS_WRITTEN_BYTES.add(u64::from(written.count));
-            let committed = match written.committed {
-                Stability::Unstable => StableHow::Unstable,
-                Stability::DataSync => StableHow::DataSync,
-                Stability::FileSync => StableHow::FileSync,
-            };
-            Ok(results::WriteOk { wcc, count: written.count, committed, verifier })
+    fn write_result(
+        &self,
+        done: &Mutation<WriteDone>,
+        object: &ObjectKey,
+        verifier: [u8; 8],
+    ) -> results::Write {
+        let wcc = self.wcc(&done.wcc, object);
+        match &done.result {
+            Ok(written) => {
+                metrics::NFS_WRITTEN_BYTES.add(u64::from(written.count));
+                let committed = match written.committed {
+                    Stability::Unstable => StableHow::Unstable,
+                    Stability::DataSync => StableHow::DataSync,
+                    Stability::FileSync => StableHow::FileSync,
+                };
+                Ok(results::WriteOk { wcc, count: written.count, committed, verifier })
+            }
+            Err(error) => Err((convert::content_status(*error), wcc)),
         }
-        Err(error) => Err((convert::status(*error), wcc)),
     }
 }
 

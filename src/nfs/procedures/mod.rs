@@ -15,7 +15,7 @@ use super::convert;
 use super::handle::Handles;
 use super::names::{Purpose, check};
 use crate::host::ObjectKey;
-use crate::vfs::{Caller, Mutation, Node, Vfs, Wcc};
+use crate::vfs::{Attributes, Caller, Mutation, Node, Vfs, Wcc};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::nfs3::{
     Procedure, Reply, arguments, nfs_fh3, nfsstat3, post_op_attr, post_op_fh3, results, wcc_data,
@@ -105,6 +105,16 @@ impl Context<'_> {
         convert::wcc(&Wcc { before: None, after: self.vfs.getattr(self.caller, object).ok() })
     }
 
+    /// wcc_data as the file system tells it; where it failed before it looked, the object as it is.
+    fn wcc(&self, told: &Wcc, object: &ObjectKey) -> wcc_data {
+        if told.after.is_some() { convert::wcc(told) } else { self.untouched(object) }
+    }
+
+    /// The same for attributes alone.
+    fn post_op_or(&self, told: Option<Attributes>, object: &ObjectKey) -> post_op_attr {
+        if told.is_some() { convert::post_op(told) } else { self.post_op(object) }
+    }
+
     /// The object of a handle that is about to be changed.
     fn changeable(&self, handle: &nfs_fh3) -> Result<ObjectKey, (nfsstat3, wcc_data)> {
         let object = self.object(handle).map_err(|status| (status, wcc_data::default()))?;
@@ -128,8 +138,8 @@ impl Context<'_> {
     }
 
     /// The result of CREATE, MKDIR, SYMLINK and MKNOD.
-    fn created(&self, done: Mutation<Node>) -> results::Created {
-        let dir_wcc = convert::wcc(&done.wcc);
+    fn created(&self, done: Mutation<Node>, dir: &ObjectKey) -> results::Created {
+        let dir_wcc = self.wcc(&done.wcc, dir);
         match done.result {
             Ok(node) => Ok(results::CreatedOk {
                 object: post_op_fh3::handle(self.handles.encode(&node.key)),
@@ -139,13 +149,13 @@ impl Context<'_> {
             Err(error) => Err((convert::status(error), dir_wcc)),
         }
     }
-}
 
-/// The result of a change that returns wcc data alone.
-fn wcc_only(done: &Mutation<()>) -> results::Changed {
-    let wcc = convert::wcc(&done.wcc);
-    match done.result {
-        Ok(()) => Ok(wcc),
-        Err(error) => Err((convert::status(error), wcc)),
+    /// The result of a change that returns wcc data alone.
+    fn wcc_only(&self, done: &Mutation<()>, object: &ObjectKey) -> results::Changed {
+        let wcc = self.wcc(&done.wcc, object);
+        match done.result {
+            Ok(()) => Ok(wcc),
+            Err(error) => Err((convert::status(error), wcc)),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::convert;
 use super::super::names::{Purpose, check};
-use super::{Context, Outcome, answer, wcc_only};
+use super::{Context, Outcome, answer};
 use crate::host::ObjectKey;
 use crate::vfs::{Attributes, Node, VfsError};
 use ehpc_proto::codec::Encoder;
@@ -21,7 +21,7 @@ impl Context<'_> {
             b".." => self.vfs.parent(self.caller, &dir),
             _ => self.vfs.lookup(self.caller, &dir, name),
         };
-        let dir_attributes = convert::post_op(dir_attributes);
+        let dir_attributes = self.post_op_or(dir_attributes, &dir);
         match found {
             Ok(node) => Ok(results::LookupOk {
                 object: self.handles.encode(&node.key),
@@ -56,7 +56,7 @@ impl Context<'_> {
             Err(failure) => return answer::<(), _>(Err(failure), out),
         };
         let (target, attributes) = self.vfs.readlink(self.caller, &object);
-        let attributes = convert::post_op(attributes);
+        let attributes = self.post_op_or(attributes, &object);
         match &target {
             Ok(target) => {
                 let ok = results::ReadlinkOk { attributes, target: Opaque(target) };
@@ -68,12 +68,12 @@ impl Context<'_> {
 
     pub(super) fn remove(&self, args: &DirOp<'_>) -> results::Changed {
         let dir = self.place(args, Purpose::Remove)?;
-        wcc_only(&self.vfs.remove(self.caller, &dir, args.name.0))
+        self.wcc_only(&self.vfs.remove(self.caller, &dir, args.name.0), &dir)
     }
 
     pub(super) fn rmdir(&self, args: &DirOp<'_>) -> results::Changed {
         let dir = self.place(args, Purpose::RemoveDirectory)?;
-        wcc_only(&self.vfs.rmdir(self.caller, &dir, args.name.0))
+        self.wcc_only(&self.vfs.rmdir(self.caller, &dir, args.name.0), &dir)
     }
 
     pub(super) fn rename(&self, args: &arguments::Rename<'_>) -> results::Rename {
@@ -84,7 +84,7 @@ impl Context<'_> {
             (from, to) => return Err(self.rename_refused(from, to)),
         };
         let done = self.vfs.rename(self.caller, (&from, args.from.name.0), (&to, args.to.name.0));
-        let wcc = results::RenameWcc { from: convert::wcc(&done.from), to: convert::wcc(&done.to) };
+        let wcc = results::RenameWcc { from: self.wcc(&done.from, &from), to: self.wcc(&done.to, &to) };
         match done.result {
             Ok(()) => Ok(wcc),
             Err(error) => Err((convert::status(error), wcc)),
@@ -110,8 +110,9 @@ impl Context<'_> {
         let object = match self.object(&args.file) {
             Ok(object) => object,
             Err(status) => {
-                let attributes = post_op_attr::Void;
-                return Err((status, results::LinkWcc { attributes, dir_wcc: wcc_data::default() }));
+                let dir = self.object(&args.place.dir);
+                let dir_wcc = dir.map_or_else(|_| wcc_data::default(), |dir| self.untouched(&dir));
+                return Err((status, results::LinkWcc { attributes: post_op_attr::Void, dir_wcc }));
             }
         };
         let dir = match self.place(&args.place, Purpose::Create) {
@@ -122,11 +123,13 @@ impl Context<'_> {
             }
         };
         let (done, attributes) = self.vfs.link(self.caller, &object, &dir, args.place.name.0);
-        let wcc =
-            results::LinkWcc { attributes: convert::post_op(attributes), dir_wcc: convert::wcc(&done.wcc) };
+        let wcc = results::LinkWcc {
+            attributes: self.post_op_or(attributes, &object),
+            dir_wcc: self.wcc(&done.wcc, &dir),
+        };
         match done.result {
             Ok(()) => Ok(wcc),
-            Err(error) => Err((convert::status(error), wcc)),
+            Err(error) => Err((convert::content_status(error), wcc)),
         }
     }
 }

@@ -3,19 +3,22 @@
 use crate::host::ObjectKey;
 use crate::vfs::{
     Acls, Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAcls, SetAttributes, Settled, Stability, Vfs, VfsError, WriteDone,
+    SetAcls, SetAttributes, Settled, Stability, Vfs, VfsError, Wcc, WriteDone,
 };
 use ehpc_proto::replication::{Kind, Timestamp};
 use std::sync::Arc;
 
 type Before = Box<dyn Fn(&str, &[u8]) + Send + Sync>;
 type Settle = Box<dyn Fn() -> Option<Settled> + Send + Sync>;
+type Fault = Box<dyn Fn(&str) -> Option<VfsError> + Send + Sync>;
 
-/// Calls `before` with an operation's name (and the name in its arguments, if any), then the inner file system.
+/// Calls `before` with an operation's name (and the name in its arguments, if any), then the inner file system;
+/// unless `fault` has an error for the operation, which is then its answer.
 pub(super) struct Hooked {
     pub(super) inner: Arc<dyn Vfs>,
     pub(super) before: Before,
     pub(super) settle: Settle,
+    pub(super) fault: Fault,
 }
 
 impl Hooked {
@@ -23,7 +26,39 @@ impl Hooked {
         inner: Arc<dyn Vfs>,
         before: impl Fn(&str, &[u8]) + Send + Sync + 'static,
     ) -> Arc<dyn Vfs> {
-        Arc::new(Hooked { inner, before: Box::new(before), settle: Box::new(|| None) })
+        let (settle, fault) = (Box::new(|| None), Box::new(|_: &str| None));
+        Arc::new(Hooked { inner, before: Box::new(before), settle, fault })
+    }
+
+    pub(super) fn failing(
+        inner: Arc<dyn Vfs>,
+        fault: impl Fn(&str) -> Option<VfsError> + Send + Sync + 'static,
+    ) -> Arc<dyn Vfs> {
+        let (before, settle) = (Box::new(|_: &str, _: &[u8]| {}), Box::new(|| None));
+        Arc::new(Hooked { inner, before, settle, fault: Box::new(fault) })
+    }
+
+    fn check(&self, operation: &str) -> Result<(), VfsError> {
+        (self.fault)(operation).map_or(Ok(()), Err)
+    }
+
+    /// What a change reports that failed before it changed anything.
+    fn unchanged(&self, caller: &Caller, object: &ObjectKey) -> Wcc {
+        let after = self.inner.getattr(caller, object).ok();
+        Wcc { before: after.map(|now| (now.size, now.mtime, now.ctime)), after }
+    }
+
+    fn change<T>(
+        &self,
+        operation: &str,
+        caller: &Caller,
+        object: &ObjectKey,
+        act: impl FnOnce() -> Mutation<T>,
+    ) -> Mutation<T> {
+        match self.check(operation) {
+            Ok(()) => act(),
+            Err(error) => Mutation { result: Err(error), wcc: self.unchanged(caller, object) },
+        }
     }
 }
 
@@ -33,6 +68,7 @@ impl Vfs for Hooked {
     }
     fn getattr(&self, caller: &Caller, object: &ObjectKey) -> Result<Attributes, VfsError> {
         (self.before)("getattr", b"");
+        self.check("getattr")?;
         self.inner.getattr(caller, object)
     }
     fn setattr(
@@ -43,15 +79,16 @@ impl Vfs for Hooked {
         guard: Option<Timestamp>,
     ) -> Mutation<()> {
         (self.before)("setattr", b"");
-        self.inner.setattr(caller, object, set, guard)
+        self.change("setattr", caller, object, || self.inner.setattr(caller, object, set, guard))
     }
     fn acls(&self, caller: &Caller, object: &ObjectKey) -> Result<(Acls, Attributes), VfsError> {
         (self.before)("acls", b"");
+        self.check("acls")?;
         self.inner.acls(caller, object)
     }
     fn set_acls(&self, caller: &Caller, object: &ObjectKey, set: &SetAcls) -> Mutation<()> {
         (self.before)("set_acls", b"");
-        self.inner.set_acls(caller, object, set)
+        self.change("set_acls", caller, object, || self.inner.set_acls(caller, object, set))
     }
     fn lookup(
         &self,
@@ -60,7 +97,10 @@ impl Vfs for Hooked {
         name: &[u8],
     ) -> (Result<Node, VfsError>, Option<Attributes>) {
         (self.before)("lookup", name);
-        self.inner.lookup(caller, dir, name)
+        match self.check("lookup") {
+            Ok(()) => self.inner.lookup(caller, dir, name),
+            Err(error) => (Err(error), self.inner.getattr(caller, dir).ok()),
+        }
     }
     fn parent(&self, caller: &Caller, dir: &ObjectKey) -> (Result<Node, VfsError>, Option<Attributes>) {
         self.inner.parent(caller, dir)
@@ -71,6 +111,7 @@ impl Vfs for Hooked {
         object: &ObjectKey,
         wanted: u32,
     ) -> Result<(u32, Option<Attributes>), VfsError> {
+        self.check("access")?;
         self.inner.access(caller, object, wanted)
     }
     fn readlink(
@@ -78,7 +119,10 @@ impl Vfs for Hooked {
         caller: &Caller,
         object: &ObjectKey,
     ) -> (Result<Vec<u8>, VfsError>, Option<Attributes>) {
-        self.inner.readlink(caller, object)
+        match self.check("readlink") {
+            Ok(()) => self.inner.readlink(caller, object),
+            Err(error) => (Err(error), self.inner.getattr(caller, object).ok()),
+        }
     }
     fn read(
         &self,
@@ -89,6 +133,7 @@ impl Vfs for Hooked {
         into: &mut Vec<u8>,
     ) -> Result<ReadDone, VfsError> {
         (self.before)("read", b"");
+        self.check("read")?;
         self.inner.read(caller, object, offset, count, into)
     }
     fn write(
@@ -100,15 +145,15 @@ impl Vfs for Hooked {
         stable: Stability,
     ) -> Mutation<WriteDone> {
         (self.before)("write", b"");
-        self.inner.write(caller, object, offset, data, stable)
+        self.change("write", caller, object, || self.inner.write(caller, object, offset, data, stable))
     }
     fn create(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], how: CreateHow) -> Mutation<Node> {
         (self.before)("create", name);
-        self.inner.create(caller, dir, name, how)
+        self.change("create", caller, dir, || self.inner.create(caller, dir, name, how))
     }
     fn mkdir(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], set: &SetAttributes) -> Mutation<Node> {
         (self.before)("mkdir", name);
-        self.inner.mkdir(caller, dir, name, set)
+        self.change("mkdir", caller, dir, || self.inner.mkdir(caller, dir, name, set))
     }
     fn symlink(
         &self,
@@ -118,7 +163,7 @@ impl Vfs for Hooked {
         target: &[u8],
         set: &SetAttributes,
     ) -> Mutation<Node> {
-        self.inner.symlink(caller, dir, name, target, set)
+        self.change("symlink", caller, dir, || self.inner.symlink(caller, dir, name, target, set))
     }
     fn mknod(
         &self,
@@ -129,17 +174,24 @@ impl Vfs for Hooked {
         rdev: (u32, u32),
         set: &SetAttributes,
     ) -> Mutation<Node> {
-        self.inner.mknod(caller, dir, name, kind, rdev, set)
+        self.change("mknod", caller, dir, || self.inner.mknod(caller, dir, name, kind, rdev, set))
     }
     fn remove(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> Mutation<()> {
         (self.before)("remove", name);
-        self.inner.remove(caller, dir, name)
+        self.change("remove", caller, dir, || self.inner.remove(caller, dir, name))
     }
     fn rmdir(&self, caller: &Caller, dir: &ObjectKey, name: &[u8]) -> Mutation<()> {
-        self.inner.rmdir(caller, dir, name)
+        self.change("rmdir", caller, dir, || self.inner.rmdir(caller, dir, name))
     }
     fn rename(&self, caller: &Caller, from: (&ObjectKey, &[u8]), to: (&ObjectKey, &[u8])) -> RenameDone {
-        self.inner.rename(caller, from, to)
+        match self.check("rename") {
+            Ok(()) => self.inner.rename(caller, from, to),
+            Err(error) => RenameDone {
+                result: Err(error),
+                from: self.unchanged(caller, from.0),
+                to: self.unchanged(caller, to.0),
+            },
+        }
     }
     fn link(
         &self,
@@ -148,7 +200,13 @@ impl Vfs for Hooked {
         dir: &ObjectKey,
         name: &[u8],
     ) -> (Mutation<()>, Option<Attributes>) {
-        self.inner.link(caller, object, dir, name)
+        match self.check("link") {
+            Ok(()) => self.inner.link(caller, object, dir, name),
+            Err(error) => {
+                let done = Mutation { result: Err(error), wcc: self.unchanged(caller, dir) };
+                (done, self.inner.getattr(caller, object).ok())
+            }
+        }
     }
     fn readdir(
         &self,
@@ -158,16 +216,18 @@ impl Vfs for Hooked {
         plus: bool,
         each: &mut dyn FnMut(DirEntry<'_>) -> bool,
     ) -> Result<bool, VfsError> {
+        self.check("readdir")?;
         self.inner.readdir(caller, dir, cookie, plus, each)
     }
     fn fsstat(&self, caller: &Caller, object: &ObjectKey) -> Result<FsStat, VfsError> {
+        self.check("fsstat")?;
         self.inner.fsstat(caller, object)
     }
     fn limits(&self) -> Limits {
         self.inner.limits()
     }
     fn commit(&self, caller: &Caller, object: &ObjectKey, offset: u64, count: u32) -> Mutation<()> {
-        self.inner.commit(caller, object, offset, count)
+        self.change("commit", caller, object, || self.inner.commit(caller, object, offset, count))
     }
     fn write_verifier(&self) -> [u8; 8] {
         self.inner.write_verifier()

@@ -112,6 +112,7 @@ fn a_change_is_answered_when_it_is_settled() {
             Arc::new(Hooked {
                 inner,
                 before: Box::new(|_, _| {}),
+                fault: Box::new(|_| None),
                 settle: Box::new(move || {
                     settle_asked.fetch_add(1, Ordering::SeqCst);
                     let gate = Arc::clone(&settle_gate);
@@ -251,7 +252,8 @@ fn shutdown_does_not_wait_for_ever() {
         |_| {},
         |inner| {
             let settle = || -> Option<crate::vfs::Settled> { Some(Box::pin(std::future::pending())) };
-            Arc::new(Hooked { inner, before: Box::new(|_, _| {}), settle: Box::new(settle) }) as Arc<dyn Vfs>
+            let (before, fault) = (Box::new(|_: &str, _: &[u8]| {}), Box::new(|_: &str| None));
+            Arc::new(Hooked { inner, before, fault, settle: Box::new(settle) }) as Arc<dyn Vfs>
         },
     );
     let (mut client, root) = fixture.mounted();

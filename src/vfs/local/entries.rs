@@ -401,11 +401,15 @@ impl LocalVfs {
         }
         let (source, target) = match (self.directory(from.0), self.directory(to.0)) {
             (Ok(source), Ok(target)) => (source, target),
-            (Err(error), other) | (other, Err(error)) => {
+            (source, target) => {
                 // What is known of the directory that is there.
-                let wcc = other
-                    .map_or_else(|_| Wcc::default(), |there| self.wcc(Some(&there.stat), Some(&there.stat)));
-                return RenameDone { result: Err(error), from: Wcc::default(), to: wcc };
+                let known = |place: &Result<Object, VfsError>| match place {
+                    Ok(there) => self.wcc(Some(&there.stat), Some(&there.stat)),
+                    Err(_) => Wcc::default(),
+                };
+                let (from, to) = (known(&source), known(&target));
+                let error = source.err().or(target.err()).unwrap_or(VfsError::ServerFault);
+                return RenameDone { result: Err(error), from, to };
             }
         };
         let (result, from_wcc, to_wcc) = {
