@@ -2,7 +2,7 @@
 
 use super::{Network, Portmap, Service, serve};
 use crate::nfs::rpc::client::{CallFailed, Function, Peer, call};
-use ehpc_proto::codec::Decoder;
+use ehpc_proto::codec::{Decoder, Encoder};
 use ehpc_proto::mount::List;
 use ehpc_proto::portmap::{Binding, Entry, Mapping, PROGRAM, TCP, Text, UDP, procedure};
 use ehpc_proto::rpc::Reply;
@@ -146,10 +146,12 @@ async fn what_is_not_served_is_refused_in_the_words_of_rpc() {
     mapper.stop().await;
 }
 
+/// Asks the table: from where, version, procedure, arguments; the last word of the reply.
+type Ask<'a> = dyn FnMut(&str, u32, u32, &dyn Fn(&mut Encoder)) -> u32 + 'a;
+
 #[test]
 fn only_root_of_this_machine_registers_and_nobody_replaces_ours() {
     use super::table::{Circumstances, Table};
-    use ehpc_proto::codec::Encoder;
     use ehpc_proto::rpc::{Call, Credential};
     let mut table = Table::new(services());
     let mut ask = |from: &str, version: u32, procedure: u32, arguments: &dyn Fn(&mut Encoder)| {
@@ -163,9 +165,7 @@ fn only_root_of_this_machine_registers_and_nobody_replaces_ours() {
         u32::from_be_bytes(*answer.last_chunk().unwrap())
     };
     let new = mapping(100_024, 1, UDP, 900);
-    let get = |ask: &mut dyn FnMut(&str, u32, u32, &dyn Fn(&mut Encoder)) -> u32| {
-        ask("10.0.0.9:5000", 2, procedure::GET, &|out| new.encode(out))
-    };
+    let get = |ask: &mut Ask<'_>| ask("10.0.0.9:5000", 2, procedure::GET, &|out| new.encode(out));
     for stranger in ["10.0.0.1:700", "127.0.0.1:5000"] {
         assert_eq!(ask(stranger, 2, procedure::SET, &|out| new.encode(out)), 0, "{stranger}");
     }
