@@ -2,8 +2,8 @@
 
 use crate::codec::{DecodeError, Decoder};
 use crate::xdr::{Decode, Opaque, xdr_struct};
+use core::net::{IpAddr, SocketAddr};
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
 
 /// Program number of portmap and of rpcbind.
 pub const PROGRAM: u32 = 100_000;
