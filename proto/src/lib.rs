@@ -7,6 +7,7 @@ pub mod codec;
 pub mod mount;
 pub mod nfs3;
 pub mod nfsacl;
+pub mod nlm;
 pub mod nsm;
 pub mod portmap;
 pub mod posix_acl;

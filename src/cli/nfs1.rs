@@ -61,6 +61,9 @@ pub(super) struct Nfs1 {
     /// NFS listens on port 2049, else off]
     #[arg(long, value_name = "HOW", conflicts_with = "cluster")]
     portmap: Option<PortmapMode>,
+    /// Time after a restart in which clients take their locks back, and nobody gets new ones [default: 45s]
+    #[arg(long, value_name = "TIME", conflicts_with = "cluster")]
+    grace: Option<Seconds>,
     /// Serve an export whose root directory is not the one that was recorded (its disk was replaced on purpose)
     #[arg(long)]
     accept_new_export: bool,
@@ -107,6 +110,7 @@ impl Nfs1 {
         cluster.nfs1 = Some(Settings {
             state: std::path::absolute(state)?,
             listen,
+            grace: self.grace.unwrap_or(defaults.grace),
             portmap: self.portmap.unwrap_or(PortmapMode::default_for(listen.port())),
             dashboard: self.dashboard.or(defaults.dashboard),
             export: Export {

@@ -11,7 +11,7 @@ use crate::change::{
 };
 use crate::host::Tree;
 use crate::nfs::portmap::{self, Portmap};
-use crate::nfs::{self, HandleKey};
+use crate::nfs::{self, HandleKey, LockOptions};
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::{Control, NodeStatus, Refusal};
 use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkState, TlsConnector};
@@ -152,7 +152,7 @@ impl Nfs1Role {
     }
 }
 
-/// What runs beside the connections: MOUNT over UDP, and what lets clients find the ports.
+/// What runs beside the connections: MOUNT and locks over UDP, and what lets clients find the ports.
 #[derive(Default)]
 struct Beside {
     portmap: Option<Portmap>,
@@ -169,12 +169,14 @@ impl Beside {
                 Some(address)
             }
             Err(error) if settings.portmap == PortmapMode::Off => {
-                tracing::warn!(%address, %error, "no UDP: MOUNT is served over TCP only");
+                tracing::warn!(%address, %error, "no UDP: MOUNT and locks are served over TCP only");
                 None
             }
             Err(error) => {
                 return Err(error).with_context(|| {
-                    format!("cannot listen on UDP {address} for MOUNT: is another NFS server running?")
+                    format!(
+                        "cannot listen on UDP {address} for MOUNT and locks: is another NFS server running?"
+                    )
                 });
             }
         };
@@ -188,7 +190,7 @@ impl Beside {
             Err(error) => return Err(error.into()),
         };
         if let Some(portmap) = &beside.portmap {
-            tracing::info!(how = portmap.how(), "clients find the ports of NFS and MOUNT");
+            tracing::info!(how = portmap.how(), "clients find the ports of NFS, MOUNT and locks");
         }
         Ok(beside)
     }
@@ -200,7 +202,7 @@ impl Beside {
         if let Some(datagrams) = self.datagrams.take()
             && datagrams.await.is_err()
         {
-            tracing::error!("MOUNT over UDP ended with a fault");
+            tracing::error!("MOUNT and locks over UDP ended with a fault");
         }
     }
 }
@@ -278,7 +280,8 @@ fn serve(
         vfs: Arc::new(Recording::new(vfs, dirty, durability)),
         read_only: false,
     };
-    let options = nfs::Options::new(HandleKey::load_or_create(&settings.state)?);
+    let mut options = nfs::Options::new(HandleKey::load_or_create(&settings.state)?);
+    options.locks = Some(LockOptions { grace: settings.grace.0, ..LockOptions::new(settings.state.clone()) });
     Ok(nfs::serve(listener, export, options, stop)?)
 }
 

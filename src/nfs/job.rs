@@ -1,6 +1,7 @@
 //! A call that a worker thread answers.
 
 use super::dispatch::seal;
+use super::lock::{self, Files, LockContext};
 use super::mount::MountContext;
 use super::procedures::{Context, Outcome};
 use super::reply_cache::CallKey;
@@ -8,9 +9,10 @@ use super::server::Shared;
 use crate::vfs::{Caller, Settled};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::rpc::Reply;
-use ehpc_proto::{mount, nfs3, nfsacl};
+use ehpc_proto::{mount, nfs3, nfsacl, nlm, nsm};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// A procedure of one of the programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +20,9 @@ pub(super) enum Target {
     Nfs(nfs3::Procedure),
     Mount(mount::Procedure),
     Acl(nfsacl::Procedure),
+    /// Of this version.
+    Nlm(u32, nlm::Procedure),
+    Nsm(nsm::Procedure),
 }
 
 impl Target {
@@ -26,6 +31,8 @@ impl Target {
             Target::Nfs(procedure) => procedure.name(),
             Target::Mount(procedure) => procedure.name(),
             Target::Acl(procedure) => procedure.name(),
+            Target::Nlm(_, procedure) => procedure.name(),
+            Target::Nsm(procedure) => procedure.name(),
         }
     }
 
@@ -36,7 +43,28 @@ impl Target {
             Target::Nfs(nfs3::Procedure::Null)
                 | Target::Mount(mount::Procedure::Null)
                 | Target::Acl(nfsacl::Procedure::Null)
+                | Target::Nlm(_, nlm::Procedure::Null)
+                | Target::Nsm(nsm::Procedure::Null)
         )
+    }
+
+    /// A procedure of NLM or NSM, or the header that says why none; `None`: another program.
+    pub(super) fn of_locks(program: u32, version: u32, procedure: u32) -> Option<Result<Target, Reply>> {
+        let none = Reply::ProcedureUnavailable;
+        match program {
+            nlm::PROGRAM if !nlm::VERSIONS.contains(&version) => {
+                Some(Err(Reply::ProgramMismatch { low: 1, high: 4 }))
+            }
+            nlm::PROGRAM => {
+                let found = nlm::Procedure::from_number(version, procedure);
+                Some(found.map(|procedure| Target::Nlm(version, procedure)).ok_or(none))
+            }
+            nsm::PROGRAM if version != nsm::VERSION => {
+                Some(Err(Reply::ProgramMismatch { low: nsm::VERSION, high: nsm::VERSION }))
+            }
+            nsm::PROGRAM => Some(nsm::Procedure::from_number(procedure).map(Target::Nsm).ok_or(none)),
+            _ => None,
+        }
     }
 
     /// Must not be done twice when a call is sent again. Of MOUNT none is: doing one twice changes nothing more.
@@ -44,7 +72,8 @@ impl Target {
         match self {
             Target::Nfs(procedure) => procedure.is_replayed(),
             Target::Acl(procedure) => procedure == nfsacl::Procedure::Setacl,
-            Target::Mount(_) => false,
+            // Doing one twice changes nothing more: a lock that is held is granted again.
+            Target::Mount(_) | Target::Nlm(..) | Target::Nsm(_) => false,
         }
     }
 }
@@ -131,6 +160,33 @@ impl Job {
                 };
                 context.run(procedure, &mut input, out)
             }
+            Target::Nlm(..) | Target::Nsm(_) => {
+                let failed = match &shared.locks {
+                    Some(service) => self.perform_lock(shared, service, &mut input, out)?,
+                    // They are not dispatched then.
+                    None => true,
+                };
+                Ok(Outcome { failed, changed: false })
+            }
+        }
+    }
+
+    fn perform_lock(
+        &self,
+        shared: &Shared,
+        service: &Arc<lock::Service>,
+        input: &mut Decoder<'_>,
+        out: &mut Encoder,
+    ) -> Result<bool, DecodeError> {
+        let from = self.peer.ip();
+        match self.target {
+            Target::Nlm(version, procedure) => {
+                let files =
+                    Files { vfs: &*shared.export.vfs, caller: &self.caller, handles: &shared.handles };
+                LockContext { service, files, from, version }.run(procedure, input, out)
+            }
+            Target::Nsm(procedure) => service.status_monitor(procedure, from, input, out),
+            Target::Nfs(_) | Target::Mount(_) | Target::Acl(_) => Ok(true),
         }
     }
 }

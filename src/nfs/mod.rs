@@ -12,6 +12,7 @@ mod convert;
 mod dispatch;
 mod handle;
 mod job;
+mod lock;
 mod mount;
 mod names;
 pub mod portmap;
@@ -27,6 +28,7 @@ mod workers;
 mod tests;
 
 pub use handle::{HandleKey, HandleKeyError};
+pub use lock::{LockOptions, MonitorError};
 pub use server::{ServeError, Server, serve};
 pub use stats::{ClientStats, Stats};
 
@@ -70,6 +72,8 @@ pub struct Options {
     pub stall: Duration,
     /// Requests get this long to finish on shutdown.
     pub drain: Duration,
+    /// NLM and NSM, if locks are served.
+    pub locks: Option<LockOptions>,
 }
 
 impl Options {
@@ -86,6 +90,7 @@ impl Options {
             reply_cache: 8 << 20,
             stall: Duration::from_secs(60),
             drain: Duration::from_secs(10),
+            locks: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::budget::{self, Budget};
 use super::complaints::Complaints;
 use super::connection::Connection;
 use super::handle::Handles;
+use super::lock;
 use super::mount::Mounts;
 use super::portmap::{Network, Service};
 use super::reply_cache::ReplyCache;
@@ -12,7 +13,7 @@ use super::udp;
 use super::workers::Workers;
 use super::{Export, Options};
 use crate::observe::metrics;
-use ehpc_proto::{mount, nfs3};
+use ehpc_proto::{mount, nfs3, nlm, nsm};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -41,6 +42,9 @@ pub enum ServeError {
     /// The listener is not usable.
     #[error("the NFS listener has no address: {0}")]
     Listener(#[source] io::Error),
+    /// Nobody could remember who holds locks.
+    #[error(transparent)]
+    Locks(#[from] lock::MonitorError),
     /// No threads.
     #[error("cannot start the NFS worker threads: {0}; is a limit on processes too low?")]
     Threads(#[source] io::Error),
@@ -55,6 +59,8 @@ pub(super) struct Shared {
     pub(super) mounts: Mounts,
     pub(super) counters: Counters,
     pub(super) complaints: Complaints,
+    /// NLM and NSM, if they are served.
+    pub(super) locks: Option<Arc<lock::Service>>,
     pub(super) runtime: tokio::runtime::Handle,
     started: Instant,
 }
@@ -96,8 +102,14 @@ impl Server {
     pub fn services(&self, udp: Option<SocketAddr>) -> Vec<Service> {
         const NFS: (u32, u32) = (nfs3::PROGRAM, nfs3::VERSION);
         const MOUNT: (u32, u32) = (mount::PROGRAM, mount::VERSION);
-        let mut services = Service::at(self.address, Network::Tcp, &[NFS, MOUNT]);
-        services.extend(udp.into_iter().flat_map(|at| Service::at(at, Network::Udp, &[MOUNT])));
+        let mut both = vec![MOUNT];
+        if self.shared.locks.is_some() {
+            both.extend(nlm::VERSIONS.map(|version| (nlm::PROGRAM, version)));
+            both.push((nsm::PROGRAM, nsm::VERSION));
+        }
+        let mut services = Service::at(self.address, Network::Tcp, &[NFS]);
+        services.extend(Service::at(self.address, Network::Tcp, &both));
+        services.extend(udp.into_iter().flat_map(|at| Service::at(at, Network::Udp, &both)));
         services
     }
 
@@ -120,12 +132,17 @@ pub fn serve(
     }
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     let workers = Workers::start(options.workers, options.queue).map_err(ServeError::Threads)?;
+    let locks = match &options.locks {
+        Some(locks) => Some(lock::Service::start(locks, address.ip(), shutdown.clone())?),
+        None => None,
+    };
     let shared = Arc::new(Shared {
         handles: Handles::new(options.handle_key.clone(), export.id),
         cache: Mutex::new(ReplyCache::new(options.reply_cache)),
         mounts: Mounts::default(),
         counters: Counters::default(),
         complaints: Complaints::default(),
+        locks,
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
         export,

@@ -1,6 +1,6 @@
 //! What `status` shows of the server.
 
-use ehpc_proto::{mount, nfs3, nfsacl};
+use ehpc_proto::{mount, nfs3, nfsacl, nlm, nsm};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub struct Stats {
     pub bad_requests: u64,
     /// Requests answered from the reply cache.
     pub replayed: u64,
-    /// Requests by procedure, without those never called; MOUNT's are prefixed with `mount_`, NFSACL's with `acl_`.
+    /// Requests by procedure, without those never called; those of other programs are prefixed with its name, as in `mount_mnt`, NFSACL's with `acl_`.
     pub operations: BTreeMap<String, u64>,
     /// What clients say they have mounted: (address, directory).
     pub mounts: Vec<(String, String)>,
@@ -57,6 +57,8 @@ pub(super) struct Counters {
     nfs: [AtomicU64; nfs3::Procedure::ALL.len()],
     mount: [AtomicU64; mount::Procedure::ALL.len()],
     acl: [AtomicU64; nfsacl::Procedure::ALL.len()],
+    nlm: [AtomicU64; nlm::Procedure::ALL.len()],
+    nsm: [AtomicU64; nsm::Procedure::ALL.len()],
 }
 
 impl Counters {
@@ -66,6 +68,18 @@ impl Counters {
 
     pub(super) fn mount(&self, procedure: mount::Procedure) {
         self.mount[procedure as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn nlm(&self, procedure: nlm::Procedure) {
+        // Their numbers have a gap.
+        let counted = nlm::Procedure::ALL.iter().zip(&self.nlm).find(|(other, _)| **other == procedure);
+        if let Some((_, counter)) = counted {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn nsm(&self, procedure: nsm::Procedure) {
+        self.nsm[procedure as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn acl(&self, procedure: nfsacl::Procedure) {
@@ -116,6 +130,10 @@ impl Counters {
             .iter()
             .zip(&self.acl)
             .map(|(p, n)| (format!("acl_{}", p.name()), count(n)));
+        let nlm =
+            nlm::Procedure::ALL.iter().zip(&self.nlm).map(|(p, n)| (format!("nlm_{}", p.name()), count(n)));
+        let nsm =
+            nsm::Procedure::ALL.iter().zip(&self.nsm).map(|(p, n)| (format!("nsm_{}", p.name()), count(n)));
         Stats {
             connections: clients.iter().map(|client| client.connections).sum(),
             clients,
@@ -123,7 +141,7 @@ impl Counters {
             errors: count(&self.errors),
             bad_requests: count(&self.bad_requests),
             replayed: count(&self.replayed),
-            operations: nfs.chain(mount).chain(acl).filter(|(_, n)| *n > 0).collect(),
+            operations: nfs.chain(mount).chain(acl).chain(nlm).chain(nsm).filter(|(_, n)| *n > 0).collect(),
             mounts: Vec::new(),
         }
     }

@@ -1,11 +1,11 @@
-//! MOUNT over UDP, on the port that NFS has over TCP. NFS itself is served over TCP alone.
+//! MOUNT and locks over UDP, on the port that NFS has over TCP. NFS itself is served over TCP alone.
 
 use super::dispatch::{self, Action};
 use super::rpc::{self, Answerer, Arrival, Reply};
 use super::server::Shared;
 use super::workers::Workers;
 use ehpc_proto::codec::{Decoder, Encoder};
-use ehpc_proto::{mount, rpc as wire};
+use ehpc_proto::{mount, nlm, nsm, rpc as wire};
 use std::io;
 use std::sync::Arc;
 use tokio::net::UdpSocket;
@@ -18,7 +18,7 @@ const THREADS: usize = 2;
 const IN_FLIGHT: usize = 128;
 
 /// The programs that are served over UDP.
-const PROGRAMS: [u32; 1] = [mount::PROGRAM];
+const PROGRAMS: [u32; 3] = [mount::PROGRAM, nlm::PROGRAM, nsm::PROGRAM];
 
 struct Programs {
     shared: Arc<Shared>,

@@ -24,6 +24,10 @@ const SCAN_INTERVAL: std::ops::RangeInclusive<Duration> =
 const DEFAULT_PACK_SIZE: Bytes = Bytes(256 << 20);
 /// Smaller ones make many files, larger ones are clumsy to copy.
 const PACK_SIZE: std::ops::RangeInclusive<Bytes> = Bytes(8 << 20)..=Bytes(4 << 30);
+/// As Linux has it, halved: clients are told at once, and ask again within seconds.
+const DEFAULT_GRACE: Seconds = Seconds(Duration::from_secs(45));
+/// Without any a client loses its locks to others; everybody waits for the end of a long one.
+const GRACE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 const DEFAULT_SCAN_INTERVAL: Seconds = Seconds(Duration::from_secs(6 * 3600));
 
 words! {
@@ -137,6 +141,8 @@ pub struct Nfs1 {
     pub backup: Option<HostPort>,
     /// How clients find the ports.
     pub portmap: PortmapMode,
+    /// After a restart only locks that were held before are granted for this long.
+    pub grace: Seconds,
 }
 
 /// The backup role.
@@ -198,6 +204,7 @@ impl Cluster {
                 scan_interval: DEFAULT_SCAN_INTERVAL,
                 backup: Some(HostPort::from(backup_at)),
                 portmap: PortmapMode::Off,
+                grace: DEFAULT_GRACE,
             }),
             backup: Some(Backup {
                 host: "backup".to_owned(),
@@ -424,7 +431,7 @@ fn read_backup<'t>(document: &mut Document<'t>, top: &Section<'_, 't>, hosts: &[
 }
 
 const NFS1_KEYS: &[&str] =
-    &["host", "state", "listen", "dashboard", "watcher", "scan_interval", "export", "portmap"];
+    &["host", "state", "listen", "dashboard", "watcher", "scan_interval", "export", "portmap", "grace"];
 
 fn read_nfs1<'t>(
     document: &mut Document<'t>,
@@ -444,6 +451,11 @@ fn read_nfs1<'t>(
         document.report(site, format!("a scan every {scan_interval}"), "from \"10s\" to \"30d\"", "");
     }
     let portmap = document.get(&section, "portmap").unwrap_or(PortmapMode::default_for(listen.port()));
+    let grace = document.get(&section, "grace").unwrap_or(DEFAULT_GRACE);
+    if !GRACE.contains(&grace.0) {
+        let site = document.site_of(&section.path("grace"));
+        document.report(site, format!("a grace period of {grace}"), "from \"1s\" to \"10m\"", "");
+    }
     let export = read_export(document, &section);
     let backup = backup.and_then(|backup| {
         let host = hosts.iter().find(|host| host.name == backup.host)?;
@@ -459,6 +471,7 @@ fn read_nfs1<'t>(
         scan_interval,
         backup,
         portmap,
+        grace,
     })
 }
 

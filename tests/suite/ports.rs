@@ -48,7 +48,12 @@ fn registered(inside: &Namespace) -> BTreeSet<(u32, u32, String, u16)> {
 
 fn expected() -> BTreeSet<(u32, u32, String, u16)> {
     let row = |program, version, protocol: &str| (program, version, protocol.to_owned(), 2049);
-    BTreeSet::from([row(100_003, 3, "tcp"), row(100_005, 3, "tcp"), row(100_005, 3, "udp")])
+    let mut all = BTreeSet::from([row(100_003, 3, "tcp")]);
+    for protocol in ["tcp", "udp"] {
+        all.extend([row(100_005, 3, protocol), row(100_024, 1, protocol)]);
+        all.extend([1, 3, 4].map(|version| row(100_021, version, protocol)));
+    }
+    all
 }
 
 fn wait(what: &str, mut condition: impl FnMut() -> bool) {
@@ -64,6 +69,11 @@ fn stock_tools_find_everything(inside: &Namespace) {
     assert!(inside.ok("rpcinfo -t 127.0.0.1 nfs 3").contains("program 100003 version 3 ready and waiting"));
     assert!(inside.ok("rpcinfo -t 127.0.0.1 mountd 3").contains("ready and waiting"));
     assert!(inside.ok("rpcinfo -u 127.0.0.1 mountd 3").contains("ready and waiting"));
+    for version in [1, 3, 4] {
+        assert!(inside.ok(&format!("rpcinfo -u 127.0.0.1 nlockmgr {version}")).contains("ready and waiting"));
+        assert!(inside.ok(&format!("rpcinfo -t 127.0.0.1 nlockmgr {version}")).contains("ready and waiting"));
+    }
+    assert!(inside.ok("rpcinfo -u 127.0.0.1 status 1").contains("ready and waiting"));
     let listing = inside.ok("rpcinfo -s 127.0.0.1");
     assert!(listing.contains("100003"), "{listing}");
     let newer = inside.run("rpcinfo -t 127.0.0.1 nfs 4");

@@ -7,6 +7,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(super) use serve::start_on as serve_on;
+
 use super::rpc::client::CallFailed;
 use crate::settings::PortmapMode;
 use ehpc_proto::portmap::PORT;
@@ -88,7 +91,7 @@ impl fmt::Display for Service {
             ehpc_proto::nfs3::PROGRAM => "nfs",
             ehpc_proto::mount::PROGRAM => "mountd",
             ehpc_proto::nsm::PROGRAM => "status",
-            100_021 => "nlockmgr",
+            ehpc_proto::nlm::PROGRAM => "nlockmgr",
             _ => "program",
         };
         write!(f, "{name} ({} version {}) over {}", self.program, self.version, self.netid())

@@ -4,6 +4,7 @@ use super::{Network, Portmap, PortmapError, Service};
 use crate::nfs::rpc::client::{CallFailed, Function, Peer, call};
 use ehpc_proto::codec::Decoder;
 use ehpc_proto::mount::List;
+use ehpc_proto::nsm;
 use ehpc_proto::portmap::{Binding, PORT, PROGRAM, RPCBIND_4, parse_universal, procedure, universal};
 use ehpc_proto::xdr::{Decode, Opaque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -58,7 +59,7 @@ pub(super) async fn find() -> Result<Mapper, String> {
 
 /// Registers, and keeps registered until stopped.
 pub(super) async fn start(mapper: Mapper, services: Vec<Service>) -> Result<Portmap, PortmapError> {
-    mapper.register(&services).await?;
+    let services = mapper.register(&services).await?;
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     let task = tokio::spawn(async move {
@@ -79,8 +80,10 @@ pub(super) async fn start(mapper: Mapper, services: Vec<Service>) -> Result<Port
 }
 
 impl Mapper {
-    async fn register(&self, services: &[Service]) -> Result<(), PortmapError> {
+    /// Registers; returns what is registered. A status monitor that runs is left alone.
+    async fn register(&self, services: &[Service]) -> Result<Vec<Service>, PortmapError> {
         let known = dump(&self.peer).await?;
+        let mut ours = Vec::new();
         for service in services {
             let other = known.iter().find(|other| {
                 (other.program, other.version) == (service.program, service.version)
@@ -90,10 +93,17 @@ impl Mapper {
             if let Some(other) = other
                 && answers(service, other.port).await
             {
-                return Err(PortmapError::Taken { service: *service, port: other.port });
+                let taken = PortmapError::Taken { service: *service, port: other.port };
+                if service.program != nsm::PROGRAM {
+                    return Err(taken);
+                }
+                // Clients that restart tell it and not us.
+                tracing::warn!("{taken}. Until then the locks of clients that restart are not released");
+                continue;
             }
+            ours.push(*service);
         }
-        for service in services {
+        for service in &ours {
             // What a former run left, or a process that is gone.
             self.change(procedure::UNSET, service).await?;
             let refused = |why| PortmapError::Refused { service: *service, why };
@@ -104,11 +114,11 @@ impl Mapper {
                 Err(error) => return Err(error.into()),
             }
         }
-        let missing = self.missing(services).await?;
-        match missing.first() {
-            None => Ok(()),
+        let missing = self.missing(&ours).await?.first().map(|service| **service);
+        match missing {
+            None => Ok(ours),
             Some(service) => Err(PortmapError::Refused {
-                service: **service,
+                service,
                 why: format!("{SOCKET} belongs to another rpcbind than port {PORT} of 127.0.0.1"),
             }),
         }
@@ -134,7 +144,7 @@ impl Mapper {
         }
         let missing: Vec<Service> = missing.into_iter().copied().collect();
         match self.register(&missing).await {
-            Ok(()) => {
+            Ok(_) => {
                 tracing::info!(services = missing.len(), "rpcbind had forgotten services; registered again")
             }
             Err(error) => {

@@ -31,7 +31,10 @@ pub(super) async fn start(services: Vec<Service>, listen: IpAddr) -> Result<Port
 }
 
 /// The same on any port.
-pub(super) async fn start_on(address: SocketAddr, services: Vec<Service>) -> Result<Portmap, PortmapError> {
+pub(in crate::nfs) async fn start_on(
+    address: SocketAddr,
+    services: Vec<Service>,
+) -> Result<Portmap, PortmapError> {
     let failed =
         |network| move |source: io::Error| PortmapError::Listen { address: address.ip(), network, source };
     let tcp = TcpListener::bind(address).await.map_err(failed("TCP"))?;

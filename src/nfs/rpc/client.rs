@@ -1,9 +1,10 @@
 //! One RPC call to somebody else's server: over UDP, TCP or a local socket.
 
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
+use ehpc_proto::portmap::{self, Binding, Mapping, parse_universal, procedure};
 use ehpc_proto::record::{Assembler, RecordError, mark};
 use ehpc_proto::rpc::{AuthSys, Call, Credential, Reply};
-use ehpc_proto::xdr::Encode;
+use ehpc_proto::xdr::{Decode, Encode, Opaque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -54,6 +55,16 @@ pub enum CallFailed {
     /// The server said no.
     #[error("the call is refused: {0:?}")]
     Refused(Reply),
+    /// The program is not registered there.
+    #[error("program {program} version {version} is not registered with the port mapper of {host}")]
+    NotRegistered {
+        /// Program number.
+        program: u32,
+        /// Its version.
+        version: u32,
+        /// Whose port mapper.
+        host: IpAddr,
+    },
 }
 
 /// Calls `function`; the bytes of its result.
@@ -153,5 +164,35 @@ async fn stream(
                 return Ok(answer);
             }
         }
+    }
+}
+
+/// The port of a program on another host, by its port mapper (at port 111): portmap over IPv4, rpcbind over IPv6.
+pub(in crate::nfs) async fn port_of(
+    mapper: SocketAddr,
+    from: Option<IpAddr>,
+    program: u32,
+    version: u32,
+    over_tcp: bool,
+    patience: Duration,
+) -> Result<u16, CallFailed> {
+    let peer = if over_tcp { Peer::Tcp(mapper, from) } else { Peer::Udp(mapper, from) };
+    let get = |version| Function { program: portmap::PROGRAM, version, procedure: procedure::GET };
+    let port = if mapper.is_ipv4() {
+        let protocol = if over_tcp { portmap::TCP } else { portmap::UDP };
+        let wanted = Mapping { program, version, protocol, port: 0 };
+        let result = call(&peer, get(portmap::PORTMAP), &wanted, patience).await?;
+        u16::try_from(u32::decode(&mut Decoder::new(&result))?).unwrap_or(0)
+    } else {
+        let network: &[u8] = if over_tcp { b"tcp6" } else { b"udp6" };
+        let wanted =
+            Binding { program, version, network: Opaque(network), address: Opaque(b""), owner: Opaque(b"") };
+        let result = call(&peer, get(portmap::RPCBIND_4), &wanted, patience).await?;
+        let address = portmap::Text::decode(&mut Decoder::new(&result))?;
+        parse_universal(address.0).map_or(0, |address| address.port())
+    };
+    match port {
+        0 => Err(CallFailed::NotRegistered { program, version, host: mapper.ip() }),
+        port => Ok(port),
     }
 }
