@@ -383,7 +383,7 @@ fn run_in(
     assert!(distinct.len() > steps / 20, "the run did not do much: {} objects", distinct.len());
 }
 
-const QUICK: LocalOptions = LocalOptions { sync: false, read_only: false };
+const QUICK: LocalOptions = LocalOptions { sync: false, read_only: false, fsid: None };
 
 #[test]
 fn a_local_directory_behaves_as_the_model_by_handle() {
