@@ -2,7 +2,7 @@
 
 use super::Service;
 use super::files::Files;
-use super::ranges::{Client, Owner, Range};
+use super::ranges::{Client, Held, Owner, Range};
 use super::table::{Answer, Callback, Request};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::nlm::{
@@ -150,16 +150,7 @@ impl LockContext<'_> {
         let table = self.service.table.lock();
         match table.test(&file, &request) {
             None => Tested { cookie, status: Status::Granted, holder: None },
-            Some(held) => {
-                let holder = (
-                    held.exclusive,
-                    held.owner.svid,
-                    held.owner.handle.clone(),
-                    held.range.first,
-                    held.range.length(),
-                );
-                Tested { cookie, status: Status::Denied, holder: Some(holder) }
-            }
+            Some(held) => Tested { cookie, status: Status::Denied, holder: Some(held.clone()) },
         }
     }
 
@@ -298,19 +289,19 @@ fn status(answer: Answer) -> Status {
 struct Tested<'a> {
     cookie: &'a [u8],
     status: Status,
-    holder: Option<(bool, u32, Box<[u8]>, u64, u64)>,
+    holder: Option<Held>,
 }
 
 impl Tested<'_> {
     /// Writes it; true if it is a refusal.
     fn encode_in(&self, version: u32, out: &mut Encoder) -> bool {
         let status = self.status.in_version(version);
-        let holder = self.holder.as_ref().map(|(exclusive, svid, owner, offset, length)| Holder {
-            exclusive: *exclusive,
-            svid: *svid,
-            owner,
-            offset: *offset,
-            length: *length,
+        let holder = self.holder.as_ref().map(|held| Holder {
+            exclusive: held.exclusive,
+            svid: held.owner.svid,
+            owner: &held.owner.handle,
+            offset: held.range.first,
+            length: held.range.length(),
         });
         TestResult { cookie: self.cookie, status, holder }.encode(version, out);
         status != Status::Granted
