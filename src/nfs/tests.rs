@@ -3,6 +3,7 @@
 mod acl;
 mod admission;
 mod bad_input;
+mod engine;
 mod hooked;
 mod listing;
 mod procedures;

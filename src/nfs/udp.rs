@@ -1,6 +1,7 @@
 //! MOUNT and locks over UDP, on the port that NFS has over TCP. NFS itself is served over TCP alone.
 
 use super::dispatch::{self, Action};
+use super::job::{Place, Ran};
 use super::rpc::{self, Answerer, Arrival, Reply};
 use super::server::Shared;
 use super::workers::Workers;
@@ -31,16 +32,20 @@ impl Answerer for Programs {
         if let Some(refusal) = refusal(&call) {
             return reply(refusal);
         }
-        match dispatch::read(&self.shared, arrival.from, call) {
+        let mut out = Encoder::with_capacity(512);
+        match dispatch::read(&self.shared, arrival.from, &call, &mut out) {
             Action::Ignore | Action::Close => {}
-            Action::Answer(record) => reply(message(record)),
+            Action::Answered => reply(message(out.finish())),
             Action::Run(job) => {
                 let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
                 let (shared, workers) = (Arc::clone(&self.shared), Arc::clone(&self.workers));
                 self.shared.runtime.spawn(async move {
                     let work = move || {
                         let _place = place;
-                        reply(message(job.run(&shared).reply));
+                        // Nothing that is served here changes a file: there is nothing to wait for.
+                        if let Ran::Done(_) = job.run(&shared, &call, &mut out, Place::Worker) {
+                            reply(message(out.finish()));
+                        }
                     };
                     workers.submit(work).await;
                 });

@@ -282,6 +282,7 @@ fn status(answer: Answer) -> Status {
         Answer::Denied => Status::Denied,
         Answer::Blocked => Status::Blocked,
         Answer::NoLocks => Status::DeniedNoLocks,
+        Answer::Deadlock => Status::Deadlock,
     }
 }
 

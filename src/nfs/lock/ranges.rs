@@ -98,10 +98,20 @@ impl Ranges {
 
     /// What keeps `owner` from this lock.
     pub(in crate::nfs) fn conflict(&self, owner: &Owner, range: Range, exclusive: bool) -> Option<&Held> {
-        self.held
-            .iter()
-            .take_while(|held| held.range.first <= range.last)
-            .find(|held| (exclusive || held.exclusive) && held.range.overlaps(range) && *held.owner != *owner)
+        self.conflicts(owner, range, exclusive).next()
+    }
+
+    /// Everything that keeps `owner` from this lock.
+    pub(in crate::nfs) fn conflicts(
+        &self,
+        owner: &Owner,
+        range: Range,
+        exclusive: bool,
+    ) -> impl Iterator<Item = &Held> {
+        let in_reach = self.held.iter().take_while(move |held| held.range.first <= range.last);
+        in_reach.filter(move |held| {
+            (exclusive || held.exclusive) && held.range.overlaps(range) && *held.owner != *owner
+        })
     }
 
     /// What `owner` holds of `range`, cut to it.

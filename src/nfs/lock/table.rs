@@ -6,8 +6,11 @@
 
 use super::ranges::{Client, Held, Owner, Range, Ranges};
 use core::net::IpAddr;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+
+/// Owners that are looked at when somebody begins to wait.
+const DEADLOCK_STEPS: usize = 64;
 
 /// A file, whatever it is called: the object's key.
 pub(in crate::nfs) type FileKey = Arc<[u8]>;
@@ -55,6 +58,8 @@ pub(in crate::nfs) enum Answer {
     Blocked,
     /// A limit is reached.
     NoLocks,
+    /// Everybody would wait for ever.
+    Deadlock,
 }
 
 /// A waiter has the lock: its client is to be told until it says that it knows.
@@ -111,6 +116,8 @@ struct Use {
 pub(in crate::nfs) struct Table {
     limits: Limits,
     files: HashMap<FileKey, File>,
+    /// Files for which somebody waits, and perhaps others.
+    blocked: HashSet<FileKey>,
     clients: BTreeMap<Arc<Client>, Use>,
     pending: BTreeMap<u64, Pending>,
     granted: Vec<Grant>,
@@ -122,6 +129,7 @@ impl Table {
         Table {
             limits,
             files: HashMap::new(),
+            blocked: HashSet::new(),
             clients: BTreeMap::new(),
             pending: BTreeMap::new(),
             granted: Vec::new(),
@@ -169,6 +177,11 @@ impl Table {
         if full {
             return Answer::NoLocks;
         }
+        if self.would_wait_for_itself(file, &request) {
+            return Answer::Deadlock;
+        }
+        self.blocked.insert(Arc::clone(file));
+        let entry = self.files.entry(Arc::clone(file)).or_default();
         self.clients.entry(Arc::clone(&request.owner.client)).or_default().waiting += 1;
         entry.waiting.push(Waiter { request, callback });
         Answer::Blocked
@@ -309,6 +322,36 @@ impl Table {
     /// (stretches and shares held, requests waiting).
     pub(in crate::nfs) fn counts(&self) -> (usize, usize) {
         self.clients.values().fold((0, 0), |(held, waiting), used| (held + used.held, waiting + used.waiting))
+    }
+
+    /// Those in the way of this request wait, in the end, for its owner.
+    fn would_wait_for_itself(&mut self, file: &FileKey, request: &Request) -> bool {
+        let files = &self.files;
+        self.blocked.retain(|file| files.get(file).is_some_and(|entry| !entry.waiting.is_empty()));
+        let in_the_way = |file: &FileKey, request: &Request| -> Vec<Arc<Owner>> {
+            let Some(entry) = self.files.get(file) else { return Vec::new() };
+            let Request { owner, range, exclusive, .. } = request;
+            entry.ranges.conflicts(owner, *range, *exclusive).map(|held| Arc::clone(&held.owner)).collect()
+        };
+        let mut seen: Vec<Arc<Owner>> = Vec::new();
+        let mut next = in_the_way(file, request);
+        while let Some(owner) = next.pop() {
+            if *owner == *request.owner {
+                return true;
+            }
+            // A chain that is longer than this is not followed: everybody waits, as without this look.
+            if seen.contains(&owner) || seen.len() >= DEADLOCK_STEPS {
+                continue;
+            }
+            for file in &self.blocked {
+                let waiting = self.files.get(file).into_iter().flat_map(|entry| &entry.waiting);
+                for waiter in waiting.filter(|waiter| *waiter.request.owner == *owner) {
+                    next.extend(in_the_way(file, &waiter.request));
+                }
+            }
+            seen.push(owner);
+        }
+        false
     }
 
     fn is_pending(&self, file: &FileKey, request: &Request) -> bool {

@@ -94,9 +94,30 @@ impl Model {
             return Answer::Denied;
         }
         if !self.waiting.contains(&(file, asked.clone())) {
+            if self.leads_to(asked.owner, file, &asked, &mut Vec::new()) {
+                return Answer::Deadlock;
+            }
             self.waiting.push((file, asked));
         }
         Answer::Blocked
+    }
+
+    /// Somebody in the way of `asked` waits for `owner`, or for somebody who does.
+    fn leads_to(&self, owner: usize, file: usize, asked: &Asked, seen: &mut Vec<usize>) -> bool {
+        (0..OWNERS).any(|other| {
+            let holds = (asked.first..=asked.last).any(|at| {
+                let held = self.bytes.get(&(file, at)).and_then(|byte| byte.get(&other));
+                held.is_some_and(|exclusive| *exclusive || asked.exclusive)
+            });
+            if !holds || other == asked.owner || seen.contains(&other) {
+                return false;
+            }
+            if other == owner {
+                return true;
+            }
+            seen.push(other);
+            self.waiting.iter().any(|(f, a)| a.owner == other && self.leads_to(owner, *f, a, seen))
+        })
     }
 
     fn unlock(&mut self, file: usize, asked: &Asked) {
@@ -321,6 +342,35 @@ fn a_grant_that_nobody_wants_goes_to_the_next_and_an_upgrade_back_to_what_it_was
     assert!(table.cancel(&f, &request(0, 0, 3, true)), "the grant crossed the cancellation");
     assert!(table.test(&f, &request(1, 0, 0, false)).is_none());
     assert!(table.test(&f, &request(1, 0, 0, true)).is_some(), "the read lock is still held");
+}
+
+#[test]
+fn who_would_wait_for_himself_is_told() {
+    let mut table = Table::new(limits());
+    let (f, g) = (file(0), file(1));
+    for number in 0..3 {
+        assert_eq!(
+            table.lock(&f, request(number, number as u64, number as u64, true), None),
+            Answer::Granted
+        );
+    }
+    assert_eq!(table.lock(&g, request(3, 0, 3, true), None), Answer::Granted);
+    assert_eq!(table.lock(&f, request(0, 1, 1, true), Some(callback())), Answer::Blocked);
+    assert_eq!(table.lock(&f, request(1, 2, 2, true), Some(callback())), Answer::Blocked);
+    assert_eq!(table.lock(&g, request(2, 0, 0, false), Some(callback())), Answer::Blocked);
+    assert_eq!(
+        table.lock(&f, request(3, 0, 0, true), Some(callback())),
+        Answer::Deadlock,
+        "3 -> 0 -> 1 -> 2 -> 3"
+    );
+    assert_eq!(table.lock(&f, request(3, 0, 0, true), None), Answer::Denied);
+    table.unlock(&f, &owner(1), range(1, 1));
+    assert_eq!(table.take_granted().len(), 1);
+    assert_eq!(
+        table.lock(&f, request(3, 0, 0, true), Some(callback())),
+        Answer::Blocked,
+        "0 does not wait any more"
+    );
 }
 
 #[test]
