@@ -19,6 +19,7 @@ mod handle;
 mod input;
 mod job;
 mod lock;
+mod meters;
 mod mount;
 mod names;
 mod offload;
@@ -28,6 +29,7 @@ mod procedures;
 mod reply_cache;
 mod rpc;
 mod server;
+mod slow;
 mod spare;
 mod stats;
 mod udp;
@@ -39,8 +41,9 @@ mod tests;
 pub use exports::{Export, Exports, Table, TableError};
 pub use handle::{HandleKey, HandleKeyError};
 pub use lock::{LockOptions, MonitorError};
+pub use meters::OTHER;
 pub use server::{ServeError, Server, serve};
-pub use stats::{ClientStats, Stats};
+pub use stats::{ClientStats, ExportStats, ProcedureStats, Stats};
 
 use std::time::Duration;
 
@@ -67,6 +70,8 @@ pub struct Options {
     pub reply_cache: usize,
     /// A record must arrive, and a reply must be taken, within this time.
     pub stall: Duration,
+    /// Requests that take longer are logged; zero: none is.
+    pub slow_request: Duration,
     /// Requests get this long to finish on shutdown.
     pub drain: Duration,
     /// NLM and NSM, if locks are served.
@@ -87,6 +92,7 @@ impl Options {
             connection_memory: 8 << 20,
             reply_cache: 8 << 20,
             stall: Duration::from_secs(60),
+            slow_request: Duration::from_secs(1),
             drain: Duration::from_secs(10),
             locks: None,
         }

@@ -2,6 +2,7 @@
 
 use super::dispatch::{self, Action};
 use super::job::{Place, Ran};
+use super::meters::Traffic;
 use super::rpc::{self, Answerer, Arrival, Reply};
 use super::server::Shared;
 use super::workers::Workers;
@@ -36,15 +37,19 @@ impl Answerer for Programs {
         match dispatch::read(&self.shared, arrival.from, &call, &mut out) {
             Action::Ignore | Action::Close => {}
             Action::Answered => reply(message(out.finish())),
-            Action::Run(job) => {
+            Action::Run(mut job) => {
                 let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
                 let (shared, workers) = (Arc::clone(&self.shared), Arc::clone(&self.workers));
                 self.shared.runtime.spawn(async move {
+                    // Clients are counted by their connections.
+                    let traffic = Traffic::default();
                     let work = move || {
                         let _place = place;
                         // Nothing that is served here changes a file: there is nothing to wait for.
                         if let Ran::Done(_) = job.run(&shared, &call, &mut out, Place::Worker) {
-                            reply(message(out.finish()));
+                            let record = out.finish();
+                            job.finish(&shared, &traffic, &record);
+                            reply(message(record));
                         }
                     };
                     workers.submit(work).await;

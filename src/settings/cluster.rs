@@ -1,6 +1,7 @@
 //! `cluster.toml`: which hosts there are, and what each of them does.
 
 use super::document::{Document, Section, words};
+use super::limits::{NfsLimits, read_limits};
 use super::problem::{Problem, Problems, Site, nearest};
 use super::units::{Bytes, HostPort, Seconds};
 use std::collections::BTreeMap;
@@ -137,6 +138,8 @@ pub struct Nfs1 {
     pub watcher: WatcherChoice,
     /// Time between reconcile scans.
     pub scan_interval: Seconds,
+    /// What clients may make the server hold.
+    pub limits: NfsLimits,
     /// Where the backup listens.
     pub backup: Option<HostPort>,
     /// How clients find the ports.
@@ -202,6 +205,7 @@ impl Cluster {
                 },
                 watcher: WatcherChoice::Auto,
                 scan_interval: DEFAULT_SCAN_INTERVAL,
+                limits: NfsLimits::default(),
                 backup: Some(HostPort::from(backup_at)),
                 portmap: PortmapMode::Off,
                 grace: DEFAULT_GRACE,
@@ -430,8 +434,21 @@ fn read_backup<'t>(document: &mut Document<'t>, top: &Section<'_, 't>, hosts: &[
     Some(Backup { host: host?.name, directory: directory?, listen, dashboard, mirror, pack_size })
 }
 
-const NFS1_KEYS: &[&str] =
-    &["host", "state", "listen", "dashboard", "watcher", "scan_interval", "export", "portmap", "grace"];
+const NFS1_KEYS: &[&str] = &[
+    "host",
+    "state",
+    "listen",
+    "dashboard",
+    "watcher",
+    "scan_interval",
+    "connections",
+    "in_flight",
+    "memory",
+    "slow_request",
+    "export",
+    "portmap",
+    "grace",
+];
 
 fn read_nfs1<'t>(
     document: &mut Document<'t>,
@@ -456,6 +473,7 @@ fn read_nfs1<'t>(
         let site = document.site_of(&section.path("grace"));
         document.report(site, format!("a grace period of {grace}"), "from \"1s\" to \"10m\"", "");
     }
+    let limits = read_limits(document, &section);
     let export = read_export(document, &section);
     let backup = backup.and_then(|backup| {
         let host = hosts.iter().find(|host| host.name == backup.host)?;
@@ -469,6 +487,7 @@ fn read_nfs1<'t>(
         export: export?,
         watcher,
         scan_interval,
+        limits,
         backup,
         portmap,
         grace,

@@ -14,3 +14,4 @@ mod node;
 mod ports;
 mod power;
 mod scratch;
+mod unprivileged;
