@@ -88,6 +88,8 @@ pub(super) struct Grant {
     pub(super) readdirplus: bool,
     /// ACLs are told and set.
     pub(super) acl: bool,
+    /// A lock takes a permission on its file.
+    pub(super) auth_nlm: bool,
 }
 
 /// What a caller whom `rule` decides about may do, calling from `port`. With `groups` a user's groups are those of
@@ -109,6 +111,7 @@ pub(super) fn grant(
         hide: options.hide,
         readdirplus: options.readdirplus,
         acl: options.acl,
+        auth_nlm: options.auth_nlm,
     };
     match (groups, claim) {
         (Some(lookups), Claim::Sys(caller)) if caller.uid != NO_ID && options.squash != Squash::Everybody => {
