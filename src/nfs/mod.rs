@@ -26,6 +26,7 @@ mod reply_cache;
 mod server;
 mod spare;
 mod stats;
+mod turns;
 mod workers;
 
 #[cfg(test)]
