@@ -9,12 +9,14 @@ use super::dispatch::{self, Action};
 use super::engine::Thread;
 use super::input::{Input, Read, ReadError};
 use super::job::{Job, Place, Ran};
+use super::meters::Traffic;
 use super::offload::{self, Outgoing};
 use super::output::{Output, Segment};
 use super::procedures::Promise;
 use super::server::Shared;
 use super::turns;
 use super::workers::Workers;
+use crate::observe::metrics;
 use ehpc_proto::codec::Encoder;
 use ehpc_proto::record::MAX_RECORD;
 use std::borrow::Cow;
@@ -24,7 +26,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -89,7 +91,7 @@ pub(super) struct Connection {
     thread: Rc<Thread>,
     budget: Budget,
     peer: SocketAddr,
-    requests: Arc<AtomicU64>,
+    traffic: Arc<Traffic>,
     id: turns::Id,
     /// What this turn has taken, in calls.
     spent: usize,
@@ -101,6 +103,8 @@ pub(super) struct Connection {
     obstacle: Option<Obstacle>,
     /// Calls that others are doing or that wait to be durable.
     elsewhere: usize,
+    /// They are as many as one connection may have.
+    at_limit: bool,
     finished: UnboundedReceiver<Outgoing>,
     finish: UnboundedSender<Outgoing>,
     end: Option<End>,
@@ -117,7 +121,7 @@ impl Connection {
         (shared, workers, thread): (Arc<Shared>, Arc<Workers>, Rc<Thread>),
         (stream, peer): (TcpStream, SocketAddr),
         budget: Budget,
-        requests: Arc<AtomicU64>,
+        traffic: Arc<Traffic>,
     ) -> Connection {
         let (finish, finished) = unbounded_channel();
         Connection {
@@ -125,7 +129,7 @@ impl Connection {
             workers,
             budget,
             peer,
-            requests,
+            traffic,
             id: thread.turns.join(peer.ip()),
             spent: 0,
             stream,
@@ -135,6 +139,7 @@ impl Connection {
             reserved: None,
             obstacle: None,
             elsewhere: 0,
+            at_limit: false,
             finished,
             finish,
             end: None,
@@ -249,7 +254,12 @@ impl Connection {
             }
         }
         // A client that takes no replies is asked nothing more.
-        if !self.output.is_empty() || self.elsewhere >= self.shared.options.in_flight.max(1) {
+        let at_limit = self.elsewhere >= self.shared.options.in_flight.max(1);
+        if at_limit && !self.at_limit {
+            metrics::NFS_IN_FLIGHT_WAITS.inc();
+        }
+        self.at_limit = at_limit;
+        if !self.output.is_empty() || at_limit {
             self.input.not_waiting();
             return Ok(Step::Wait);
         }
@@ -338,7 +348,7 @@ impl Connection {
 
     fn call(&mut self, record: Cow<'_, [u8]>) -> Result<(), End> {
         self.spent += 1;
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
         let (shared, peer) = (&self.shared, self.peer);
         let read = |out: &mut Encoder| dispatch::read(shared, peer, &record, out);
         match self.output.gather(&self.thread.spare, read) {
@@ -355,7 +365,7 @@ impl Connection {
     }
 
     /// Does a call on this thread if it is quick, else leaves it to the workers.
-    fn run_here(&mut self, job: Job, record: Cow<'_, [u8]>) {
+    fn run_here(&mut self, mut job: Job, record: Cow<'_, [u8]>) {
         self.spent += job.cost / BYTES_AS_CALL;
         let mut reserved = self.reserved.take();
         if job.reply_bound > LARGE && reserved.is_none() {
@@ -376,13 +386,15 @@ impl Connection {
             }
             return;
         }
-        let shared = &self.shared;
+        let (shared, traffic) = (&self.shared, &self.traffic);
         let mut held = None;
         let ran = self.output.gather(&self.thread.spare, |out| {
             let start = out.len();
             let ran = job.run(shared, &record, out, Place::Engine);
             match &ran {
-                Ran::Done(None) => job.finish(shared, out.as_slice().get(start..).unwrap_or_default()),
+                Ran::Done(None) => {
+                    job.finish(shared, traffic, out.as_slice().get(start..).unwrap_or_default())
+                }
                 Ran::Done(Some(_)) => held = Some(out.buffer().split_off(start)),
                 Ran::Blocks => {}
             }
@@ -396,16 +408,17 @@ impl Connection {
     }
 
     /// A call was done here: its reply leaves now, or when it is settled.
-    fn done(&mut self, job: Job, reply: Vec<u8>, settled: Option<Promise>, reserved: Option<Reserved>) {
+    fn done(&mut self, mut job: Job, reply: Vec<u8>, settled: Option<Promise>, reserved: Option<Reserved>) {
         let Some(settled) = settled else {
-            job.finish(&self.shared, &reply);
+            job.finish(&self.shared, &self.traffic, &reply);
             return self.output.push(Segment { bytes: reply, _reserved: reserved });
         };
         self.elsewhere += 1;
-        let (shared, finish) = (Arc::clone(&self.shared), self.finish.clone());
+        let (shared, traffic, finish) =
+            (Arc::clone(&self.shared), Arc::clone(&self.traffic), self.finish.clone());
         tokio::task::spawn_local(async move {
             let reply = job.settle(&shared, settled, reply).await;
-            job.finish(&shared, &reply);
+            job.finish(&shared, &traffic, &reply);
             // Fails when the connection is gone: the client asks again and finds the reply in the cache.
             let _ = finish.send(Outgoing { bytes: reply, reserved });
         });
@@ -420,6 +433,7 @@ impl Connection {
             workers,
             self.budget.clone(),
             (job, record, reserved),
+            Arc::clone(&self.traffic),
             self.finish.clone(),
         );
         self.obstacle = Some(Box::pin(async move { Passed::Submitted(submitting.await) }));

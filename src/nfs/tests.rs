@@ -6,6 +6,7 @@ mod bad_input;
 mod engine;
 mod hooked;
 mod listing;
+mod metering;
 mod procedures;
 mod retransmission;
 mod serving;

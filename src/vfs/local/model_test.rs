@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::vfs::{MemoryVfs, SetTime};
+use ehpc_proto::posix_acl::{Acl, Entry, NO_ID, Tag};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -45,10 +46,10 @@ impl Twins {
 
     fn step(&mut self, number: usize) {
         let caller = self.callers.choose(&mut self.random).unwrap().clone();
-        let what = self.random.random_range(0..100);
+        let what = self.random.random_range(0..104);
         // Operations on names mostly get a directory, the others anything.
         let (a, b) = match what {
-            0..57 | 84..90 | 97.. => (self.pick_directory(), self.pick_directory()),
+            0..57 | 84..90 | 97..100 => (self.pick_directory(), self.pick_directory()),
             57..62 => (self.pick(), self.pick_directory()),
             _ => (self.pick(), self.pick()),
         };
@@ -136,6 +137,13 @@ impl Twins {
                 let two = self.model.readlink(&caller, &a.1).0;
                 self.same("readlink", one, two);
             }
+            100..104 => {
+                let acls = self.acls();
+                self.log.push_back(format!("{acls:?}"));
+                let one = self.local.set_acls(&caller, &a.0, &acls);
+                let two = self.model.set_acls(&caller, &a.1, &acls);
+                self.same_mutation(one, two);
+            }
             _ => {
                 let names = |vfs: &dyn Vfs, key: &ObjectKey| {
                     let mut names = BTreeMap::new();
@@ -152,6 +160,8 @@ impl Twins {
         let one = self.local.getattr(&caller, &a.0).map(comparable);
         let two = self.model.getattr(&caller, &a.1).map(comparable);
         self.same("attributes afterwards", one, two);
+        let acls = |vfs: &dyn Vfs, key| vfs.acls(&caller, key).map(|(acls, found)| (acls, comparable(found)));
+        self.same("ACLs afterwards", acls(&self.local, &a.0), acls(&self.model, &a.1));
     }
 
     /// Mostly something that exists; sometimes long gone.
@@ -221,6 +231,32 @@ impl Twins {
         };
         (set.atime, set.mtime) = (time(), time());
         set
+    }
+
+    fn acls(&mut self) -> SetAcls {
+        let random = &mut self.random;
+        let mut one = || match random.random_range(0..8) {
+            0 | 1 => None,
+            2 => Some(Acl::default()),
+            3 => Some(Acl::from_mode(random.random_range(0..0o1000))),
+            _ => {
+                let mut acl = Acl::from_mode(random.random_range(0..0o1000));
+                let mut named = |tag, id| {
+                    let permissions = if random.random_bool(0.5) { 7 } else { random.random_range(0..8) };
+                    if random.random_bool(0.5) {
+                        acl.0.push(Entry { tag, id, permissions });
+                    }
+                };
+                named(Tag::User, 71_001);
+                named(Tag::User, 71_002);
+                named(Tag::Group, 81_003);
+                named(Tag::Group, 81_009);
+                named(Tag::Mask, NO_ID);
+                acl.0.sort();
+                Some(acl)
+            }
+        };
+        SetAcls { access: one(), default: one() }
     }
 
     fn create(&mut self, caller: &Caller, dir: &(ObjectKey, ObjectKey), name: &[u8], set: SetAttributes) {
@@ -342,7 +378,8 @@ impl Twins {
                         numbers.push(node.key.clone());
                         numbers.len() - 1
                     });
-                    found.insert(path, format!("{number} {:?} {content:?}", comparable(attributes)));
+                    let acls = vfs.acls(&root, &node.key).unwrap().0;
+                    found.insert(path, format!("{number} {:?} {acls:?} {content:?}", comparable(attributes)));
                 }
             }
             found
