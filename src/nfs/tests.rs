@@ -4,11 +4,13 @@ mod acl;
 mod bad_input;
 mod hooked;
 mod listing;
+mod model;
 mod procedures;
 mod retransmission;
 mod serving;
 mod table;
 mod wire;
+mod wire_vfs;
 
 use super::{Export, HandleKey, Options, Server, serve};
 use crate::host::Tree;

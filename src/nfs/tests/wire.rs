@@ -320,3 +320,24 @@ impl Call {
 pub(super) fn forged() -> Handle {
     nfs_fh3 { data: vec![0x45; 27] }
 }
+
+/// What is compared of attributes: everything but the time of access, which reading
+/// changes, and the space used, which the file system decides when it likes.
+pub(super) fn view(of: &fattr3) -> String {
+    let time = |time: nfstime3| (time.seconds, time.nseconds);
+    format!(
+        "{:?} mode {:o} nlink {} owner {}:{} size {} rdev {}:{} fsid {} fileid {} mtime {:?} ctime {:?}",
+        of.ftype as u32,
+        of.mode,
+        of.nlink,
+        of.uid,
+        of.gid,
+        of.size,
+        of.rdev.specdata1,
+        of.rdev.specdata2,
+        of.fsid,
+        of.fileid,
+        time(of.mtime),
+        time(of.ctime)
+    )
+}
