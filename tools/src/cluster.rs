@@ -1,5 +1,6 @@
 //! nfs1 and backup as two real processes over loopback, with everything below one directory.
 
+use crate::lan::{self, Lan};
 use crate::process::{self, Daemon};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
@@ -19,6 +20,8 @@ pub struct Cluster {
     pub backup_at: Option<PathBuf>,
     /// Run as this user id (and group id) instead of root.
     pub uid: Option<u32>,
+    /// Run in this network namespace, with NFS on port 2049 of all its addresses.
+    pub namespace: Option<PathBuf>,
     /// The running nfs1.
     pub nfs1: Option<Daemon>,
     /// The running backup.
@@ -37,6 +40,7 @@ impl Cluster {
             backup_arguments: Vec::new(),
             backup_at: None,
             uid: None,
+            namespace: None,
             nfs1: None,
             backup: None,
             backup_port: 0,
@@ -77,24 +81,38 @@ impl Cluster {
         self.directory.join("nfs1")
     }
 
-    fn daemon(&self, arguments: Vec<OsString>, log: &str) -> Result<Daemon> {
-        let log = self.directory.join(log);
-        match self.uid {
-            None => Daemon::start(&arguments, &log),
-            Some(uid) => {
-                let mut command = Command::new("setpriv");
-                command
-                    .args([
-                        &format!("--reuid={uid}"),
-                        &format!("--regid={uid}"),
-                        "--clear-groups",
-                        "--no-new-privs",
-                    ])
-                    .arg(process::executable())
-                    .args(arguments);
-                Daemon::spawn(&mut command, &log)
-            }
+    /// Starts both, paired, in the namespace of `lan`.
+    pub fn started_on(lan: &Lan, directory: &Path) -> Result<Cluster> {
+        let mut cluster = Cluster::new(directory)?;
+        cluster.namespace = Some(lan.namespace());
+        cluster.nfs_port = 2049;
+        cluster.start()?;
+        Ok(cluster)
+    }
+
+    /// The executable, as the user and in the namespace asked for.
+    fn executable(&self) -> Command {
+        let executable = process::executable();
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(uid) = self.uid {
+            words.extend([
+                "setpriv".into(),
+                format!("--reuid={uid}").into(),
+                format!("--regid={uid}").into(),
+            ]);
+            words.extend(["--clear-groups".into(), "--no-new-privs".into()]);
         }
+        words.push(executable.into());
+        let mut command = match &self.namespace {
+            None => Command::new(&words[0]),
+            Some(namespace) => lan::inside(namespace, &words[0]),
+        };
+        command.args(&words[1..]);
+        command
+    }
+
+    fn daemon(&self, arguments: Vec<OsString>, log: &str) -> Result<Daemon> {
+        Daemon::spawn(self.executable().args(arguments), &self.directory.join(log))
     }
 
     /// Starts the backup (on the port it had before, if any) and pairs the two state directories once.
@@ -125,17 +143,8 @@ impl Cluster {
         }
         let offer: serde_json::Value = serde_json::from_slice(&offer.stdout).context("pair --json")?;
         let code = offer["code"].as_str().context("no code")?;
-        let mut command = match self.uid {
-            None => Command::new(process::executable()),
-            Some(uid) => {
-                let mut command = Command::new("setpriv");
-                command
-                    .args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"])
-                    .arg(process::executable());
-                command
-            }
-        };
-        let taken = command
+        let taken = self
+            .executable()
             .args(["pair", "--state"])
             .arg(self.state())
             .args(["--backup", &format!("127.0.0.1:{}", self.backup_port), "--code", code])
@@ -150,7 +159,8 @@ impl Cluster {
     pub fn start_nfs1(&mut self) -> Result<()> {
         let mut arguments: Vec<OsString> = vec!["nfs1".into(), "--export".into(), self.share().into()];
         arguments.extend(["--export-name".into(), "/share".into(), "--state".into(), self.state().into()]);
-        arguments.extend(["--listen".into(), format!("127.0.0.1:{}", self.nfs_port).into()]);
+        let address = if self.namespace.is_some() { "0.0.0.0" } else { "127.0.0.1" };
+        arguments.extend(["--listen".into(), format!("{address}:{}", self.nfs_port).into()]);
         arguments.extend(["--dashboard".into(), "127.0.0.1:0".into()]);
         arguments.extend(["--backup".into(), format!("127.0.0.1:{}", self.backup_port).into()]);
         arguments.extend(self.nfs1_arguments.iter().map(OsString::from));
@@ -168,6 +178,15 @@ impl Cluster {
     /// kill -9 of backup.
     pub fn kill_backup(&mut self) -> Result<()> {
         self.backup.take().map_or(Ok(()), Daemon::kill)
+    }
+
+    /// SIGTERM to nfs1; its end is waited for, and it must end well.
+    pub fn stop_nfs1(&mut self) -> Result<()> {
+        let status = self.nfs1.take().map_or(Ok(0), Daemon::terminate)?;
+        if status != 0 {
+            bail!("nfs1 ended with {status} on SIGTERM\n{}", self.logs());
+        }
+        Ok(())
     }
 
     /// Port of NFS and MOUNT.

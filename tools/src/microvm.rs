@@ -5,13 +5,14 @@
 //! Needs the packages that `tools/test` installs: qemu-system-x86, linux-image-cloud-amd64, busybox-static, kmod.
 
 use crate::cpio;
+use crate::lan::{self, Port};
 use anyhow::{Context, Result, bail};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 /// The host's loopback as the guest sees it.
@@ -29,6 +30,8 @@ pub struct Spec {
     pub disks: Vec<PathBuf>,
     /// Disks behind an NBD server (`nbd:unix:SOCKET`), numbered after `disks`.
     pub disk_uris: Vec<String>,
+    /// Where it is plugged in; QEMU's user networking when `None` (the host is [`HOST`], nobody can call the guest).
+    pub port: Option<Port>,
     /// Give up (and say what the guest printed) after this.
     pub deadline: Duration,
 }
@@ -42,8 +45,15 @@ impl Spec {
             memory_mib: 1024,
             disks: Vec::new(),
             disk_uris: Vec::new(),
+            port: None,
             deadline: Duration::from_secs(300),
         }
+    }
+
+    /// Plugs it into a network.
+    pub fn on(mut self, port: &Port) -> Spec {
+        self.port = Some(port.clone());
+        self
     }
 
     /// Adds a host file.
@@ -69,9 +79,14 @@ impl Spec {
 
 /// The mount command for an export of the host, to be used in scripts.
 pub fn mount_command(port: u16, export: &str, dir: &str) -> String {
+    mount_from(HOST, port, export, dir)
+}
+
+/// The mount command for an export of the server at `address`, without locks.
+pub fn mount_from(address: &str, port: u16, export: &str, dir: &str) -> String {
     format!(
-        "mkdir -p {dir}; mount -t nfs -o vers=3,tcp,port={port},mountport={port},addr={HOST},mountaddr={HOST},\
-         mountproto=tcp,mountvers=3,nolock,hard,timeo=600,retrans=2 {HOST}:{export} {dir}"
+        "mkdir -p {dir}; mount -t nfs -o vers=3,tcp,port={port},mountport={port},addr={address},\
+         mountaddr={address},mountproto=tcp,mountvers=3,nolock,hard,timeo=600,retrans=2 {address}:{export} {dir}"
     )
 }
 
@@ -104,56 +119,19 @@ impl Guest {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos()
         ));
         fs::create_dir_all(&directory)?;
-        let initrd = directory.join("initrd");
-        fs::copy(&base, &initrd)?;
-        let mut archive = cpio::Archive::append(&initrd)?;
-        archive.file("run.sh", spec.script.as_bytes(), 0o755)?;
-        for (guest, host) in &spec.files {
-            archive.host_file(guest.trim_start_matches('/'), host)?;
-        }
-        archive.finish()?;
-
-        let output = directory.join("output");
-        mkfifo(&output)?;
-        let mut command = Command::new("qemu-system-x86_64");
-        command
-            .args([
-                "-accel",
-                "tcg,thread=multi",
-                "-cpu",
-                "max",
-                "-smp",
-                "2",
-                "-nodefaults",
-                "-display",
-                "none",
-            ])
-            .args(["-no-reboot", "-m", &spec.memory_mib.to_string()])
-            .args(["-kernel", &format!("/boot/vmlinuz-{version}"), "-initrd"])
-            .arg(&initrd)
-            .args(["-append", "console=ttyS0 panic=-1 quiet mitigations=off nokaslr random.trust_cpu=on"])
-            .args(["-netdev", "user,id=n0,ipv6=off", "-device", "virtio-net-pci,netdev=n0,romfile="])
-            .args(["-serial", &format!("file:{}", directory.join("console").display())])
-            .args(["-chardev", &format!("pipe,id=out,path={}", output.display()), "-serial", "chardev:out"])
-            .args(["-serial", &format!("file:{}", directory.join("status").display())]);
-        let files = spec.disks.iter().map(|disk| disk.display().to_string());
-        for (index, disk) in files.chain(spec.disk_uris.iter().cloned()).enumerate() {
-            command.args([
-                "-drive",
-                &format!("file={disk},if=none,id=d{index},format=raw,cache=writeback"),
-                "-device",
-                &format!("virtio-blk-pci,drive=d{index}"),
-            ]);
-        }
+        fs::copy(&base, directory.join("initrd"))?;
+        append_files(spec, &directory.join("initrd"))?;
         // A pipe chardev wants a pair PATH.in / PATH.out.
-        fs::rename(&output, directory.join("output.out"))?;
-        mkfifo(&directory.join("output.in"))?;
-        let qemu =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().context(
-                "qemu-system-x86_64 does not start; tools/test installs it (package qemu-system-x86)",
-            )?;
-        let (send, lines) = mpsc::channel();
         let pipe = directory.join("output.out");
+        mkfifo(&pipe)?;
+        mkfifo(&directory.join("output.in"))?;
+        let qemu = command(spec, &version, &directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .context("qemu-system-x86_64 does not start; tools/test installs it (package qemu-system-x86)")?;
+        let (send, lines) = mpsc::channel();
         std::thread::spawn(move || {
             let Ok(mut pipe) = fs::File::open(pipe) else { return };
             let mut buffer = [0; 65536];
@@ -164,6 +142,14 @@ impl Guest {
             }
         });
         Ok(Guest { qemu, directory, lines, seen: String::new(), until: Instant::now() + spec.deadline })
+    }
+
+    /// Sends a line to the script, which reads it from descriptor 3. Wait first for something that it printed:
+    /// what arrives before the guest's init runs is lost.
+    pub fn tell(&mut self, line: &str) -> Result<()> {
+        let mut pipe = fs::OpenOptions::new().write(true).open(self.directory.join("output.in"))?;
+        pipe.write_all(format!("{line}\n").as_bytes())?;
+        Ok(())
     }
 
     /// Waits until the script has printed `text`.
@@ -215,7 +201,8 @@ impl Guest {
         Ok(Outcome { output: std::mem::take(&mut self.seen), status })
     }
 
-    fn console(&self) -> String {
+    /// What the guest's kernel printed.
+    pub fn console(&self) -> String {
         let console = fs::read(self.directory.join("console")).unwrap_or_default();
         format!("console:\n{}", String::from_utf8_lossy(&console))
     }
@@ -232,6 +219,59 @@ impl Drop for Guest {
 /// Boots, runs the script, returns what it did.
 pub fn run(spec: &Spec) -> Result<Outcome> {
     Guest::boot(spec)?.finish()
+}
+
+/// QEMU's command line.
+fn command(spec: &Spec, version: &str, directory: &Path) -> Command {
+    let mut command = match &spec.port {
+        None => Command::new("qemu-system-x86_64"),
+        Some(port) => lan::inside(&port.namespace, "qemu-system-x86_64"),
+    };
+    command
+        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
+        .args(["-nodefaults", "-display", "none", "-no-reboot", "-m", &spec.memory_mib.to_string()])
+        .args(["-kernel", &format!("/boot/vmlinuz-{version}"), "-initrd"])
+        .arg(directory.join("initrd"))
+        .args([
+            "-append",
+            "console=ttyS0 panic=-1 quiet mitigations=off nokaslr random.trust_cpu=on no_timer_check",
+        ]);
+    let (backend, card) = match &spec.port {
+        None => ("user,id=n0,ipv6=off".to_owned(), "virtio-net-pci,netdev=n0,romfile=".to_owned()),
+        Some(port) => (
+            format!("tap,id=n0,ifname={},script=no,downscript=no", port.tap),
+            format!("virtio-net-pci,netdev=n0,romfile=,mac={}", port.mac),
+        ),
+    };
+    command
+        .args(["-netdev", &backend, "-device", &card])
+        .args(["-serial", &format!("file:{}", directory.join("console").display())])
+        .args(["-chardev", &format!("pipe,id=out,path={}", directory.join("output").display())])
+        .args(["-serial", "chardev:out"])
+        .args(["-serial", &format!("file:{}", directory.join("status").display())]);
+    let files = spec.disks.iter().map(|disk| disk.display().to_string());
+    for (index, disk) in files.chain(spec.disk_uris.iter().cloned()).enumerate() {
+        command.args([
+            "-drive",
+            &format!("file={disk},if=none,id=d{index},format=raw,cache=writeback"),
+            "-device",
+            &format!("virtio-blk-pci,drive=d{index}"),
+        ]);
+    }
+    command
+}
+
+/// The run's own files, behind the base image.
+fn append_files(spec: &Spec, initrd: &Path) -> Result<()> {
+    let mut archive = cpio::Archive::append(initrd)?;
+    archive.file("run.sh", spec.script.as_bytes(), 0o755)?;
+    if let Some(port) = &spec.port {
+        archive.file("network", port.configuration().as_bytes(), 0o644)?;
+    }
+    for (guest, host) in &spec.files {
+        archive.host_file(guest.trim_start_matches('/'), host)?;
+    }
+    archive.finish()
 }
 
 fn mkfifo(path: &Path) -> Result<()> {
@@ -261,10 +301,17 @@ mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/shm; mount -t tmpfs tmp /tmp; chmod 1777 /tmp
 for module in $(cat /modules); do insmod "$module"; done
 ip link set lo up
-ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up && ip route add default via 10.0.2.2
-echo 'root:x:0:0:root:/:/bin/sh' > /etc/passwd
+if [ -e /network ]; then
+  . /network
+else
+  ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up && ip route add default via 10.0.2.2
+fi
+for user in root:0 nobody:65534 tests:1001 _rpc:101 statd:102; do
+  echo "${user%:*}:x:${user#*:}:${user#*:}::/:/bin/sh" >> /etc/passwd
+  echo "${user%:*}:x:${user#*:}:" >> /etc/group
+done
 stty -F /dev/ttyS1 raw -echo
-sh -eu /run.sh > /dev/ttyS1 2>&1 < /dev/null
+sh -eu /run.sh > /dev/ttyS1 2>&1 < /dev/null 3< /dev/ttyS1
 echo $? > /dev/ttyS2
 sync
 reboot -f
@@ -272,7 +319,9 @@ reboot -f
 
 /// The part of the initramfs that does not change: busybox, kernel modules, init. Made once per kernel.
 fn base_image(version: &str) -> Result<PathBuf> {
-    let path = std::env::temp_dir().join(format!("ehpc-microvm-base-{version}-3.cpio"));
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock();
+    let path = std::env::temp_dir().join(format!("ehpc-microvm-base-{version}-4.cpio"));
     if path.exists() {
         return Ok(path);
     }

@@ -1,0 +1,38 @@
+//! The Linux kernel's NFS client, in micro virtual machines on a network of the test's own, as the server's peer.
+//! `tools/test` runs these two at a time.
+
+mod fsx;
+mod outage;
+mod posix;
+
+use ehpc_tools::cluster::Cluster;
+use ehpc_tools::lan::{Lan, SERVER};
+use ehpc_tools::microvm::{self, Guest, Outcome, Spec};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A program that `tools/test` built for the guests (static).
+fn tool(name: &str) -> PathBuf {
+    let tools =
+        std::env::var("EHPC_TEST_TOOLS").expect("run through tools/test (EHPC_TEST_TOOLS is not set)");
+    PathBuf::from(tools).join("bin").join(name)
+}
+
+/// `tools/test --full`?
+fn full() -> bool {
+    std::env::var("EHPC_TEST_FULL").is_ok_and(|full| !full.is_empty())
+}
+
+/// A guest's script that has /share mounted at /mnt, without locks.
+fn mounted(script: &str) -> Spec {
+    let mut spec = Spec::new(format!("{}\n{script}", microvm::mount_from(SERVER, 2049, "/share", "/mnt")));
+    spec.deadline = Duration::from_secs(600);
+    spec
+}
+
+/// Waits for the guest's end; fails unless its script was content.
+fn finish(guest: Guest, cluster: &Cluster) -> Outcome {
+    let outcome = guest.finish().unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.logs()));
+    assert_eq!(outcome.status, 0, "{}\n{}", outcome.output, cluster.logs());
+    outcome
+}
