@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 type Checked = Result<(), String>;
+/// A listing: names, with the kinds that are told.
+type Names = BTreeMap<Vec<u8>, Option<Kind>>;
 
 /// An object on one side.
 #[derive(Clone, Copy)]
@@ -195,7 +197,7 @@ impl Side<'_> {
     }
 
     /// Names with the kinds that are told; a name that comes twice ends the listing.
-    fn names(&self, plus: bool) -> Result<(bool, BTreeMap<Vec<u8>, Option<Kind>>), VfsError> {
+    fn names(&self, plus: bool) -> Result<(bool, Names), VfsError> {
         let mut names = BTreeMap::new();
         let end = self.vfs.readdir(self.caller, self.object, 0, plus, &mut |entry| {
             let known = entry.node.and_then(|node| node.attributes).map(|found| found.kind);
