@@ -16,6 +16,7 @@ use crate::observe::{Control, NodeStatus, Refusal};
 use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkState, TlsConnector};
 use crate::replication::identity::{Identity, Peers};
 use crate::replication::sender::{self, SenderControl, SenderParts};
+use crate::settings::exports::{self, Rule};
 use crate::settings::{Cluster, Durability, Nfs1, WatcherChoice};
 use crate::verify;
 use crate::vfs::{LocalOptions, LocalVfs};
@@ -205,7 +206,7 @@ fn serve(
     listener: tokio::net::TcpListener,
     stop: CancellationToken,
 ) -> Result<nfs::Server> {
-    let vfs = LocalVfs::new(tree, LocalOptions { sync: settings.export.sync, read_only: false });
+    let vfs = LocalVfs::new(tree, LocalOptions { sync: settings.export.sync, read_only: false, fsid: None });
     for note in vfs.notes() {
         tracing::info!("{note}");
     }
@@ -213,14 +214,12 @@ fn serve(
         Durability::Local => change::Durability::Local,
         Durability::Remote => change::Durability::Remote,
     };
-    let export = nfs::Export {
-        id: EXPORT_ID,
-        name: settings.export.name.clone(),
-        vfs: Arc::new(Recording::new(vfs, dirty, durability)),
-        read_only: false,
-    };
+    let vfs = Arc::new(Recording::new(vfs, dirty, durability));
+    let everybody = vec![Rule::everybody(exports::Options::open())];
+    let exports =
+        nfs::Table::new(vec![nfs::Export::whole(EXPORT_ID, &settings.export.name, vfs, everybody)])?;
     let options = nfs::Options::new(HandleKey::load_or_create(&settings.state)?);
-    Ok(nfs::serve(listener, export, options, stop)?)
+    Ok(nfs::serve(listener, exports, options, stop)?)
 }
 
 /// Looks at the counter now and then, so that whoever asks gets a rate at once.

@@ -1,6 +1,6 @@
 //! From a record to what is to be done with it.
 
-use super::access;
+use super::access::Claim;
 use super::job::{Job, Target};
 use super::reply_cache::{CallKey, Seen};
 use super::server::Shared;
@@ -136,7 +136,7 @@ fn call_to(
         arguments: record_len - arguments.len(),
         xid: call.xid,
         target,
-        caller: access::caller(&call.credential),
+        claim: Claim::of(&call.credential),
         replay,
         peer,
         cost: record_len + reply_bound,

@@ -100,16 +100,29 @@ fn store(dir: &Path, path: &Path, key: &[u8; 32]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// The number of the export that a handle claims to be of; nothing is known of its truth yet.
+pub(super) fn claimed_export(handle: &[u8]) -> Option<u32> {
+    match handle.first_chunk::<HEAD>()? {
+        [TAG, VERSION, export @ ..] => Some(u32::from_be_bytes(*export)),
+        _ => None,
+    }
+}
+
 /// Makes and checks the handles of one export.
-#[derive(Clone, Debug)]
-pub(super) struct Handles {
-    key: HandleKey,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handles<'k> {
+    key: &'k HandleKey,
     export: u32,
 }
 
-impl Handles {
-    pub(super) fn new(key: HandleKey, export: u32) -> Handles {
+impl<'k> Handles<'k> {
+    pub(super) fn new(key: &'k HandleKey, export: u32) -> Handles<'k> {
         Handles { key, export }
+    }
+
+    /// The number of the export.
+    pub(super) fn export(&self) -> u32 {
+        self.export
     }
 
     /// The handle of an object.
@@ -159,8 +172,9 @@ mod tests {
         ObjectKey { kind: KeyKind::Handle, handle_type: 1, bytes: SmallVec::from_elem(7, len) }
     }
 
-    fn handles(byte: u8, export: u32) -> Handles {
-        Handles::new(HandleKey::from_bytes([byte; 32]), export)
+    fn handles(byte: u8, export: u32) -> Handles<'static> {
+        static KEYS: [HandleKey; 3] = [HandleKey([0; 32]), HandleKey([1; 32]), HandleKey([2; 32])];
+        Handles::new(&KEYS[usize::from(byte)], export)
     }
 
     #[test]
@@ -169,13 +183,14 @@ mod tests {
             let handle = handles(1, 9).encode(&key(len));
             assert!(handle.data.len() <= 64, "{} bytes", handle.data.len());
             assert_eq!(handles(1, 9).decode(&handle).ok(), Some(key(len)));
+            assert_eq!(claimed_export(&handle.data), Some(9));
         }
     }
 
     #[test]
     fn forged_and_foreign_handles_are_told_apart() {
         let handle = handles(1, 9).encode(&key(8));
-        let status = |handles: Handles, handle: &nfs_fh3| handles.decode(handle).map_err(|s| s as u32);
+        let status = |handles: Handles<'_>, handle: &nfs_fh3| handles.decode(handle).map_err(|s| s as u32);
         assert_eq!(status(handles(1, 8), &handle), Err(nfsstat3::NFS3ERR_STALE as u32));
         let bad = Err(nfsstat3::NFS3ERR_BADHANDLE as u32);
         assert_eq!(status(handles(2, 9), &handle), bad, "another key");

@@ -1,11 +1,12 @@
 //! A call that a worker thread answers.
 
+use super::access::Claim;
 use super::dispatch::seal;
 use super::mount::MountContext;
-use super::procedures::{Context, Outcome};
+use super::procedures::{self, Request};
 use super::reply_cache::CallKey;
 use super::server::Shared;
-use crate::vfs::{Caller, Settled};
+use crate::vfs::Settled;
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::rpc::Reply;
 use ehpc_proto::{mount, nfs3, nfsacl};
@@ -57,7 +58,8 @@ pub(super) struct Job {
     pub(super) arguments: usize,
     pub(super) xid: u32,
     pub(super) target: Target,
-    pub(super) caller: Caller,
+    /// Who it says that it is made for.
+    pub(super) claim: Claim,
     /// Set if the reply is kept for copies of this call.
     pub(super) replay: Option<CallKey>,
     pub(super) peer: SocketAddr,
@@ -78,12 +80,10 @@ impl Job {
         out.u32(0);
         let done = catch_unwind(AssertUnwindSafe(|| {
             Reply::Success.encode(self.xid, &mut out);
-            let outcome = self.perform(shared, &mut out)?;
-            let settled = if outcome.changed { shared.export.vfs.settled() } else { None };
-            Ok::<_, DecodeError>((outcome, settled))
+            self.perform(shared, &mut out)
         }));
         let (failed, settled) = match done {
-            Ok(Ok((outcome, settled))) => (outcome.failed, settled),
+            Ok(Ok(done)) => (done.failed, done.settled),
             Ok(Err(error)) => {
                 shared.bad_request(|held_back| {
                     tracing::warn!(client = %self.peer, procedure = self.target.name(), %error, held_back,
@@ -108,28 +108,24 @@ impl Job {
         reply.encode(self.xid, out);
     }
 
-    fn perform(&self, shared: &Shared, out: &mut Encoder) -> Result<Outcome, DecodeError> {
+    fn perform(&self, shared: &Shared, out: &mut Encoder) -> Result<procedures::Done, DecodeError> {
         let mut input = Decoder::new(self.record.get(self.arguments..).unwrap_or_default());
-        let vfs = &*shared.export.vfs;
-        let files = || Context {
-            vfs,
-            caller: &self.caller,
-            handles: &shared.handles,
-            read_only: shared.export.read_only,
-        };
+        let exports = shared.exports.snapshot();
+        let key = &shared.options.handle_key;
+        let request = Request { exports: &exports, key, peer: self.peer, claim: &self.claim };
         match self.target {
-            Target::Nfs(procedure) => files().run(procedure, &mut input, out),
-            Target::Acl(procedure) => files().run_acl(procedure, &mut input, out),
+            Target::Nfs(procedure) => request.run(procedure, &mut input, out),
+            Target::Acl(procedure) => request.run_acl(procedure, &mut input, out),
             Target::Mount(procedure) => {
                 let context = MountContext {
-                    vfs,
-                    caller: &self.caller,
-                    handles: &shared.handles,
-                    export: &shared.export.name,
+                    exports: &exports,
+                    key,
                     mounts: &shared.mounts,
-                    client: self.peer.ip(),
+                    peer: self.peer,
+                    claim: &self.claim,
                 };
-                context.run(procedure, &mut input, out)
+                let failed = context.run(procedure, &mut input, out)?;
+                Ok(procedures::Done { failed, settled: None })
             }
         }
     }

@@ -1,4 +1,6 @@
-//! NFSv3 and MOUNT3 over TCP on one port, for one export.
+//! NFSv3 and MOUNT3 over TCP on one port, for a table of exports.
+//!
+//! `exports` is the table, `access` who may use what; both are asked for every call.
 //!
 //! `server` accepts, `connection` moves records, `dispatch` turns a record into a reply or a job,
 //! `workers` run jobs, `procedures` and `mount` do what is asked through the [`Vfs`] seam.
@@ -9,6 +11,7 @@ mod complaints;
 mod connection;
 mod convert;
 mod dispatch;
+mod exports;
 mod handle;
 mod job;
 mod mount;
@@ -22,26 +25,12 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
+pub use exports::{Export, Exports, Table, TableError};
 pub use handle::{HandleKey, HandleKeyError};
 pub use server::{ServeError, Server, serve};
 pub use stats::{ClientStats, Stats};
 
-use crate::vfs::Vfs;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// What is served.
-#[derive(Clone)]
-pub struct Export {
-    /// Part of every file handle; handles of another number are stale here.
-    pub id: u32,
-    /// The name that clients mount, for example `/share`.
-    pub name: String,
-    /// The files.
-    pub vfs: Arc<dyn Vfs>,
-    /// Refuse whatever would change something.
-    pub read_only: bool,
-}
 
 /// How it is served. Every number is a bound on what clients can make the server hold.
 #[derive(Clone, Debug)]

@@ -1,20 +1,23 @@
 //! MOUNT3: from a path to the first file handle, and who has mounted what.
 
-use super::handle::Handles;
+use super::access::Claim;
+use super::exports::{Export, Table};
+use super::handle::{HandleKey, Handles};
 use super::names::{Purpose, check};
-use super::procedures::Outcome;
 use crate::host::ObjectKey;
-use crate::vfs::{Caller, Vfs, VfsError};
+use crate::settings::exports::{Client, Rule};
+use crate::vfs::{Caller, VfsError};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::mount::{
-    DirPath, ExportEntry, List, MountEntry, MountError, MountOk, MountReply, PATH_MAX, Procedure,
+    DirPath, ExportEntry, HostName, List, MountEntry, MountError, MountOk, MountReply, NAME_MAX, PATH_MAX,
+    Procedure,
 };
 use ehpc_proto::replication::Kind;
 use ehpc_proto::rpc::AUTH_SYS;
 use ehpc_proto::xdr::{Decode, Encode, Opaque};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Most lines that the table of mounts holds; it informs people and decides nothing.
 const MAX_MOUNTS: usize = 512;
@@ -49,29 +52,28 @@ impl Mounts {
 
 /// What a MOUNT procedure works with.
 pub(super) struct MountContext<'a> {
-    pub(super) vfs: &'a dyn Vfs,
-    pub(super) caller: &'a Caller,
-    pub(super) handles: &'a Handles,
-    pub(super) export: &'a str,
+    pub(super) exports: &'a Table,
+    pub(super) key: &'a HandleKey,
     pub(super) mounts: &'a Mounts,
-    pub(super) client: IpAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) claim: &'a Claim,
 }
 
 impl MountContext<'_> {
-    /// Does `procedure`: reads its arguments, writes its result.
+    /// Does `procedure`: reads its arguments, writes its result. True: it is an error.
     pub(super) fn run(
         &self,
         procedure: Procedure,
         input: &mut Decoder<'_>,
         out: &mut Encoder,
-    ) -> Result<Outcome, DecodeError> {
-        let mut outcome = Outcome::default();
+    ) -> Result<bool, DecodeError> {
+        let mut failed = false;
         match procedure {
             Procedure::Null => {}
             Procedure::Mnt => {
                 let path = DirPath::decode(input)?.0;
                 let reply: MountReply = self.mnt(path);
-                outcome.failed = reply.is_err();
+                failed = reply.is_err();
                 reply.encode(out);
             }
             Procedure::Dump => {
@@ -82,52 +84,85 @@ impl MountContext<'_> {
                 });
                 List(lines.collect()).encode(out);
             }
-            Procedure::Umnt => self.mounts.remove(self.client, DirPath::decode(input)?.0),
-            Procedure::UmntAll => self.mounts.remove_all(self.client),
-            Procedure::Export => {
-                let name = self.export.as_bytes();
-                let directory = Opaque(&name[..name.len().min(PATH_MAX)]);
-                List(vec![ExportEntry { directory, groups: List(Vec::new()) }]).encode(out);
-            }
+            Procedure::Umnt => self.mounts.remove(self.peer.ip(), DirPath::decode(input)?.0),
+            Procedure::UmntAll => self.mounts.remove_all(self.peer.ip()),
+            Procedure::Export => self.export(out),
         }
-        Ok(outcome)
+        Ok(failed)
+    }
+
+    /// The exports and who may mount them, to anybody who asks.
+    fn export(&self, out: &mut Encoder) {
+        let all: Vec<(&[u8], Vec<String>)> =
+            self.exports.exports().iter().map(|export| (&export.name[..], groups(&export.rules))).collect();
+        let lines = all.iter().map(|(name, groups)| ExportEntry {
+            directory: Opaque(bounded(name, PATH_MAX)),
+            groups: List(groups.iter().map(|group| group_name(group)).collect()),
+        });
+        List(lines.collect()).encode(out);
     }
 
     fn mnt(&self, path: &[u8]) -> MountReply {
-        let key = self.walk(path)?;
-        self.mounts.add(self.client, path);
-        Ok(MountOk { handle: self.handles.encode(&key), flavours: vec![AUTH_SYS] })
-    }
-
-    /// The directory of a path: the export, or one below it, found under the caller's ids.
-    fn walk(&self, path: &[u8]) -> Result<ObjectKey, MountError> {
         if path.contains(&0) {
             return Err(MountError::Inval);
         }
         if !path.starts_with(b"/") {
             return Err(MountError::NoEnt);
         }
-        let mut names = components(path);
-        for expected in components(self.export.as_bytes()) {
-            if names.next() != Some(expected) {
-                return Err(MountError::NoEnt);
+        // A client that the deepest export does not know may still use one that holds it.
+        let mut refused = MountError::NoEnt;
+        for (export, names) in self.exports.holding(path) {
+            match export.admit(self.peer, self.claim) {
+                Ok(_) => {
+                    let handle = Handles::new(self.key, export.id).encode(&walk(
+                        export,
+                        &names,
+                        &self.claim.unsquashed(),
+                    )?);
+                    self.mounts.add(self.peer.ip(), path);
+                    return Ok(MountOk { handle, flavours: vec![AUTH_SYS] });
+                }
+                Err(refusal) => refused = refusal.mount_error(),
             }
         }
-        let mut key = self.vfs.root();
-        for name in names {
-            if name == b".." {
-                return Err(MountError::Access);
-            }
-            check(name, Purpose::Lookup).map_err(|_| MountError::NameTooLong)?;
-            key = self.vfs.lookup(self.caller, &key, name).0.map_err(mount_error)?.key;
-        }
-        let attributes = self.vfs.getattr(self.caller, &key).map_err(mount_error)?;
-        if attributes.kind == Kind::Directory { Ok(key) } else { Err(MountError::NotDir) }
+        Err(refused)
     }
 }
 
+/// The directory that `names` lead to from the export's root. Root is not squashed on this way: an automounter
+/// mounts the homes of users, which root of a client may not search. A handle permits nothing; what is done with
+/// it is done under the squashed ids.
+fn walk(export: &Export, names: &[&[u8]], caller: &Caller) -> Result<ObjectKey, MountError> {
+    let mut key = export.root.clone();
+    for &name in names {
+        if name == b".." {
+            return Err(MountError::Access);
+        }
+        check(name, Purpose::Lookup).map_err(|_| MountError::NameTooLong)?;
+        key = export.vfs.lookup(caller, &key, name).0.map_err(mount_error)?.key;
+    }
+    let attributes = export.vfs.getattr(caller, &key).map_err(mount_error)?;
+    if attributes.kind == Kind::Directory { Ok(key) } else { Err(MountError::NotDir) }
+}
+
+/// Who may mount, as EXPORT tells it: nobody is named where everybody may.
+fn groups(rules: &[Rule]) -> Vec<String> {
+    if rules.iter().any(|rule| rule.client == Client::Everybody) {
+        return Vec::new();
+    }
+    rules.iter().map(|rule| rule.client.to_string()).collect()
+}
+
+fn group_name(group: &str) -> HostName<'_> {
+    Opaque(bounded(group.as_bytes(), NAME_MAX))
+}
+
+fn bounded(text: &[u8], most: usize) -> &[u8] {
+    text.get(..most).unwrap_or(text)
+}
+
 /// The names of a path, without the empty ones and ".".
-fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".")
 }
 

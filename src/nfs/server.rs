@@ -1,14 +1,14 @@
 //! Accepts connections, and stops in order.
 
+use super::Options;
 use super::budget::{self, Budget};
 use super::complaints::Complaints;
 use super::connection::Connection;
-use super::handle::Handles;
+use super::exports::{Exports, Table};
 use super::mount::Mounts;
 use super::reply_cache::ReplyCache;
 use super::stats::{Counters, Stats};
 use super::workers::Workers;
-use super::{Export, Options};
 use crate::observe::metrics;
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
@@ -29,12 +29,6 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Why serving could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The export has no usable name.
-    #[error("the export's name is {name:?}: it must start with '/' and name something, like \"/share\"")]
-    Name {
-        /// The name given.
-        name: String,
-    },
     /// The listener is not usable.
     #[error("the NFS listener has no address: {0}")]
     Listener(#[source] io::Error),
@@ -45,9 +39,8 @@ pub enum ServeError {
 
 /// What all connections share.
 pub(super) struct Shared {
-    pub(super) export: Export,
+    pub(super) exports: Exports,
     pub(super) options: Options,
-    pub(super) handles: Handles,
     pub(super) cache: Mutex<ReplyCache>,
     pub(super) mounts: Mounts,
     pub(super) counters: Counters,
@@ -77,6 +70,11 @@ impl Server {
         self.address
     }
 
+    /// What is served: it may be replaced at any time.
+    pub fn exports(&self) -> &Exports {
+        &self.shared.exports
+    }
+
     /// Clients, requests and mounts.
     pub fn stats(&self) -> Stats {
         let mounts = self.shared.mounts.list().into_iter();
@@ -91,27 +89,23 @@ impl Server {
     }
 }
 
-/// Serves `export` on `listener` until `shutdown`. Must be called within a tokio runtime.
+/// Serves `exports` on `listener` until `shutdown`. Must be called within a tokio runtime.
 pub fn serve(
     listener: TcpListener,
-    export: Export,
+    exports: Table,
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<Server, ServeError> {
-    if !export.name.starts_with('/') || export.name.bytes().all(|byte| byte == b'/') {
-        return Err(ServeError::Name { name: export.name });
-    }
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     let workers = Workers::start(options.workers, options.queue).map_err(ServeError::Threads)?;
     let shared = Arc::new(Shared {
-        handles: Handles::new(options.handle_key.clone(), export.id),
         cache: Mutex::new(ReplyCache::new(options.reply_cache)),
         mounts: Mounts::default(),
         counters: Counters::default(),
         complaints: Complaints::default(),
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
-        export,
+        exports: Exports::new(exports),
         options,
     });
     let (running_sender, running) = watch::channel(());

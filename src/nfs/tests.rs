@@ -1,6 +1,7 @@
 //! The server on a real socket, over a real directory.
 
 mod acl;
+mod admission;
 mod bad_input;
 mod hooked;
 mod listing;
@@ -12,8 +13,9 @@ mod table;
 mod wire;
 mod wire_vfs;
 
-use super::{Export, HandleKey, Options, Server, serve};
+use super::{Export, HandleKey, Options, Server, Table, serve};
 use crate::host::Tree;
+use crate::settings::exports::{self, Rule};
 use crate::vfs::Vfs;
 use crate::vfs::local::{LocalOptions, LocalVfs};
 use ehpc_tools::nfs_client::{Client, Error, Handle};
@@ -57,15 +59,16 @@ impl Fixture {
         wrap: impl FnOnce(Arc<dyn Vfs>) -> Arc<dyn Vfs>,
     ) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
-        let mut export =
-            Export { id: ID, name: "/share".to_owned(), vfs: wrap(local(dir.path())), read_only: false };
+        let everybody = vec![Rule::everybody(exports::Options::open())];
+        let mut export = Export::whole(ID, "/share", wrap(local(dir.path())), everybody);
         change(&mut export);
+        let table = Table::new(vec![export]).unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let shutdown = CancellationToken::new();
         let server = runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            serve(listener, export, options, shutdown.clone()).unwrap()
+            serve(listener, table, options, shutdown.clone()).unwrap()
         });
         Fixture { dir, runtime, server, shutdown }
     }

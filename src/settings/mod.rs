@@ -6,6 +6,7 @@
 pub mod cluster;
 mod document;
 pub mod environment;
+pub mod exports;
 pub mod ports;
 pub mod problem;
 #[cfg(test)]

@@ -40,11 +40,13 @@ pub struct LocalOptions {
     pub sync: bool,
     /// Nothing is changed.
     pub read_only: bool,
+    /// The number of the file system that clients see, instead of its own (exports(5) `fsid=`).
+    pub fsid: Option<u64>,
 }
 
 impl Default for LocalOptions {
     fn default() -> LocalOptions {
-        LocalOptions { sync: true, read_only: false }
+        LocalOptions { sync: true, read_only: false, fsid: None }
     }
 }
 
@@ -55,8 +57,8 @@ pub struct LocalVfs {
     /// Acts under the caller's ids (root), else under its own for everybody.
     assumes: bool,
     descriptors: Arc<Descriptors>,
-    locks: Locks,
-    verifier: AtomicU64,
+    locks: Arc<Locks>,
+    verifier: Arc<AtomicU64>,
     fsid: u64,
     /// Ends the sweeper when it goes.
     _sweeper: Option<crossbeam_channel::Sender<()>>,
@@ -80,13 +82,28 @@ impl LocalVfs {
         let idle = Duration::from_secs(if tree.opens_by_handle() { 4 } else { 60 });
         LocalVfs {
             assumes: host::privileges().assumes_identities(),
-            fsid: u64::from_be_bytes(tree.filesystem_id()),
+            fsid: options.fsid.unwrap_or(u64::from_be_bytes(tree.filesystem_id())),
             _sweeper: start_sweeper(Arc::downgrade(&descriptors), idle),
             tree,
             options,
             descriptors,
-            locks: Locks::new(),
-            verifier: AtomicU64::new(rand::random()),
+            locks: Arc::new(Locks::new()),
+            verifier: Arc::new(AtomicU64::new(rand::random())),
+        }
+    }
+
+    /// The same objects served with other options: locks, descriptors and write verifier are shared, so that
+    /// two exports of one file system do not contradict one another.
+    pub fn view(&self, options: LocalOptions) -> LocalVfs {
+        LocalVfs {
+            tree: Arc::clone(&self.tree),
+            options,
+            assumes: self.assumes,
+            descriptors: Arc::clone(&self.descriptors),
+            locks: Arc::clone(&self.locks),
+            verifier: Arc::clone(&self.verifier),
+            fsid: options.fsid.unwrap_or(u64::from_be_bytes(self.tree.filesystem_id())),
+            _sweeper: self._sweeper.clone(),
         }
     }
 

@@ -35,9 +35,15 @@ struct BenchArguments {
     /// What to measure; everything when left out.
     #[arg(value_enum)]
     what: Vec<Bench>,
-    /// Rounds of the first-sync comparisons.
+    /// Rounds of the comparisons.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// What `nfs` measures; everything when left out.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    workloads: Vec<bench::nfs::Workload>,
+    /// Seconds of each timed measurement of `nfs`.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
     /// Small files of the first sync.
     #[arg(long, default_value_t = 200_000)]
     files: u64,
@@ -61,6 +67,8 @@ enum Bench {
     Rename,
     /// CPU of a minute's rest.
     Idle,
+    /// NFS against nfs-ganesha; only when named.
+    Nfs,
 }
 
 fn run_benches(arguments: &BenchArguments) -> Result<()> {
@@ -83,6 +91,14 @@ fn run_benches(arguments: &BenchArguments) -> Result<()> {
             Bench::Lag => bench::lag::run(scratch, 5000)?,
             Bench::Rename => bench::rename::run(scratch, 100_000)?,
             Bench::Idle => bench::idle::run(scratch)?,
+            Bench::Nfs => bench::nfs::run(
+                scratch,
+                &bench::nfs::Options {
+                    workloads: arguments.workloads.clone(),
+                    rounds: arguments.rounds,
+                    time: std::time::Duration::from_secs_f64(arguments.seconds),
+                },
+            )?,
         }
     }
     Ok(())

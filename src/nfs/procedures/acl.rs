@@ -6,19 +6,28 @@ use super::super::convert;
 use super::{Context, Outcome, answer, changed};
 use crate::vfs::SetAcls;
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
-use ehpc_proto::nfs3::{nfsstat3, post_op_attr};
+use ehpc_proto::nfs3::{nfs_fh3, nfsstat3, post_op_attr};
 use ehpc_proto::nfsacl::{Getacl, GetaclArgs, GetaclOk, List, Procedure, SecAttr, Setacl, SetaclArgs, mask};
 use ehpc_proto::posix_acl::Acl;
 use ehpc_proto::xdr::Decode;
 
 impl Context<'_> {
     /// Does `procedure` of NFSACL: reads its arguments, writes its result.
-    pub(in crate::nfs) fn run_acl(
+    pub(super) fn run_acl(
         &self,
         procedure: Procedure,
         input: &mut Decoder<'_>,
         out: &mut Encoder,
     ) -> Result<Outcome, DecodeError> {
+        if !self.acl && procedure != Procedure::Null {
+            // no_acl: the client then shows and sets modes alone.
+            let object: nfs_fh3 = Decode::decode(input)?;
+            let failure = match self.object_or_void(&object) {
+                Ok(object) => (nfsstat3::NFS3ERR_NOTSUPP, self.post_op(&object)),
+                Err(failure) => failure,
+            };
+            return Ok(answer::<(), _>(Err(failure), out));
+        }
         Ok(match procedure {
             Procedure::Null => Outcome::default(),
             Procedure::Getacl => answer(self.getacl(&Decode::decode(input)?), out),

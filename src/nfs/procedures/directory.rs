@@ -34,6 +34,13 @@ impl Context<'_> {
         let dir_max = if args.dir_count == 0 { usize::MAX } else { args.dir_count as usize };
         let page =
             Page { cookie: args.cookie, verifier: args.verifier, max: args.max_count, dir_max, plus: true };
+        if !self.readdirplus {
+            let failure = match self.object_or_void(&args.dir) {
+                Ok(dir) => (nfsstat3::NFS3ERR_NOTSUPP, self.post_op(&dir)),
+                Err(failure) => failure,
+            };
+            return answer::<(), _>(Err(failure), out);
+        }
         self.list(&args.dir, &page, out)
     }
 
@@ -63,9 +70,16 @@ impl Context<'_> {
             return Err(nfsstat3::NFS3ERR_TOOSMALL);
         }
         let mut writer = ListingWriter::new(max, page.dir_max);
+        // What is above the export's root is nobody's business. Asked for here: the file system is in the middle
+        // of an operation under the caller's ids when it calls back.
+        let above = if dir == self.root {
+            self.vfs.getattr(self.caller, dir).ok().map(|attributes| attributes.fileid)
+        } else {
+            None
+        };
         let mut full = false;
         let mut each = |entry: DirEntry<'_>| {
-            full = !self.add(&mut writer, entry, page.plus);
+            full = !self.add(&mut writer, confined(entry, above), page.plus);
             !full
         };
         let eof =
@@ -85,5 +99,14 @@ impl Context<'_> {
             None => (post_op_attr::Void, None),
         };
         writer.entry_plus((entry.fileid, entry.name, entry.cookie), attributes, handle)
+    }
+}
+
+/// An entry as the export shows it: ".." leads nowhere, and in the root has the root's own number, `above`.
+fn confined(entry: DirEntry<'_>, above: Option<u64>) -> DirEntry<'_> {
+    if entry.name == b".." {
+        DirEntry { fileid: above.unwrap_or(entry.fileid), node: None, ..entry }
+    } else {
+        entry
     }
 }

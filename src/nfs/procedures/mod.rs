@@ -11,32 +11,49 @@ mod file_system;
 mod io;
 mod names;
 
+use super::access::{Claim, Grant};
 use super::convert;
-use super::handle::Handles;
+use super::exports::{Export, Table};
+use super::handle::{self, HandleKey, Handles};
 use super::names::{Purpose, check};
 use crate::host::ObjectKey;
-use crate::vfs::{Attributes, Caller, Mutation, Node, Vfs, Wcc};
+use crate::vfs::{Attributes, Caller, Mutation, Node, Settled, Vfs, Wcc};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::nfs3::{
     Procedure, Reply, arguments, nfs_fh3, nfsstat3, post_op_attr, post_op_fh3, results, wcc_data,
 };
-use ehpc_proto::xdr::{Decode, Encode};
+use ehpc_proto::nfsacl;
+use ehpc_proto::xdr::{Decode, Encode, HANDLE_MAX, Opaque};
+use std::net::SocketAddr;
 
-/// What a procedure works with.
-pub(super) struct Context<'a> {
-    pub(super) vfs: &'a dyn Vfs,
-    pub(super) caller: &'a Caller,
-    pub(super) handles: &'a Handles,
-    pub(super) read_only: bool,
+/// What a procedure works with: one export, as this caller may use it.
+struct Context<'a> {
+    vfs: &'a dyn Vfs,
+    /// The exported directory.
+    root: &'a ObjectKey,
+    caller: &'a Caller,
+    handles: Handles<'a>,
+    read_only: bool,
+    readdirplus: bool,
+    acl: bool,
+    exports: &'a Table,
 }
 
-/// What became of a call, for counters and durability.
+/// Who calls, and what there is to call for.
+pub(super) struct Request<'a> {
+    pub(super) exports: &'a Table,
+    pub(super) key: &'a HandleKey,
+    pub(super) peer: SocketAddr,
+    pub(super) claim: &'a Claim,
+}
+
+/// What a procedure did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Outcome {
+struct Outcome {
     /// Answered with a status other than NFS3_OK.
-    pub(super) failed: bool,
+    failed: bool,
     /// Something was changed for good: ask the file system when it is settled.
-    pub(super) changed: bool,
+    changed: bool,
 }
 
 /// Writes a result.
@@ -51,9 +68,136 @@ fn changed<O: Encode, F: Encode>(reply: Reply<O, F>, out: &mut Encoder) -> Outco
     Outcome { failed: reply.is_err(), changed: reply.is_ok() }
 }
 
+impl Request<'_> {
+    /// Does `procedure`: reads its arguments, writes its result. Every procedure but NULL names its object
+    /// first: the export of that handle is what the caller is admitted to, or not.
+    pub(super) fn run(
+        &self,
+        procedure: Procedure,
+        input: &mut Decoder<'_>,
+        out: &mut Encoder,
+    ) -> Result<Done, DecodeError> {
+        if procedure == Procedure::Null {
+            return Ok(Done::default());
+        }
+        let (left_out, second) = (left_out(procedure), second_handle(procedure, input.rest()));
+        let run = |context: &Context<'_>, input: &mut Decoder<'_>, out: &mut Encoder| {
+            context.run(procedure, input, out)
+        };
+        self.in_export(input, out, (second, left_out), run)
+    }
+
+    /// As [`Request::run`], for NFSACL.
+    pub(super) fn run_acl(
+        &self,
+        procedure: nfsacl::Procedure,
+        input: &mut Decoder<'_>,
+        out: &mut Encoder,
+    ) -> Result<Done, DecodeError> {
+        if procedure == nfsacl::Procedure::Null {
+            return Ok(Done::default());
+        }
+        self.in_export(input, out, (None, 1), |context, input, out| context.run_acl(procedure, input, out))
+    }
+
+    /// Does what `act` does in the export of the handle that comes next in `input`, if the caller may use it.
+    /// If not, the failure has `left_out` words that say "nothing" after its status. If that handle is dead and
+    /// there is a `second` one, what the failure tells is about the second one's export.
+    fn in_export<'i>(
+        &self,
+        input: &mut Decoder<'i>,
+        out: &mut Encoder,
+        (second, left_out): (Option<Opaque<'_, HANDLE_MAX>>, usize),
+        act: impl FnOnce(&Context<'_>, &mut Decoder<'i>, &mut Encoder) -> Result<Outcome, DecodeError>,
+    ) -> Result<Done, DecodeError> {
+        let first = <Opaque<'_, HANDLE_MAX>>::decode(&mut Decoder::new(input.rest()))?;
+        let (export, grant) = match self.admit_to_one(first, second) {
+            Ok(admitted) => admitted,
+            Err(status) => {
+                status.encode(out);
+                (0..left_out).for_each(|_| out.u32(0));
+                return Ok(Done { failed: true, settled: None });
+            }
+        };
+        let context = Context {
+            vfs: &*export.vfs,
+            root: &export.root,
+            caller: &grant.caller,
+            handles: Handles::new(self.key, export.id),
+            read_only: grant.read_only,
+            readdirplus: grant.readdirplus,
+            acl: grant.acl,
+            exports: self.exports,
+        };
+        let outcome = act(&context, input, out)?;
+        let settled = if outcome.changed { export.vfs.settled() } else { None };
+        Ok(Done { failed: outcome.failed, settled })
+    }
+
+    fn admit_to_one(
+        &self,
+        first: Opaque<'_, HANDLE_MAX>,
+        second: Option<Opaque<'_, HANDLE_MAX>>,
+    ) -> Result<(&Export, Grant), nfsstat3> {
+        use nfsstat3::{NFS3ERR_BADHANDLE, NFS3ERR_STALE};
+        self.admit(first.0).or_else(|status| match (status, second) {
+            (NFS3ERR_BADHANDLE | NFS3ERR_STALE, Some(second)) => self.admit(second.0).map_err(|_| status),
+            _ => Err(status),
+        })
+    }
+
+    /// The export that a handle claims to be of, if this caller may use it. Whether the claim is true is
+    /// found when the handle is decoded.
+    fn admit(&self, handle: &[u8]) -> Result<(&Export, Grant), nfsstat3> {
+        let id = handle::claimed_export(handle).ok_or(nfsstat3::NFS3ERR_BADHANDLE)?;
+        let Some(export) = self.exports.get(id) else {
+            // Ours once, or never.
+            let handle = nfs_fh3 { data: handle.to_vec() };
+            return Err(Handles::new(self.key, id).decode(&handle).err().unwrap_or(nfsstat3::NFS3ERR_STALE));
+        };
+        match export.admit(self.peer, self.claim) {
+            Ok(grant) => Ok((export, grant)),
+            Err(refusal) => Err(refusal.status()),
+        }
+    }
+}
+
+/// What became of a call.
+#[derive(Default)]
+pub(super) struct Done {
+    /// Answered with a status other than NFS3_OK.
+    pub(super) failed: bool,
+    /// What the reply waits for.
+    pub(super) settled: Option<Settled>,
+}
+
+/// The second handle in the arguments of RENAME and LINK.
+fn second_handle<'a>(procedure: Procedure, arguments: &'a [u8]) -> Option<Opaque<'a, HANDLE_MAX>> {
+    let mut input = Decoder::new(arguments);
+    match procedure {
+        Procedure::Rename => drop(arguments::DirOp::decode(&mut input).ok()?),
+        Procedure::Link => drop(nfs_fh3::decode(&mut input).ok()?),
+        _ => return None,
+    }
+    Decode::decode(&mut input).ok()
+}
+
+/// How many optional parts (attributes; before and after of wcc data) a failure has, each left out by one word.
+fn left_out(procedure: Procedure) -> usize {
+    use Procedure::*;
+    match procedure {
+        Null | Getattr => 0,
+        Lookup | Access | Readlink | Read | Readdir | Readdirplus | Fsstat | Fsinfo | Pathconf => 1,
+        // wcc_data: before and after.
+        Setattr | Write | Create | Mkdir | Symlink | Mknod | Remove | Rmdir | Commit => 2,
+        Link => 3,
+        Rename => 4,
+    }
+}
+
 impl Context<'_> {
     /// Does `procedure`: reads its arguments, writes its result.
-    pub(super) fn run(
+    fn run(
         &self,
         procedure: Procedure,
         input: &mut Decoder<'_>,
@@ -88,6 +232,15 @@ impl Context<'_> {
     /// The object of a handle.
     fn object(&self, handle: &nfs_fh3) -> Result<ObjectKey, nfsstat3> {
         self.handles.decode(handle)
+    }
+
+    /// Fails if the second handle of RENAME or LINK is of another export than the first.
+    fn same_export(&self, second: &nfs_fh3) -> Result<(), nfsstat3> {
+        let own = self.handles.export();
+        match handle::claimed_export(&second.data) {
+            Some(other) if other != own && self.exports.get(other).is_some() => Err(nfsstat3::NFS3ERR_XDEV),
+            _ => Ok(()),
+        }
     }
 
     /// The object of a handle, for procedures whose failure carries its attributes.

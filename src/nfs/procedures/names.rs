@@ -4,12 +4,16 @@ use super::super::convert;
 use super::super::names::{Purpose, check};
 use super::{Context, Outcome, answer};
 use crate::host::ObjectKey;
-use crate::vfs::{Attributes, Node, VfsError};
+use crate::vfs::{Attributes, Caller, Node, VfsError};
 use ehpc_proto::codec::Encoder;
 use ehpc_proto::nfs3::arguments::{self, DirOp};
 use ehpc_proto::nfs3::{access, nfs_fh3, nfsstat3, post_op_attr, results, wcc_data};
 use ehpc_proto::replication::Kind;
 use ehpc_proto::xdr::Opaque;
+use smallvec::SmallVec;
+
+/// Highest climb to the export's root.
+const MAX_CLIMB: usize = 4096;
 
 impl Context<'_> {
     pub(super) fn lookup(&self, args: &DirOp<'_>) -> results::Lookup {
@@ -18,7 +22,7 @@ impl Context<'_> {
         check(name, Purpose::Lookup).map_err(|status| (status, self.post_op(&dir)))?;
         let (found, dir_attributes) = match name {
             b"." => self.lookup_itself(&dir),
-            b".." => self.vfs.parent(self.caller, &dir),
+            b".." => self.lookup_above(&dir),
             _ => self.vfs.lookup(self.caller, &dir, name),
         };
         let dir_attributes = self.post_op_or(dir_attributes, &dir);
@@ -50,6 +54,40 @@ impl Context<'_> {
         (found, Some(attributes))
     }
 
+    /// ".." in a directory: the one above, but never what is above the export.
+    fn lookup_above(&self, dir: &ObjectKey) -> (Result<Node, VfsError>, Option<Attributes>) {
+        if dir == self.root {
+            return self.lookup_itself(dir);
+        }
+        let (found, attributes) = self.vfs.parent(self.caller, dir);
+        let found = found.and_then(|above| {
+            self.is_inside(&above.key)?;
+            Ok(above)
+        });
+        (found, attributes)
+    }
+
+    /// Is this directory the export's root or below it? One that was moved out must not lead upwards.
+    fn is_inside(&self, dir: &ObjectKey) -> Result<(), VfsError> {
+        let top = self.vfs.root();
+        // Where the whole file system is exported, it has seen to that itself.
+        if *self.root == top {
+            return Ok(());
+        }
+        let server = Caller { uid: 0, gid: 0, groups: SmallVec::new() };
+        let mut at = dir.clone();
+        for _ in 0..MAX_CLIMB {
+            if at == *self.root {
+                return Ok(());
+            }
+            if at == top {
+                break;
+            }
+            at = self.vfs.parent(&server, &at).0?.key;
+        }
+        Err(VfsError::Stale)
+    }
+
     pub(super) fn readlink(&self, object: &nfs_fh3, out: &mut Encoder) -> Outcome {
         let object = match self.object_or_void(object) {
             Ok(object) => object,
@@ -78,7 +116,10 @@ impl Context<'_> {
 
     pub(super) fn rename(&self, args: &arguments::Rename<'_>) -> results::Rename {
         let from = self.place(&args.from, Purpose::Rename);
-        let to = self.place(&args.to, Purpose::Rename);
+        let to = match self.same_export(&args.to.dir) {
+            Ok(()) => self.place(&args.to, Purpose::Rename),
+            Err(status) => Err((status, wcc_data::default())),
+        };
         let (from, to) = match (from, to) {
             (Ok(from), Ok(to)) => (from, to),
             (from, to) => return Err(self.rename_refused(from, to)),
@@ -115,7 +156,11 @@ impl Context<'_> {
                 return Err((status, results::LinkWcc { attributes: post_op_attr::Void, dir_wcc }));
             }
         };
-        let dir = match self.place(&args.place, Purpose::Create) {
+        let place = match self.same_export(&args.place.dir) {
+            Ok(()) => self.place(&args.place, Purpose::Create),
+            Err(status) => Err((status, wcc_data::default())),
+        };
+        let dir = match place {
             Ok(dir) => dir,
             Err((status, dir_wcc)) => {
                 let attributes = self.post_op(&object);

@@ -198,7 +198,7 @@ fn who_may_not_and_what_cannot_be() {
 
 #[test]
 fn a_read_only_export_tells_acls_and_keeps_them() {
-    let fixture = Fixture::with(options(), |export| export.read_only = true, |vfs| vfs);
+    let fixture = Fixture::with(options(), |export| export.rules[0].options.read_only = true, |vfs| vfs);
     let (mut client, root) = fixture.mounted();
     assert_eq!(getacl(&mut client, &root, LISTS).unwrap().acls.access.count, 4);
     assert_eq!(setacl(&mut client, &root, access_only(&extended())), Err(ROFS));

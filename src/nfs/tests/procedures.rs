@@ -368,7 +368,8 @@ fn the_file_system_as_a_whole() {
 
 #[test]
 fn a_read_only_export_changes_nothing() {
-    let fixture = Fixture::with(super::options(), |export| export.read_only = true, |vfs| vfs);
+    let fixture =
+        Fixture::with(super::options(), |export| export.rules[0].options.read_only = true, |vfs| vfs);
     fs::write(fixture.path("f"), b"abc").unwrap();
     let (mut client, root) = fixture.mounted();
     let (file, _) = client.lookup(&root, b"f").unwrap();

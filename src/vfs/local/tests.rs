@@ -46,7 +46,7 @@ pub(super) fn directory_for_all() -> Share {
 }
 
 fn serve(path: &Path) -> LocalVfs {
-    serve_with(path, LocalOptions { sync: false, read_only: false })
+    serve_with(path, LocalOptions { sync: false, read_only: false, fsid: None })
 }
 
 fn serve_with(path: &Path, options: LocalOptions) -> LocalVfs {

@@ -4,6 +4,7 @@ pub mod disk;
 pub mod first_sync;
 pub mod idle;
 pub mod lag;
+pub mod nfs;
 pub mod rename;
 pub mod tree;
 

@@ -199,13 +199,20 @@ impl Client {
         cookie: u64,
         max_count: u32,
     ) -> Result<(Vec<DirectoryEntry>, bool), Error> {
-        let args = arguments::Readdirplus {
-            dir: dir.clone(),
-            cookie,
-            verifier: [0; 8],
-            dir_count: max_count,
-            max_count,
-        };
+        let (entries, _, eof) = self.readdirplus_page(dir, cookie, [0; 8], max_count)?;
+        Ok((entries, eof))
+    }
+
+    /// The same for a server whose cookies need their verifier; the second part of the result is the new one.
+    pub fn readdirplus_page(
+        &mut self,
+        dir: &Handle,
+        cookie: u64,
+        verifier: [u8; 8],
+        max_count: u32,
+    ) -> Result<(Vec<DirectoryEntry>, [u8; 8], bool), Error> {
+        let (dir, dir_count) = (dir.clone(), max_count);
+        let args = arguments::Readdirplus { dir, cookie, verifier, dir_count, max_count };
         let answer = self.nfs(Procedure::Readdirplus, &args)?;
         let listing = answer.result::<directory::Readdirplus<'_>>()?.map_err(fail("readdirplus"))?;
         let entries = listing.entries.into_iter().map(|entry| DirectoryEntry {
@@ -221,7 +228,7 @@ impl Client {
                 post_op_attr::Void => None,
             },
         });
-        Ok((entries.collect(), listing.eof))
+        Ok((entries.collect(), listing.verifier, listing.eof))
     }
 
     /// READDIRPLUS to the end, "." and ".." left out.

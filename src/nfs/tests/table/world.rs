@@ -58,7 +58,7 @@ impl World {
         let tiny = mount.as_ref().map(|(_, dir)| dir.path().to_owned());
         let fixture = Fixture::with(
             options(),
-            |export| export.read_only = matches!(cause, Cause::ReadOnly),
+            |export| export.rules[0].options.read_only = matches!(cause, Cause::ReadOnly),
             |vfs| {
                 let vfs = tiny.as_ref().map_or(vfs, |path| local(path));
                 Hooked::failing(vfs, move |operation| {

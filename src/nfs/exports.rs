@@ -1,0 +1,193 @@
+//! The table of exports: read by every call as one snapshot, replaced as a whole while clients work.
+
+use super::access::{self, Claim, Grant, Refusal};
+use super::mount::components;
+use crate::host::ObjectKey;
+use crate::settings::exports::Rule;
+use crate::vfs::Vfs;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A directory that is served.
+#[derive(Clone)]
+pub struct Export {
+    /// Part of every file handle: handles of a number that is in no export are stale.
+    pub id: u32,
+    /// The path that clients mount, for example `/share`.
+    pub name: Vec<u8>,
+    /// The files.
+    pub vfs: Arc<dyn Vfs>,
+    /// The exported directory; nothing above it can be reached.
+    pub root: ObjectKey,
+    /// Who may use it, and how; who is in none of them may not.
+    pub rules: Vec<Rule>,
+}
+
+impl Export {
+    /// Serves the whole of `vfs` as `name`.
+    pub fn whole(id: u32, name: &str, vfs: Arc<dyn Vfs>, rules: Vec<Rule>) -> Export {
+        Export { id, name: name.as_bytes().to_vec(), root: vfs.root(), vfs, rules }
+    }
+
+    /// What `peer` may do, who says that it calls for `claim`.
+    pub(super) fn admit(&self, peer: SocketAddr, claim: &Claim) -> Result<Grant, Refusal> {
+        access::admit(&self.rules, peer, claim)
+    }
+
+    /// The name as people read it.
+    pub fn display_name(&self) -> String {
+        String::from_utf8_lossy(&self.name).into_owned()
+    }
+}
+
+/// Why exports do not make a table.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TableError {
+    /// An export has no usable name.
+    #[error("the export's name is {name:?}: it must start with '/' and name something, like \"/share\"")]
+    Name {
+        /// The name given.
+        name: String,
+    },
+    /// Two exports have one name.
+    #[error("{name} is exported twice")]
+    SameName {
+        /// The name.
+        name: String,
+    },
+    /// Two exports have one number.
+    #[error(
+        "the exports {first} and {second} have the same number in file handles; give one of them another fsid="
+    )]
+    SameId {
+        /// One.
+        first: String,
+        /// The other.
+        second: String,
+    },
+}
+
+/// What is served at one moment.
+#[derive(Clone, Default)]
+pub struct Table {
+    /// Sorted by name.
+    exports: Vec<Export>,
+    by_id: HashMap<u32, usize>,
+}
+
+impl Table {
+    /// A table of these exports, in any order.
+    pub fn new(mut exports: Vec<Export>) -> Result<Table, TableError> {
+        exports.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut by_id: HashMap<u32, usize> = HashMap::new();
+        for (index, export) in exports.iter().enumerate() {
+            let name = export.display_name();
+            // "/" is the name of the whole machine's tree, and a good one.
+            if !export.name.starts_with(b"/") {
+                return Err(TableError::Name { name });
+            }
+            if index > 0 && exports[index - 1].name == export.name {
+                return Err(TableError::SameName { name });
+            }
+            if let Some(other) = by_id.insert(export.id, index) {
+                return Err(TableError::SameId { first: exports[other].display_name(), second: name });
+            }
+        }
+        Ok(Table { exports, by_id })
+    }
+
+    /// Every export, sorted by name.
+    pub fn exports(&self) -> &[Export] {
+        &self.exports
+    }
+
+    /// The export of this number.
+    pub(super) fn get(&self, id: u32) -> Option<&Export> {
+        self.by_id.get(&id).and_then(|&index| self.exports.get(index))
+    }
+
+    /// Exports that hold `path`, the deepest first, each with the names that lead from its root to `path`.
+    pub(super) fn holding<'t, 'p>(&'t self, path: &'p [u8]) -> Vec<(&'t Export, Vec<&'p [u8]>)> {
+        let names: Vec<&[u8]> = components(path).collect();
+        let mut found: Vec<(&Export, Vec<&[u8]>)> = self
+            .exports
+            .iter()
+            .filter_map(|export| {
+                let depth = components(&export.name).count();
+                let inside = components(&export.name).eq(names.iter().take(depth).copied());
+                inside.then(|| (export, names.iter().skip(depth).copied().collect()))
+            })
+            .collect();
+        found.sort_by_key(|(_, rest)| rest.len());
+        found
+    }
+}
+
+/// The table in force.
+#[derive(Default)]
+pub struct Exports {
+    now: RwLock<Arc<Table>>,
+}
+
+impl Exports {
+    /// This table is in force.
+    pub fn new(table: Table) -> Exports {
+        Exports { now: RwLock::new(Arc::new(table)) }
+    }
+
+    /// What is in force now; a call keeps it to its end.
+    pub fn snapshot(&self) -> Arc<Table> {
+        Arc::clone(&self.now.read())
+    }
+
+    /// From the next call on, `table` is in force. Returns what was before.
+    pub fn replace(&self, table: Table) -> Arc<Table> {
+        std::mem::replace(&mut self.now.write(), Arc::new(table))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::exports::{Options, Rule};
+    use crate::vfs::MemoryVfs;
+
+    fn export(id: u32, name: &str) -> Export {
+        Export::whole(
+            id,
+            name,
+            Arc::new(MemoryVfs::new((0, 0, 0o755), false)),
+            vec![Rule::everybody(Options::open())],
+        )
+    }
+
+    #[test]
+    fn two_exports_share_neither_name_nor_number() {
+        let error = |exports: Vec<Export>| Table::new(exports).err().map(|error| error.to_string());
+        assert!(error(vec![export(1, "/b"), export(2, "/a")]).is_none());
+        assert!(error(vec![export(1, "/")]).is_none());
+        assert!(error(vec![export(1, "b")]).unwrap().contains("must start with '/'"));
+        assert!(error(vec![export(1, "")]).unwrap().contains("must start with '/'"));
+        assert_eq!(error(vec![export(1, "/b"), export(2, "/b")]).unwrap(), "/b is exported twice");
+        let same_id = error(vec![export(3, "/b"), export(3, "/a")]).unwrap();
+        assert!(same_id.starts_with("the exports /a and /b have the same number"), "{same_id}");
+    }
+
+    #[test]
+    fn the_deepest_export_that_holds_a_path_comes_first() {
+        let table = Table::new(vec![export(1, "/a"), export(2, "/a/b/c"), export(3, "/ab")]).unwrap();
+        let holding = |path: &'static str| -> Vec<(u32, String)> {
+            let found = table.holding(path.as_bytes());
+            found
+                .into_iter()
+                .map(|(export, rest)| (export.id, String::from_utf8(rest.join(&b'/')).unwrap()))
+                .collect()
+        };
+        assert_eq!(holding("/a/b/c/d"), [(2, "d".to_owned()), (1, "b/c/d".to_owned())]);
+        assert_eq!(holding("/a//b/./c/"), [(2, String::new()), (1, "b/c".to_owned())]);
+        assert_eq!(holding("/abc"), []);
+        assert_eq!(holding("/"), []);
+    }
+}

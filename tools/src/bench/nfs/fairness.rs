@@ -1,0 +1,89 @@
+//! One client with 10,000 calls in flight, another with one: what the second waits, next to what it waits alone.
+
+use super::load::{self, Limit, Plan, Work};
+use super::peers::Server;
+use super::{Options, Workload, populate, prepare};
+use crate::bench::{median, print_table};
+use anyhow::{Context, Result, bail};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::Duration;
+
+const HEAVY_CONNECTIONS: usize = 16;
+const HEAVY_DEPTH: usize = 625;
+/// The two clients are two addresses.
+const HEAVY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+const LIGHT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+
+pub(super) fn run(scratch: &Path, options: &Options) -> Result<()> {
+    let home = scratch.join("fairness");
+    let servers = [Server::ours(&home, false)?, Server::ganesha(&home)?];
+    let mut rows = vec![
+        ["server", "alone p50/p99 us", "next to 10,000 in flight p50/p99 us", "p99 ratio"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    for server in &servers {
+        populate(&server.directory)?;
+    }
+    for server in &servers {
+        let mut times = [const { Vec::new() }; 4];
+        for _ in 0..options.rounds {
+            let alone = light(server, options.time, &mut *prepare(Workload::Getattr, server)?)?;
+            let crowded = beside_heavy(server, options.time)?;
+            for (all, one) in times.iter_mut().zip([alone.0, alone.1, crowded.0, crowded.1]) {
+                all.push(one);
+            }
+        }
+        let [p50, p99, crowded_p50, crowded_p99] = times.each_mut().map(|all| median(all));
+        rows.push(vec![
+            server.name.to_owned(),
+            format!("{p50:.0}/{p99:.0}"),
+            format!("{crowded_p50:.0}/{crowded_p99:.0}"),
+            format!("{:.2}", crowded_p99 / p99),
+        ]);
+    }
+    print_table("Fairness: GETATTR of a client alone and next to another (bar: p99 below 3x)", &rows);
+    Ok(())
+}
+
+/// p50 and p99 of one call at a time.
+fn light(server: &Server, time: Duration, work: &mut dyn Work) -> Result<(f64, f64)> {
+    let plan =
+        Plan { address: server.address, source: LIGHT, connections: 1, depth: 1, limit: Limit::Time(time) };
+    let outcome = load::run(&plan, work)?;
+    Ok((outcome.latency.percentile_us(50.0), outcome.latency.percentile_us(99.0)))
+}
+
+fn beside_heavy(server: &Server, time: Duration) -> Result<(f64, f64)> {
+    let plan = Plan {
+        address: server.address,
+        source: HEAVY,
+        connections: HEAVY_CONNECTIONS,
+        depth: HEAVY_DEPTH,
+        // Before and after the other.
+        limit: Limit::Time(time * 2 + Duration::from_secs(2)),
+    };
+    let mut work = prepare(Workload::Getattr, server)?;
+    let mut own = prepare(Workload::Getattr, server)?;
+    std::thread::scope(|scope| {
+        let heavy = scope.spawn(move || -> Result<load::Outcome> {
+            // The generator of the heavy load must not take the light client's place on the processors: what is
+            // measured is the server.
+            let _ = rustix::process::nice(10);
+            load::run(&plan, &mut *work)
+        });
+        let before = server.cpu("")?;
+        crate::process::wait_until("the heavy load runs", Duration::from_secs(30), || {
+            heavy.is_finished() || server.cpu("").is_ok_and(|cpu| cpu - before > 0.3)
+        })?;
+        let found = light(server, time, &mut *own);
+        let concurrent = !heavy.is_finished();
+        let heavy = heavy.join().ok().context("the heavy load broke")??;
+        eprintln!("heavy client of {}: {:.0} calls/s", server.name, heavy.per_second());
+        if !concurrent {
+            bail!("the heavy load of {} ended before the light one", server.name);
+        }
+        found
+    })
+}
