@@ -22,7 +22,7 @@ fn stage(open: fn(&Path) -> Tree) -> Stage {
             // Quick: what is synchronous has its own tests.
             let tree = open(path.insert(tempfile::tempdir().unwrap()).path());
             fs::set_permissions(tree.root_path(), fs::Permissions::from_mode(u32::from(ROOT_MODE))).unwrap();
-            let options = LocalOptions { sync: false, read_only: false };
+            let options = LocalOptions { sync: false, ..LocalOptions::default() };
             export.vfs = Arc::new(LocalVfs::new(Arc::new(tree), options));
         },
         |vfs| vfs,
