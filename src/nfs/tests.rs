@@ -2,10 +2,13 @@
 
 mod acl;
 mod bad_input;
+mod fuzz;
 mod hooked;
 mod listing;
+mod listing_bytes;
 mod model;
 mod procedures;
+mod promises;
 mod retransmission;
 mod serving;
 mod table;
