@@ -3,10 +3,13 @@
 mod acl;
 mod admission;
 mod bad_input;
+mod fuzz;
 mod hooked;
 mod listing;
+mod listing_bytes;
 mod model;
 mod procedures;
+mod promises;
 mod retransmission;
 mod serving;
 mod table;

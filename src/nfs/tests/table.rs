@@ -8,13 +8,14 @@ mod world;
 
 use super::wire::{Outcome, Rest, ask, view};
 use crate::vfs::VfsError;
-use cause::{BEYOND, Cause, cause};
+pub(super) use cause::Cause;
+use cause::{BEYOND, cause};
 use ehpc_proto::nfs3::{Procedure, StableHow, fattr3, nfsstat3};
 use ehpc_tools::nfs_client::Handle;
 use listed::LISTED;
 pub(super) use listed::WORDS;
 use std::collections::BTreeSet;
-use world::World;
+pub(super) use world::World;
 
 /// Attributes now, as root; `None` for a handle that leads nowhere.
 fn attributes_now(world: &mut World, handle: &Handle) -> Option<fattr3> {

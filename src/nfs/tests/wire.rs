@@ -63,6 +63,8 @@ pub(super) struct Outcome {
     /// In the reply's order: the returned object first, then the objects of the arguments.
     pub(super) seen: Vec<Seen>,
     pub(super) rest: Rest,
+    /// Bytes of the result after the status.
+    pub(super) len: usize,
 }
 
 /// Sends a call and decodes its answer, of which nothing may be left over.
@@ -72,10 +74,10 @@ pub(super) fn ask(client: &mut Client, call: &Call) -> Outcome {
     let mut input = Decoder::new(answer.body());
     let outcome = decode(call.procedure, &mut input);
     assert!(input.rest().is_empty(), "{:?}: bytes after the result", call.procedure);
-    outcome
+    Outcome { len: answer.body().len().saturating_sub(4), ..outcome }
 }
 
-fn decode(procedure: Procedure, input: &mut Decoder<'_>) -> Outcome {
+pub(super) fn decode(procedure: Procedure, input: &mut Decoder<'_>) -> Outcome {
     use Procedure::*;
     match procedure {
         Null => with(0, vec![], Rest::Nothing),
@@ -201,7 +203,7 @@ fn decode_listing(procedure: Procedure, input: &mut Decoder<'_>) -> Outcome {
 }
 
 fn with(status: u32, seen: Vec<Seen>, rest: Rest) -> Outcome {
-    Outcome { status, object: None, seen, rest }
+    Outcome { status, object: None, seen, rest, len: 0 }
 }
 
 fn failed((status, attributes): (nfsstat3, post_op_attr)) -> Outcome {
