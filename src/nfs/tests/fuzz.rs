@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 const CHILD: &str = "EHPC_FUZZ_CHILD";
 const NAME: &str = "nfs::tests::fuzz::mutated_requests_to_a_live_server";
 /// What the process may hold at its peak: its program and stacks, and what `Options` lets clients make it hold.
-const MOST_MEMORY: u64 = 320 << 20;
+const MOST_MEMORY: u64 = 128 << 20;
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
