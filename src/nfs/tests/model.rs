@@ -18,18 +18,18 @@ fn stage(open: fn(&Path) -> Tree) -> Stage {
     let mut path = None;
     let subject = Fixture::with(
         options(),
-        |export| {
+        |_| {},
+        |_| {
             // Quick: what is synchronous has its own tests.
             let tree = open(path.insert(tempfile::tempdir().unwrap()).path());
             fs::set_permissions(tree.root_path(), fs::Permissions::from_mode(u32::from(ROOT_MODE))).unwrap();
             let options = LocalOptions { sync: false, ..LocalOptions::default() };
-            export.vfs = Arc::new(LocalVfs::new(Arc::new(tree), options));
+            Arc::new(LocalVfs::new(Arc::new(tree), options))
         },
-        |vfs| vfs,
     );
     let protected = fs::read_to_string("/proc/sys/fs/protected_hardlinks").unwrap();
     let memory = MemoryVfs::new((0, 0, ROOT_MODE), protected.trim() == "1");
-    let model = Fixture::with(options(), |export| export.vfs = Arc::new(memory), |vfs| vfs);
+    let model = Fixture::with(options(), |_| {}, |_| Arc::new(memory));
     Stage {
         subject: over_the_wire(&subject),
         model: over_the_wire(&model),

@@ -21,7 +21,7 @@ const NOT_SYNC: u32 = 10_002;
 
 /// Another server, as after a restart, for a directory that another fixture owns.
 fn serving(path: &Path) -> Fixture {
-    Fixture::with(options(), |export| export.vfs = local(path), |vfs| vfs)
+    Fixture::with(options(), |_| {}, |_| local(path))
 }
 
 fn sized(size: u64) -> sattr3 {
