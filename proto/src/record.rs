@@ -1,6 +1,8 @@
 //! Record marking of RPC over TCP (RFC 5531 section 11): a record is one or more fragments, each with a
 //! four-byte header: last-fragment bit and length.
 
+use std::borrow::Cow;
+
 /// Longest record that is accepted: a WRITE of 1 MiB and 4 KiB for its header.
 pub const MAX_RECORD: usize = 1024 * 1024 + 4096;
 /// Most fragments that one record may come in.
@@ -95,6 +97,22 @@ impl Assembler {
         }
     }
 
+    /// As [`Assembler::feed`], but a record that lies in `input` as one whole fragment is lent, not copied.
+    pub fn feed_borrowed<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, RecordError> {
+        if self.is_between_records()
+            && let Some((header, rest)) = input.split_first_chunk::<4>()
+        {
+            let word = u32::from_be_bytes(*header);
+            let length = usize::try_from(word & !LAST).unwrap_or(usize::MAX);
+            if word & LAST != 0 && length <= self.limit && length <= rest.len() {
+                let (record, rest) = rest.split_at(length);
+                *input = rest;
+                return Ok(Some(Cow::Borrowed(record)));
+            }
+        }
+        Ok(self.feed(input)?.map(Cow::Owned))
+    }
+
     fn feed_header(&mut self, input: &mut &[u8]) -> Result<(), RecordError> {
         let take = input.len().min(4 - self.header_len);
         let (head, rest) = input.split_at(take);
@@ -176,6 +194,29 @@ mod tests {
         for step in 1..=input.len() {
             assert_eq!(all(input, step, 3), Ok(expected.clone()), "step {step}");
         }
+    }
+
+    #[test]
+    fn lent_records_are_the_same_records() {
+        let input = b"\x80\0\0\x03abc\0\0\0\x02de\0\0\0\0\x80\0\0\x01f\x80\0\0\0\x80\0\0\x01g";
+        let expected: Vec<Vec<u8>> = vec![b"abc".into(), b"def".into(), b"".into(), b"g".into()];
+        for step in 1..=input.len() {
+            let mut assembler = Assembler::new(3);
+            let (mut records, mut lent) = (Vec::new(), 0);
+            for mut piece in input.chunks(step) {
+                while let Some(record) = assembler.feed_borrowed(&mut piece).unwrap() {
+                    lent += usize::from(matches!(record, Cow::Borrowed(_)));
+                    records.push(record.into_owned());
+                }
+            }
+            assert_eq!(records, expected, "step {step}");
+            assert!(
+                step < input.len() || lent == 3,
+                "{lent} of the four are whole fragments: \"def\" is not"
+            );
+        }
+        let too_long = Assembler::new(3).feed_borrowed(&mut &b"\x80\0\0\x04abcd"[..]);
+        assert_eq!(too_long, Err(RecordError::TooLong { length: 4, limit: 3 }));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::dirty::{Change, DirtySet, Source, Touch};
 use crate::host::ObjectKey;
 use crate::vfs::{
     Acls, Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAcls, SetAttributes, Settled, Stability, Vfs, VfsError, WriteDone,
+    SetAcls, SetAttributes, Settled, Stability, Vfs, VfsError, Work, WriteDone,
 };
 use ehpc_proto::replication::{Kind, Timestamp};
 use std::cell::Cell;
@@ -316,6 +316,21 @@ impl<V: Vfs> Vfs for Recording<V> {
         self.inner.write_verifier()
     }
 
+    fn quick(&self, work: Work) -> bool {
+        self.inner.quick(work)
+    }
+
+    fn read_quickly(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        offset: u64,
+        count: u32,
+        into: &mut Vec<u8>,
+    ) -> Option<Result<ReadDone, VfsError>> {
+        self.inner.read_quickly(caller, object, offset, count, into)
+    }
+
     fn settled(&self) -> Option<Settled> {
         let inner = self.inner.settled();
         if self.durability == Durability::Local {
@@ -328,12 +343,13 @@ impl<V: Vfs> Vfs for Recording<V> {
         }
         Some(Box::pin(async move {
             if let Some(inner) = inner {
-                inner.await;
+                inner.await?;
             }
             // An error says that the set is gone, with the server: no reply leaves any more.
             if acknowledged.wait_for(|&acknowledged| acknowledged >= number).await.is_err() {
                 std::future::pending::<()>().await;
             }
+            Ok(())
         }))
     }
 }

@@ -279,7 +279,7 @@ async fn remote_durability_waits_for_the_acknowledgement() {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(settled.as_mut().poll(&mut context).is_pending());
     vfs.dirty.acknowledge(1);
-    settled.await;
+    settled.await.unwrap();
     assert!(vfs.settled().is_none(), "acknowledged already");
     // A commit on one thread promises the writes of all others.
     std::thread::scope(|scope| {
@@ -288,7 +288,7 @@ async fn remote_durability_waits_for_the_acknowledgement() {
     vfs.commit(&caller(), &key(6), 0, 0).result.unwrap();
     let settled = vfs.settled().expect("the other thread's write is not acknowledged");
     vfs.dirty.acknowledge(2);
-    settled.await;
+    settled.await.unwrap();
     let local = recording(Durability::Local);
     local.write(&caller(), &key(5), 0, b"x", Stability::FileSync).result.unwrap();
     assert!(local.settled().is_none());

@@ -121,6 +121,48 @@ pub fn pread_append(fd: BorrowedFd<'_>, offset: u64, count: usize, into: &mut Ve
     Ok(done)
 }
 
+/// As [`pread_append`] from the page cache alone (RWF_NOWAIT): `None`, and `into` as it was, when the disk would have to
+/// be waited for before all that the file has there is read. EOPNOTSUPP where the file system cannot tell.
+pub fn pread_cached(
+    fd: BorrowedFd<'_>,
+    offset: u64,
+    count: usize,
+    into: &mut Vec<u8>,
+) -> io::Result<Option<usize>> {
+    let start = into.len();
+    into.reserve(count);
+    let mut done = 0;
+    while done < count {
+        let Some(spare) = into.spare_capacity_mut().get_mut(..count - done) else { break };
+        let part = libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len() };
+        let at = i64::try_from(offset.saturating_add(done as u64))
+            .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        // SAFETY: `part` names memory of `into` that nobody else uses during the call.
+        let read = unsafe { libc::preadv2(fd.as_raw_fd(), &raw const part, 1, at, libc::RWF_NOWAIT) };
+        let Ok(read) = usize::try_from(read) else {
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => continue,
+                Some(libc::EAGAIN) => {
+                    into.truncate(start);
+                    return Ok(None);
+                }
+                _ => {
+                    into.truncate(start);
+                    return Err(error);
+                }
+            }
+        };
+        if read == 0 {
+            break;
+        }
+        // SAFETY: the kernel initialised `read` bytes right after the current length.
+        unsafe { into.set_len(into.len() + read) };
+        done += read;
+    }
+    Ok(Some(done))
+}
+
 /// Most hard links to one object of the file system.
 pub fn link_max(fd: BorrowedFd<'_>) -> u32 {
     // SAFETY: plain integers.

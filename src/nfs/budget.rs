@@ -41,9 +41,21 @@ impl Budget {
         }
     }
 
+    /// Reserves `bytes` if they are free now.
+    pub(super) fn try_reserve(&self, bytes: usize) -> Option<Reserved> {
+        let units = self.units(bytes);
+        let own = Arc::clone(&self.own).try_acquire_many_owned(units).ok()?;
+        let shared = Arc::clone(&self.shared).try_acquire_many_owned(units).ok()?;
+        Some(Reserved { _own: own, _shared: shared })
+    }
+
+    fn units(&self, bytes: usize) -> u32 {
+        units(bytes).clamp(1, self.largest.max(1))
+    }
+
     /// Waits until `bytes` are free. More than the whole budget waits for the whole budget. `None`: shut down.
     pub(super) async fn reserve(&self, bytes: usize) -> Option<Reserved> {
-        let units = units(bytes).clamp(1, self.largest.max(1));
+        let units = self.units(bytes);
         let own = Arc::clone(&self.own).acquire_many_owned(units).await.ok()?;
         let shared = Arc::clone(&self.shared).acquire_many_owned(units).await.ok()?;
         Some(Reserved { _own: own, _shared: shared })
@@ -61,7 +73,9 @@ mod tests {
         let other = Budget::new(&all, 10 * UNIT, 6 * UNIT);
         let held = one.reserve(100 * UNIT).await.unwrap();
         assert_eq!(all.available_permits(), 4);
-        let small = other.reserve(4 * UNIT).await.unwrap();
+        assert!(other.try_reserve(5 * UNIT).is_none(), "more than is left for all");
+        assert!(one.try_reserve(UNIT).is_none(), "more than is left for this one");
+        let small = other.try_reserve(4 * UNIT).unwrap();
         assert_eq!(all.available_permits(), 0);
         drop((held, small));
         assert_eq!(all.available_permits(), 10);

@@ -1,49 +1,63 @@
-//! One client connection: a reader that keeps many requests in flight, and one writer.
+//! One client connection, on one engine thread: what has arrived is read, quick calls are answered on the spot, and
+//! all their replies leave together. What has to wait (a worker, a disk, the backup) comes back later, in any order.
+//!
+//! It is one hand-written future: read, answer, write, for as long as something happens, then wait for whatever comes
+//! first. An idle connection holds no buffer.
 
 use super::budget::{Budget, Reserved};
 use super::dispatch::{self, Action};
-use super::job::Job;
+use super::engine::Thread;
+use super::input::{Input, Read, ReadError};
+use super::job::{Job, Place, Ran};
+use super::offload::{self, Outgoing};
+use super::output::{Output, Segment};
+use super::procedures::Promise;
 use super::server::Shared;
 use super::workers::Workers;
-use bytes::BufMut;
-use ehpc_proto::record::{Assembler, RecordError};
-use std::io::{self, IoSlice};
+use ehpc_proto::codec::Encoder;
+use ehpc_proto::record::MAX_RECORD;
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
-/// Bytes read at once while records are small.
-const READ_BUFFER: usize = 32 * 1024;
-/// A fragment that lacks more than this is read straight into its record.
-const DIRECT: usize = 16 * 1024;
-/// A record longer than this reserves its memory before it is read.
-const LARGE_RECORD: usize = 64 * 1024;
-/// Most replies in one system call.
-const COALESCED: usize = 64;
+/// Calls answered before the others of this thread have their turn.
+const TURN: usize = 32;
+/// Bytes of small replies after which they are sent before more calls are answered.
+const SEND_AT: usize = 16 * 1024;
+/// A reply that may be longer gets a buffer of its own.
+const LARGE_REPLY: usize = 8 * 1024;
+/// A record or reply that may be longer reserves its memory first.
+const LARGE: usize = 64 * 1024;
 
-/// A connection being served.
-pub(super) struct Connection {
-    pub(super) shared: Arc<Shared>,
-    pub(super) workers: Arc<Workers>,
-    pub(super) budget: Budget,
-    pub(super) peer: SocketAddr,
-    pub(super) requests: Arc<AtomicU64>,
+/// Something that must come before the next call, and what comes of it.
+type Obstacle = Pin<Box<dyn Future<Output = Passed>>>;
+
+enum Passed {
+    /// A worker will do the call; false: there are none any more.
+    Submitted(bool),
+    /// Memory for the record that is arriving; `None`: shutting down.
+    Memory(Option<Reserved>),
 }
 
-/// A reply on its way, and what it holds until it is written.
-struct Outgoing {
-    bytes: Vec<u8>,
-    _slot: OwnedSemaphorePermit,
-    _reserved: Option<Reserved>,
+/// How it went on.
+enum Step {
+    /// Something was done: there may be more.
+    On,
+    /// There is more, but it is the others' turn.
+    Yield,
+    /// Nothing can be done until something happens.
+    Wait,
 }
 
 /// How reading ended.
@@ -57,68 +71,199 @@ enum End {
     Broken,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum ReadError {
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    #[error("the connection ended in the middle of a record")]
-    Truncated,
-    #[error("a record took longer than {0:?} to arrive")]
-    Stalled(Duration),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error("the server is shutting down")]
-    ShuttingDown,
+/// A connection being served.
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    workers: Arc<Workers>,
+    thread: Rc<Thread>,
+    budget: Budget,
+    peer: SocketAddr,
+    requests: Arc<AtomicU64>,
+    stream: TcpStream,
+    input: Input,
+    output: Output,
+    /// Memory of the large record that is arriving.
+    reserved: Option<Reserved>,
+    obstacle: Option<Obstacle>,
+    /// Calls that others are doing or that wait to be durable.
+    elsewhere: usize,
+    finished: UnboundedReceiver<Outgoing>,
+    finish: UnboundedSender<Outgoing>,
+    end: Option<End>,
+    /// By when the client must have taken some of the output.
+    write_by: Option<Instant>,
+    /// By when what is elsewhere must have come back, once reading has ended.
+    end_by: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
-    /// Serves until the client leaves, something breaks, or `stop`; then answers what is in flight.
-    pub(super) async fn run(self, stream: TcpStream, stop: CancellationToken) {
-        let stall = self.shared.options.stall;
-        let (read, write) = stream.into_split();
-        let broken = CancellationToken::new();
-        let (replies, outgoing) = unbounded_channel();
-        let writer = tokio::spawn(write_replies(write, outgoing, stall, broken.clone()));
-        let mut writer = AbortOnDropHandle::new(writer);
-        let end = tokio::select! {
-            () = stop.cancelled() => End::Stopped,
-            () = broken.cancelled() => End::Broken,
-            end = Box::pin(self.read_requests(read, &replies)) => end,
-        };
-        drop(replies);
-        // A client that is gone may have left calls that take long: do not wait for them for ever.
-        let written = match timeout(stall, &mut writer).await {
-            Ok(Ok(written)) => written,
-            Ok(Err(_)) | Err(_) => false,
-        };
-        if end != End::Closed || !written {
-            self.shared.cache.lock().connection_lost(self.peer.ip(), self.peer.port());
+    /// A connection that was accepted.
+    pub(super) fn new(
+        (shared, workers, thread): (Arc<Shared>, Arc<Workers>, Rc<Thread>),
+        (stream, peer): (TcpStream, SocketAddr),
+        budget: Budget,
+        requests: Arc<AtomicU64>,
+    ) -> Connection {
+        let (finish, finished) = unbounded_channel();
+        Connection {
+            shared,
+            workers,
+            thread,
+            budget,
+            peer,
+            requests,
+            stream,
+            input: Input::default(),
+            output: Output::default(),
+            reserved: None,
+            obstacle: None,
+            elsewhere: 0,
+            finished,
+            finish,
+            end: None,
+            write_by: None,
+            end_by: None,
+            timer: None,
         }
     }
 
-    async fn read_requests(&self, read: OwnedReadHalf, replies: &UnboundedSender<Outgoing>) -> End {
-        let slots = Arc::new(Semaphore::new(self.shared.options.in_flight.max(1)));
-        let mut records = Records::new(read, self.shared.options.stall, self.budget.clone());
+    /// Serves until the client leaves, something breaks, or `stop`; then answers what is in flight.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let in_order = {
+            let mut stopped = pin!(stop.cancelled());
+            poll_fn(|cx| {
+                if self.end.is_none() && stopped.as_mut().poll(cx).is_ready() {
+                    self.end_reading(End::Stopped);
+                }
+                self.poll(cx)
+            })
+            .await
+        };
+        if !in_order {
+            self.shared.cache.connection_lost(self.peer.ip(), self.peer.port());
+        }
+    }
+
+    /// Ready when the connection is over: true if the client closed it and has all its replies.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return End::Broken };
-            let (record, reserved) = match records.next().await {
-                Ok(Some(record)) => record,
-                Ok(None) => return End::Closed,
-                Err(error) => return self.unreadable(&error),
-            };
-            self.requests.fetch_add(1, Ordering::Relaxed);
-            match dispatch::read(&self.shared, self.peer, record) {
-                Action::Ignore => {}
-                Action::Close => return End::Broken,
-                Action::Answer(bytes) => {
-                    let _ = replies.send(Outgoing { bytes, _slot: slot, _reserved: reserved });
-                }
-                Action::Run(job) => {
-                    if !self.start(job, slot, reserved, replies.clone()).await {
-                        return End::Broken;
-                    }
-                }
+            self.collect(cx);
+            if let Err(error) = self.write(cx) {
+                tracing::debug!(client = %self.peer, %error, "NFS connection lost");
+                return Poll::Ready(false);
             }
+            if let Some(end) = self.end {
+                if self.elsewhere > 0 || !self.output.is_empty() {
+                    return self.wait(cx);
+                }
+                let shut = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+                return Poll::Ready(end == End::Closed && shut.is_ok());
+            }
+            match self.advance(cx) {
+                Ok(Step::On) => {}
+                Ok(Step::Wait) => return self.wait(cx),
+                Ok(Step::Yield) => {
+                    if let Err(error) = self.write(cx) {
+                        tracing::debug!(client = %self.peer, %error, "NFS connection lost");
+                        return Poll::Ready(false);
+                    }
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Err(end) => self.end_reading(end),
+            }
+        }
+    }
+
+    fn end_reading(&mut self, end: End) {
+        self.end = Some(end);
+        self.obstacle = None;
+        self.input = Input::default();
+        // A client that is gone may have left calls that take long: do not wait for them for ever.
+        self.end_by = Some(Instant::now() + self.shared.options.stall);
+    }
+
+    /// Takes in the replies that were made elsewhere.
+    fn collect(&mut self, cx: &mut Context<'_>) {
+        while self.elsewhere > 0 {
+            let Poll::Ready(Some(Outgoing { bytes, reserved })) = self.finished.poll_recv(cx) else { return };
+            self.elsewhere -= 1;
+            self.output.push(Segment { bytes, _reserved: reserved });
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let mut progress = false;
+        let stream = Pin::new(&mut self.stream);
+        let written = self.output.poll_write(stream, cx, &self.thread.spare, &mut progress);
+        if progress {
+            self.write_by = None;
+        }
+        match written {
+            Poll::Ready(done) => done,
+            Poll::Pending => {
+                let stall = self.shared.options.stall;
+                self.write_by.get_or_insert_with(|| Instant::now() + stall);
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers what has arrived, or reads.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+        if let Some(obstacle) = &mut self.obstacle {
+            let Poll::Ready(passed) = obstacle.as_mut().poll(cx) else { return Ok(Step::Wait) };
+            self.obstacle = None;
+            match passed {
+                Passed::Submitted(true) => {}
+                Passed::Memory(Some(reserved)) => self.reserved = Some(reserved),
+                Passed::Submitted(false) | Passed::Memory(None) => return Err(End::Broken),
+            }
+        }
+        // A client that takes no replies is asked nothing more.
+        if !self.output.is_empty() || self.elsewhere >= self.shared.options.in_flight.max(1) {
+            self.input.not_waiting();
+            return Ok(Step::Wait);
+        }
+        if self.reserved.is_none() && self.input.announced() > LARGE {
+            // The reply to a large record is small: reserved along with it.
+            self.reserved = self.budget.try_reserve(MAX_RECORD);
+            if self.reserved.is_none() {
+                let budget = self.budget.clone();
+                self.obstacle =
+                    Some(Box::pin(async move { Passed::Memory(budget.reserve(MAX_RECORD).await) }));
+                self.input.not_waiting();
+                return Ok(Step::On);
+            }
+        }
+        if let Some(rest) = self.input.take_rest() {
+            let (used, step) = self.answer(rest.get(self.input.rest_start()..).unwrap_or_default())?;
+            self.input.put_rest(rest, used);
+            return Ok(step);
+        }
+        let stall = self.shared.options.stall;
+        let thread = Rc::clone(&self.thread);
+        let mut buffer = thread.buffer.borrow_mut();
+        match self.input.poll_read(Pin::new(&mut self.stream), cx, &mut buffer, stall) {
+            Poll::Pending => Ok(Step::Wait),
+            Poll::Ready(Ok(Read::Bytes(count))) => {
+                let bytes = buffer.get(..count).unwrap_or_default();
+                let (used, step) = self.answer(bytes)?;
+                self.input.keep_rest(bytes.get(used..).unwrap_or_default());
+                Ok(step)
+            }
+            Poll::Ready(Ok(Read::Part)) => Ok(Step::On),
+            Poll::Ready(Ok(Read::Record(record))) => {
+                drop(buffer);
+                self.call(Cow::Owned(record))?;
+                Ok(Step::On)
+            }
+            Poll::Ready(Ok(Read::End)) => Err(End::Closed),
+            Poll::Ready(Err(error)) => Err(self.unreadable(&error)),
         }
     }
 
@@ -132,187 +277,145 @@ impl Connection {
         End::Broken
     }
 
-    /// Hands a job to the workers, once there is memory and a place in the queue for it.
-    async fn start(
-        &self,
-        job: Box<Job>,
-        slot: OwnedSemaphorePermit,
-        reserved: Option<Reserved>,
-        replies: UnboundedSender<Outgoing>,
-    ) -> bool {
-        let unstarted = Unstarted { shared: Arc::clone(&self.shared), job: Some(job) };
-        let reserved = match reserved {
-            Some(reserved) => Some(reserved),
-            None => self.budget.reserve(unstarted.cost()).await,
+    /// Answers the calls in `bytes`, as many as one turn allows; how many bytes that were.
+    fn answer(&mut self, bytes: &[u8]) -> Result<(usize, Step), End> {
+        let mut rest = bytes;
+        let mut calls = 0;
+        let step = loop {
+            if rest.is_empty() {
+                break Step::On;
+            }
+            if calls >= TURN {
+                break Step::Yield;
+            }
+            let may_go_on = self.obstacle.is_none()
+                && self.output.gathered() < SEND_AT
+                && self.elsewhere < self.shared.options.in_flight.max(1);
+            if !may_go_on {
+                break Step::On;
+            }
+            match self.input.record(&mut rest) {
+                Ok(Some(record)) => {
+                    calls += 1;
+                    self.call(record)?;
+                }
+                Ok(None) => break Step::On,
+                Err(error) => return Err(self.unreadable(&error.into())),
+            }
         };
-        let shared = Arc::clone(&self.shared);
-        let work = move || {
-            let Some(job) = unstarted.take() else { return };
-            let done = job.run(&shared);
-            let answer = Answer { job, replies, slot, reserved };
-            match done.settled {
-                None => answer.send(&shared, done.reply),
-                Some(settled) => {
-                    let runtime = shared.runtime.clone();
-                    runtime.spawn(async move {
-                        settled.await;
-                        answer.send(&shared, done.reply);
-                    });
+        Ok((bytes.len() - rest.len(), step))
+    }
+
+    fn call(&mut self, record: Cow<'_, [u8]>) -> Result<(), End> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let (shared, peer) = (&self.shared, self.peer);
+        let read = |out: &mut Encoder| dispatch::read(shared, peer, &record, out);
+        match self.output.gather(&self.thread.spare, read) {
+            Action::Answered | Action::Ignore => {
+                self.reserved = None;
+                Ok(())
+            }
+            Action::Close => Err(End::Broken),
+            Action::Run(job) => {
+                self.run_here(job, record);
+                Ok(())
+            }
+        }
+    }
+
+    /// Does a call on this thread if it is quick, else leaves it to the workers.
+    fn run_here(&mut self, job: Job, record: Cow<'_, [u8]>) {
+        let mut reserved = self.reserved.take();
+        if job.reply_bound > LARGE && reserved.is_none() {
+            reserved = self.budget.try_reserve(job.cost);
+            if reserved.is_none() {
+                return self.offload(job, record.into_owned(), None);
+            }
+        }
+        if job.reply_bound > LARGE_REPLY {
+            let mut out = Encoder::new();
+            *out.buffer() = self.thread.spare.of_size(job.reply_bound);
+            match job.run(&self.shared, &record, &mut out, Place::Engine) {
+                Ran::Done(settled) => self.done(job, out.finish(), settled, reserved),
+                Ran::Blocks => {
+                    self.thread.spare.give_back(out.finish());
+                    self.offload(job, record.into_owned(), reserved);
                 }
             }
+            return;
+        }
+        let shared = &self.shared;
+        let mut held = None;
+        let ran = self.output.gather(&self.thread.spare, |out| {
+            let start = out.len();
+            let ran = job.run(shared, &record, out, Place::Engine);
+            match &ran {
+                Ran::Done(None) => job.finish(shared, out.as_slice().get(start..).unwrap_or_default()),
+                Ran::Done(Some(_)) => held = Some(out.buffer().split_off(start)),
+                Ran::Blocks => {}
+            }
+            ran
+        });
+        match (ran, held) {
+            (Ran::Blocks, _) => self.offload(job, record.into_owned(), reserved),
+            (Ran::Done(settled @ Some(_)), Some(reply)) => self.done(job, reply, settled, reserved),
+            (Ran::Done(_), _) => {}
+        }
+    }
+
+    /// A call was done here: its reply leaves now, or when it is settled.
+    fn done(&mut self, job: Job, reply: Vec<u8>, settled: Option<Promise>, reserved: Option<Reserved>) {
+        let Some(settled) = settled else {
+            job.finish(&self.shared, &reply);
+            return self.output.push(Segment { bytes: reply, _reserved: reserved });
         };
-        self.workers.submit(work).await
-    }
-}
-
-/// A job that no worker has taken yet. If none ever does, copies of its call may be done.
-struct Unstarted {
-    shared: Arc<Shared>,
-    job: Option<Box<Job>>,
-}
-
-impl Unstarted {
-    fn cost(&self) -> usize {
-        self.job.as_ref().map_or(0, |job| job.cost)
+        self.elsewhere += 1;
+        let (shared, finish) = (Arc::clone(&self.shared), self.finish.clone());
+        tokio::task::spawn_local(async move {
+            let reply = job.settle(&shared, settled, reply).await;
+            job.finish(&shared, &reply);
+            // Fails when the connection is gone: the client asks again and finds the reply in the cache.
+            let _ = finish.send(Outgoing { bytes: reply, reserved });
+        });
     }
 
-    fn take(mut self) -> Option<Box<Job>> {
-        self.job.take()
-    }
-}
-
-impl Drop for Unstarted {
-    fn drop(&mut self) {
-        if let Some(job) = &self.job
-            && let Some(call) = job.replay
-        {
-            self.shared.cache.lock().abandon(call, job.peer.port());
-        }
-    }
-}
-
-/// Where the reply of a job goes.
-struct Answer {
-    job: Box<Job>,
-    replies: UnboundedSender<Outgoing>,
-    slot: OwnedSemaphorePermit,
-    reserved: Option<Reserved>,
-}
-
-impl Answer {
-    fn send(self, shared: &Shared, bytes: Vec<u8>) {
-        if let Some(call) = self.job.replay {
-            shared.cache.lock().finish(call, self.job.peer.port(), &bytes, shared.now());
-        }
-        // Fails when the connection is gone: the client asks again and finds the reply in the cache.
-        let _ = self.replies.send(Outgoing { bytes, _slot: self.slot, _reserved: self.reserved });
-    }
-}
-
-/// Writes replies in the order in which they come, several at once; true if all were written.
-async fn write_replies(
-    mut write: OwnedWriteHalf,
-    mut outgoing: UnboundedReceiver<Outgoing>,
-    stall: Duration,
-    broken: CancellationToken,
-) -> bool {
-    let mut batch = Vec::with_capacity(COALESCED);
-    while outgoing.recv_many(&mut batch, COALESCED).await > 0 {
-        if write_batch(&mut write, &batch, stall).await.is_err() {
-            broken.cancel();
-            return false;
-        }
-        batch.clear();
-    }
-    write.shutdown().await.is_ok()
-}
-
-async fn write_batch(write: &mut OwnedWriteHalf, batch: &[Outgoing], stall: Duration) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = batch.iter().map(|reply| IoSlice::new(&reply.bytes)).collect();
-    let mut rest = &mut slices[..];
-    while !rest.is_empty() {
-        let written = timeout(stall, write.write_vectored(rest))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        IoSlice::advance_slices(&mut rest, written);
-    }
-    Ok(())
-}
-
-/// Records as they come in.
-struct Records {
-    read: OwnedReadHalf,
-    assembler: Assembler,
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
-    stall: Duration,
-    budget: Budget,
-}
-
-type Record = (Vec<u8>, Option<Reserved>);
-
-impl Records {
-    fn new(read: OwnedReadHalf, stall: Duration, budget: Budget) -> Records {
-        let buffer = vec![0; READ_BUFFER].into_boxed_slice();
-        Records { read, assembler: Assembler::default(), buffer, start: 0, end: 0, stall, budget }
+    /// Hands a call to the workers, once there is memory and a place in their queue for it.
+    fn offload(&mut self, job: Job, record: Vec<u8>, reserved: Option<Reserved>) {
+        self.elsewhere += 1;
+        let (shared, workers) = (Arc::clone(&self.shared), Arc::clone(&self.workers));
+        let submitting = offload::submit(
+            shared,
+            workers,
+            self.budget.clone(),
+            (job, record, reserved),
+            self.finish.clone(),
+        );
+        self.obstacle = Some(Box::pin(async move { Passed::Submitted(submitting.await) }));
     }
 
-    /// The next record, with the memory reserved for it if it is large; `None` when the client closed.
-    async fn next(&mut self) -> Result<Option<Record>, ReadError> {
-        let mut reserved = None;
-        let mut deadline = None;
+    /// Until something happens, or time is up: then the connection is over.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let read_by = if self.end.is_none() { self.input.read_by() } else { None };
+        let Some(by) = [read_by, self.write_by, self.end_by].into_iter().flatten().min() else {
+            return Poll::Pending;
+        };
+        // The timer may be set for an earlier moment: it is moved when it goes off, and not on every call.
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(by)));
         loop {
-            let mut input = &self.buffer[self.start..self.end];
-            let record = self.assembler.feed(&mut input)?;
-            self.start = self.end - input.len();
-            if let Some(record) = record {
-                return Ok(Some((record, reserved)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
             }
-            if reserved.is_none() && self.assembler.announced() > LARGE_RECORD {
-                // The reply to a large record is small: reserved along with it.
-                let bytes = ehpc_proto::record::MAX_RECORD;
-                reserved = Some(self.budget.reserve(bytes).await.ok_or(ReadError::ShuttingDown)?);
+            if Instant::now() >= by {
+                break;
             }
-            let read = if self.assembler.is_between_records() {
-                self.fill().await?
-            } else {
-                let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.stall);
-                let stalled = ReadError::Stalled(self.stall);
-                timeout_at(deadline, self.fill()).await.map_err(|_| stalled)??
-            };
-            match read {
-                Fill::More => {}
-                Fill::Record(record) => return Ok(Some((record, reserved))),
-                Fill::End if self.assembler.is_between_records() => return Ok(None),
-                Fill::End => return Err(ReadError::Truncated),
-            }
+            timer.as_mut().reset(by);
         }
-    }
-
-    /// Reads once: into the buffer, or straight into a large record.
-    async fn fill(&mut self) -> Result<Fill, io::Error> {
-        if let Some(body) = self.assembler.body()
-            && body.missing > DIRECT
-        {
-            let read = self.read.read_buf(&mut body.record.limit(body.missing)).await?;
-            return Ok(match self.assembler.take_complete() {
-                Some(record) => Fill::Record(record),
-                None if read == 0 => Fill::End,
-                None => Fill::More,
-            });
+        if read_by.is_some_and(|read_by| read_by <= by) {
+            let end = self.unreadable(&ReadError::Stalled(self.shared.options.stall));
+            self.end_reading(end);
+            // Replies that are on their way have their own time.
+            return self.poll(cx);
         }
-        (self.start, self.end) = (0, 0);
-        self.end = self.read.read(&mut self.buffer).await?;
-        Ok(if self.end == 0 { Fill::End } else { Fill::More })
+        Poll::Ready(false)
     }
-}
-
-enum Fill {
-    More,
-    Record(Vec<u8>),
-    End,
 }

@@ -1,4 +1,4 @@
-//! From a record to what is to be done with it.
+//! From a record to what is to be done with it: the seam between connections and programs.
 
 use super::access::Claim;
 use super::job::{Job, Target};
@@ -14,11 +14,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 /// What is to be done with a record.
+#[allow(clippy::large_enum_variant)] // handed down a few frames, never stored: a box would be an allocation a call
 pub(super) enum Action {
-    /// The answer is known: a whole record.
-    Answer(Vec<u8>),
-    /// It takes a worker to answer.
-    Run(Box<Job>),
+    /// The answer is written: a whole record.
+    Answered,
+    /// The file system is asked.
+    Run(Job),
     /// A copy of a call that is being done: the first one will be answered.
     Ignore,
     /// No RPC call at all: the connection cannot be trusted.
@@ -30,9 +31,9 @@ const LARGE_CALL: usize = 64 * 1024;
 /// What the reply to anything but READ, listings and DUMP may hold.
 const SMALL_REPLY: usize = 1024;
 
-/// Reads a record from `peer`.
-pub(super) fn read(shared: &Shared, peer: SocketAddr, record: Vec<u8>) -> Action {
-    let mut input = Decoder::new(&record);
+/// Reads a record from `peer`; what can be answered at once is appended to `out`.
+pub(super) fn read(shared: &Shared, peer: SocketAddr, record: &[u8], out: &mut Encoder) -> Action {
+    let mut input = Decoder::new(record);
     let call = match Call::decode(&mut input) {
         Ok(call) => call,
         Err(CallError::Malformed(error)) => {
@@ -45,18 +46,18 @@ pub(super) fn read(shared: &Shared, peer: SocketAddr, record: Vec<u8>) -> Action
             shared.bad_request(|held_back| {
                 tracing::warn!(client = %peer, %error, held_back, "an RPC call is refused");
             });
-            return Action::Answer(header_only(shared, xid, reply));
+            return header_only(shared, xid, reply, out);
         }
     };
     match target(&call) {
-        Ok(target) => call_to(shared, peer, &call, target, input.rest(), record.len()).finish(record),
+        Ok(target) => call_to(shared, peer, (&call, target), (input.rest(), record.len()), out),
         Err(reply) => {
             // Every Linux client asks for NFSv4 or the ACL program once: no fault of anybody.
             shared.complaints.say(|held_back| {
                 tracing::info!(client = %peer, program = call.program, version = call.version,
                     procedure = call.procedure, held_back, "an RPC call for what is not served here");
             });
-            Action::Answer(header_only(shared, call.xid, reply))
+            header_only(shared, call.xid, reply, out)
         }
     }
 }
@@ -80,59 +81,40 @@ fn target(call: &Call<'_>) -> Result<Target, Reply> {
     target.ok_or(Reply::ProcedureUnavailable)
 }
 
-/// An action that may still need the record.
-enum Decision {
-    Now(Action),
-    Run(Box<Job>),
-}
-
-impl Decision {
-    fn finish(self, record: Vec<u8>) -> Action {
-        match self {
-            Decision::Now(action) => action,
-            Decision::Run(mut job) => {
-                job.record = record;
-                Action::Run(job)
-            }
-        }
-    }
-}
-
 fn call_to(
     shared: &Shared,
     peer: SocketAddr,
-    call: &Call<'_>,
-    target: Target,
-    arguments: &[u8],
-    record_len: usize,
-) -> Decision {
+    (call, target): (&Call<'_>, Target),
+    (arguments, record_len): (&[u8], usize),
+    out: &mut Encoder,
+) -> Action {
     shared.count(target);
     if target.is_null() {
-        return Decision::Now(Action::Answer(header_only(shared, call.xid, Reply::Success)));
+        return header_only(shared, call.xid, Reply::Success, out);
     }
     let Some(reply_bound) = reply_bound(target, arguments, record_len) else {
         shared.bad_request(|held_back| {
             tracing::warn!(client = %peer, procedure = target.name(), held_back,
                 "an RPC call with arguments that cannot be decoded");
         });
-        return Decision::Now(Action::Answer(header_only(shared, call.xid, Reply::GarbageArguments)));
+        return header_only(shared, call.xid, Reply::GarbageArguments, out);
     };
     let replay = if target.is_replayed() {
         let key = CallKey::new(peer.ip(), call.xid, (call.program, call.procedure), arguments);
-        let seen = shared.cache.lock().begin(key, peer.port(), shared.now());
+        let seen = shared.cache.lock(&key).begin(key, peer.port(), shared.now());
         match seen {
             Seen::New => Some(key),
-            Seen::InProgress => return Decision::Now(Action::Ignore),
+            Seen::InProgress => return Action::Ignore,
             Seen::Done(reply) => {
                 shared.counters.replayed.fetch_add(1, Ordering::Relaxed);
-                return Decision::Now(Action::Answer(reply));
+                out.bytes(&reply);
+                return Action::Answered;
             }
         }
     } else {
         None
     };
-    Decision::Run(Box::new(Job {
-        record: Vec::new(),
+    Action::Run(Job {
         arguments: record_len - arguments.len(),
         xid: call.xid,
         target,
@@ -140,7 +122,8 @@ fn call_to(
         replay,
         peer,
         cost: record_len + reply_bound,
-    }))
+        reply_bound,
+    })
 }
 
 /// Most bytes that the reply will hold; `None` if the arguments are certainly garbage.
@@ -165,22 +148,21 @@ fn reply_bound(target: Target, arguments: &[u8], record_len: usize) -> Option<us
 }
 
 /// A reply that is only a header, as a record.
-fn header_only(shared: &Shared, xid: u32, reply: Reply) -> Vec<u8> {
-    let mut out = Encoder::with_capacity(64);
+fn header_only(shared: &Shared, xid: u32, reply: Reply, out: &mut Encoder) -> Action {
+    let start = out.len();
     out.u32(0);
-    reply.encode(xid, &mut out);
+    reply.encode(xid, out);
     shared.answered(reply != Reply::Success);
-    seal(out)
+    seal(out, start);
+    Action::Answered
 }
 
-/// Turns four bytes of room and a reply into a record.
-pub(super) fn seal(out: Encoder) -> Vec<u8> {
-    let mut bytes = out.finish();
-    let mark = record::mark(bytes.len().saturating_sub(4));
-    if let Some(room) = bytes.first_chunk_mut::<4>() {
-        *room = mark;
+/// Turns four bytes of room at `start` and the reply after them into a record.
+pub(super) fn seal(out: &mut Encoder, start: usize) {
+    let mark = record::mark(out.len().saturating_sub(start + 4));
+    if let Some(room) = out.buffer().get_mut(start..start + 4) {
+        room.copy_from_slice(&mark);
     }
-    bytes
 }
 
 impl Shared {

@@ -2,8 +2,9 @@
 //!
 //! `exports` is the table, `access` who may use what; both are asked for every call.
 //!
-//! `server` accepts, `connection` moves records, `dispatch` turns a record into a reply or a job,
-//! `workers` run jobs, `procedures` and `mount` do what is asked through the [`Vfs`] seam.
+//! `server` accepts, `engine` has a thread per core, on each of which `connection`s take records in and replies out;
+//! `dispatch` turns a record into a reply or a `job`, which is done there and then if it is quick, else by `workers`;
+//! `procedures` and `mount` do what is asked through the [`Vfs`] seam.
 
 mod access;
 mod budget;
@@ -11,14 +12,19 @@ mod complaints;
 mod connection;
 mod convert;
 mod dispatch;
+mod engine;
 mod exports;
 mod handle;
+mod input;
 mod job;
 mod mount;
 mod names;
+mod offload;
+mod output;
 mod procedures;
 mod reply_cache;
 mod server;
+mod spare;
 mod stats;
 mod workers;
 
@@ -37,7 +43,9 @@ use std::time::Duration;
 pub struct Options {
     /// Makes file handles unforgeable; must survive a restart.
     pub handle_key: HandleKey,
-    /// Threads that call the file system.
+    /// Threads that serve connections; one per core.
+    pub threads: usize,
+    /// Threads for what may have to wait for a disk.
     pub workers: usize,
     /// Requests that may wait for a thread.
     pub queue: usize,
@@ -62,9 +70,10 @@ impl Options {
     pub fn new(handle_key: HandleKey) -> Options {
         Options {
             handle_key,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
             workers: 16,
             queue: 1024,
-            connections: 1024,
+            connections: 16_384,
             in_flight: 128,
             memory: 64 << 20,
             connection_memory: 8 << 20,

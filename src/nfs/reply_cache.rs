@@ -5,6 +5,7 @@
 //! did not end in order are found from any port of that address.
 
 use core::net::IpAddr;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -66,6 +67,31 @@ pub(super) struct ReplyCache {
     /// Finished entries, oldest first.
     order: BTreeMap<u64, (CallKey, u16)>,
     next_place: u64,
+}
+
+/// The cache in parts, each with a lock of its own: a call is always in the same part.
+pub(super) struct ReplyCaches(Vec<Mutex<ReplyCache>>);
+
+/// Parts of the cache: many more than threads that use it.
+const PARTS: usize = 16;
+
+impl ReplyCaches {
+    /// Keeps replies of at most `limit` bytes in all.
+    pub(super) fn new(limit: usize) -> ReplyCaches {
+        ReplyCaches((0..PARTS).map(|_| Mutex::new(ReplyCache::new(limit / PARTS))).collect())
+    }
+
+    /// The part that knows of this call.
+    pub(super) fn lock(&self, call: &CallKey) -> MutexGuard<'_, ReplyCache> {
+        // Neighbouring transactions are in different parts; there is always one.
+        let part = call.xid as usize % PARTS;
+        self.0.get(part).unwrap_or(&self.0[0]).lock()
+    }
+
+    /// A connection broke: its client may ask again from another port.
+    pub(super) fn connection_lost(&self, client: IpAddr, port: u16) {
+        self.0.iter().for_each(|part| part.lock().connection_lost(client, port));
+    }
 }
 
 impl ReplyCache {

@@ -3,22 +3,21 @@
 use super::Options;
 use super::budget::{self, Budget};
 use super::complaints::Complaints;
-use super::connection::Connection;
+use super::engine::{Engine, Newcomer};
 use super::exports::{Exports, Table};
 use super::mount::Mounts;
-use super::reply_cache::ReplyCache;
+use super::reply_cache::ReplyCaches;
 use super::stats::{Counters, Stats};
 use super::workers::Workers;
 use crate::observe::metrics;
-use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// An accept that fails (no descriptors left) is tried again after this time.
@@ -41,10 +40,12 @@ pub enum ServeError {
 pub(super) struct Shared {
     pub(super) exports: Exports,
     pub(super) options: Options,
-    pub(super) cache: Mutex<ReplyCache>,
+    pub(super) cache: ReplyCaches,
     pub(super) mounts: Mounts,
     pub(super) counters: Counters,
     pub(super) complaints: Complaints,
+    /// Connections open now.
+    open: AtomicUsize,
     pub(super) runtime: tokio::runtime::Handle,
     started: Instant,
 }
@@ -97,49 +98,49 @@ pub fn serve(
     shutdown: CancellationToken,
 ) -> Result<Server, ServeError> {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
-    let workers = Workers::start(options.workers, options.queue).map_err(ServeError::Threads)?;
+    let workers = Arc::new(Workers::start(options.workers, options.queue).map_err(ServeError::Threads)?);
     let shared = Arc::new(Shared {
-        cache: Mutex::new(ReplyCache::new(options.reply_cache)),
+        cache: ReplyCaches::new(options.reply_cache),
         mounts: Mounts::default(),
         counters: Counters::default(),
         complaints: Complaints::default(),
+        open: AtomicUsize::new(0),
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
         exports: Exports::new(exports),
         options,
     });
+    let mut engine = Engine::start(&shared, &workers, &shutdown).map_err(ServeError::Threads)?;
     let (running_sender, running) = watch::channel(());
     let server = Server { shared: Arc::clone(&shared), address, running };
     tokio::spawn(async move {
         let _running = running_sender;
-        accept_until(listener, shared, Arc::new(workers), shutdown).await;
+        accept_until(listener, &shared, &mut engine, &shutdown).await;
+        stop(engine, workers).await;
     });
     Ok(server)
 }
 
 async fn accept_until(
     listener: TcpListener,
-    shared: Arc<Shared>,
-    workers: Arc<Workers>,
-    shutdown: CancellationToken,
+    shared: &Arc<Shared>,
+    engine: &mut Engine,
+    shutdown: &CancellationToken,
 ) {
     let memory = shared.options.memory;
     let all_memory = budget::shared(memory);
-    let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(ended) = connections.join_next() => {
-                report(ended);
-                continue;
-            }
+            () = shutdown.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) if connections.len() < shared.options.connections => {
+            Ok((stream, peer)) if shared.open.load(Ordering::Acquire) < shared.options.connections => {
                 let budget = Budget::new(&all_memory, memory, shared.options.connection_memory);
-                let one = welcome(&shared, &workers, budget, stream, peer, shutdown.clone());
-                connections.spawn(one);
+                match welcome(shared, budget, stream, peer) {
+                    Ok(newcomer) => engine.hand_over(newcomer),
+                    Err(error) => tracing::debug!(client = %peer, %error, "an NFS connection is lost"),
+                }
             }
             Ok((_, peer)) => shared.complaints.say(|held_back| {
                 tracing::warn!(client = %peer, limit = shared.options.connections, held_back,
@@ -153,45 +154,30 @@ async fn accept_until(
             }
         }
     }
-    drop(listener);
-    drain(connections, shared.options.drain).await;
-    if let Some(workers) = Arc::into_inner(workers) {
-        let stopped = tokio::task::spawn_blocking(move || workers.stop()).await;
-        if stopped.is_err() {
-            tracing::error!("stopping the NFS workers failed");
-        }
-    }
 }
 
-/// Waits for connections to answer what they have in flight; ends them when that takes too long.
-async fn drain(mut connections: JoinSet<()>, patience: Duration) {
-    let in_order = async {
-        while let Some(ended) = connections.join_next().await {
-            report(ended);
+/// Waits until connections have answered what they have in flight, and then for the workers.
+async fn stop(engine: Engine, workers: Arc<Workers>) {
+    let stopped = tokio::task::spawn_blocking(move || {
+        engine.join();
+        if let Some(workers) = Arc::into_inner(workers) {
+            workers.stop();
         }
-    };
-    if tokio::time::timeout(patience, in_order).await.is_err() {
-        tracing::warn!(connections = connections.len(), "ending NFS connections with unanswered requests");
-        connections.shutdown().await;
-    }
-}
-
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a fault ended an NFS connection; the server goes on");
+    });
+    if stopped.await.is_err() {
+        tracing::error!("stopping the NFS server's threads failed");
     }
 }
 
 /// Counts a connection for as long as it is there.
-struct Counted {
+pub(super) struct Counted {
     shared: Arc<Shared>,
     address: IpAddr,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        self.shared.open.fetch_sub(1, Ordering::Release);
         self.shared.counters.disconnected(self.address);
         metrics::NFS_CONNECTIONS.set(i64::from(self.shared.counters.connections()));
     }
@@ -199,15 +185,14 @@ impl Drop for Counted {
 
 fn welcome(
     shared: &Arc<Shared>,
-    workers: &Arc<Workers>,
     budget: Budget,
     stream: TcpStream,
     peer: SocketAddr,
-    stop: CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static {
+) -> io::Result<Newcomer> {
     // A dual-stack listener shows IPv4 clients as mapped addresses.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let requests = shared.counters.connected(peer.ip());
+    shared.open.fetch_add(1, Ordering::AcqRel);
     let counted = Counted { shared: Arc::clone(shared), address: peer.ip() };
     metrics::NFS_CONNECTIONS.set(i64::from(shared.counters.connections()));
     let socket = SockRef::from(&stream);
@@ -215,10 +200,6 @@ fn welcome(
     if let Err(error) = stream.set_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)) {
         tracing::debug!(client = %peer, %error, "cannot set socket options");
     }
-    let connection =
-        Connection { shared: Arc::clone(shared), workers: Arc::clone(workers), budget, peer, requests };
-    async move {
-        let _counted = counted;
-        connection.run(stream, stop).await;
-    }
+    // It leaves this runtime for that of the thread that will serve it.
+    Ok(Newcomer { stream: stream.into_std()?, peer, budget, requests, counted })
 }

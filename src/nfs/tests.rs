@@ -3,6 +3,7 @@
 mod acl;
 mod admission;
 mod bad_input;
+mod engine;
 mod fuzz;
 mod hooked;
 mod listing;

@@ -19,7 +19,7 @@ mod tests;
 
 use super::{
     Acls, Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAcls, SetAttributes, Stability, Vfs, VfsError, Wcc, WriteDone, access,
+    SetAcls, SetAttributes, Stability, Vfs, VfsError, Wcc, Work, WriteDone, access,
 };
 use crate::host::{self, ObjectKey, Stat, Tree, credentials, file, statx};
 use descriptors::{Descriptors, Use};
@@ -60,6 +60,7 @@ pub struct LocalVfs {
     locks: Arc<Locks>,
     verifier: Arc<AtomicU64>,
     fsid: u64,
+    limits: Limits,
     /// Ends the sweeper when it goes.
     _sweeper: Option<crossbeam_channel::Sender<()>>,
 }
@@ -83,6 +84,7 @@ impl LocalVfs {
         LocalVfs {
             assumes: host::privileges().assumes_identities(),
             fsid: options.fsid.unwrap_or(u64::from_be_bytes(tree.filesystem_id())),
+            limits: limits_of(&tree),
             _sweeper: start_sweeper(Arc::downgrade(&descriptors), idle),
             tree,
             options,
@@ -102,6 +104,7 @@ impl LocalVfs {
             descriptors: Arc::clone(&self.descriptors),
             locks: Arc::clone(&self.locks),
             verifier: Arc::clone(&self.verifier),
+            limits: self.limits,
             fsid: options.fsid.unwrap_or(u64::from_be_bytes(self.tree.filesystem_id())),
             _sweeper: self._sweeper.clone(),
         }
@@ -266,6 +269,18 @@ fn start_sweeper(descriptors: Weak<Descriptors>, idle: Duration) -> Option<cross
             tracing::warn!(%error, "no thread to close idle descriptors; deleted files may keep their space for a while");
             None
         }
+    }
+}
+
+/// What the file system allows; it does not change while it is mounted.
+fn limits_of(tree: &Tree) -> Limits {
+    let root = tree.root_fd();
+    let name_max = rustix::fs::fstatvfs(root).map_or(255, |stat| stat.f_namemax);
+    Limits {
+        link_max: host::link_max(root),
+        name_max: u32::try_from(name_max).unwrap_or(255),
+        max_file_size: file::max_size(root),
+        time_granularity_ns: 1,
     }
 }
 
@@ -458,18 +473,35 @@ impl Vfs for LocalVfs {
     }
 
     fn limits(&self) -> Limits {
-        let root = self.tree.root_fd();
-        let name_max = rustix::fs::fstatvfs(root).map_or(255, |stat| stat.f_namemax);
-        Limits {
-            link_max: host::link_max(root),
-            name_max: u32::try_from(name_max).unwrap_or(255),
-            max_file_size: file::max_size(root),
-            time_granularity_ns: 1,
-        }
+        self.limits
     }
 
     fn commit(&self, caller: &Caller, object: &ObjectKey, _offset: u64, _count: u32) -> Mutation<()> {
         self.commit_data(caller, object)
+    }
+
+    /// By handle all but the disk's own delays is quick; a walk by name may take its time. What is durable before it is
+    /// answered waits for the disk.
+    fn quick(&self, work: Work) -> bool {
+        if !self.tree.opens_by_handle() {
+            return false;
+        }
+        match work {
+            Work::Look | Work::Read | Work::Write(Stability::Unstable) => true,
+            Work::Change => !self.options.sync,
+            Work::Write(_) | Work::Flush | Work::List { .. } => false,
+        }
+    }
+
+    fn read_quickly(
+        &self,
+        caller: &Caller,
+        object: &ObjectKey,
+        offset: u64,
+        count: u32,
+        into: &mut Vec<u8>,
+    ) -> Option<Result<ReadDone, VfsError>> {
+        self.read_cached(caller, object, offset, count, into)
     }
 
     fn write_verifier(&self) -> [u8; 8] {

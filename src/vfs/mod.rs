@@ -1,7 +1,7 @@
 //! The seam between NFS and whatever holds the files.
 //!
-//! Calls block (they are made on worker threads, never on the async runtime) and carry the caller's
-//! identity. Errors are the file system's own words; `nfs` maps them one to one to nfsstat3.
+//! Calls block (they are made on worker threads, but for those that the file system calls quick) and carry the
+//! caller's identity. Errors are the file system's own words; `nfs` maps them one to one to nfsstat3.
 
 mod fault;
 pub mod local;
@@ -241,8 +241,29 @@ pub struct Limits {
     pub time_granularity_ns: u32,
 }
 
-/// Resolves when everything done so far is durable where the export's durability wants it.
-pub type Settled = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Resolves when everything done so far is durable where the export's durability wants it. An error: it is not, and
+/// will not be (the disk refused it).
+pub type Settled = Pin<Box<dyn Future<Output = Result<(), VfsError>> + Send>>;
+
+/// Kinds of work, for the question where it may be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// Attributes, names, permissions of one object.
+    Look,
+    /// READ. If quick, [`Vfs::read_quickly`] is tried first.
+    Read,
+    /// A change of names or attributes.
+    Change,
+    /// WRITE.
+    Write(Stability),
+    /// COMMIT, and what is durable before it is answered in any case (exclusive CREATE).
+    Flush,
+    /// A listing, with attributes or without.
+    List {
+        /// READDIRPLUS.
+        plus: bool,
+    },
+}
 
 /// A file system that NFS can serve. Names are bytes, 1 to 255, without '/' and NUL; "." and ".." are
 /// handled by the caller (`nfs`) for LOOKUP and refused for mutations before they get here.
@@ -352,6 +373,22 @@ pub trait Vfs: Send + Sync + 'static {
     fn commit(&self, caller: &Caller, object: &ObjectKey, offset: u64, count: u32) -> Mutation<()>;
     /// The write verifier now: changes when unstable data may have been lost.
     fn write_verifier(&self) -> [u8; 8];
+    /// May this work be done on a thread that serves many clients and must not wait for a disk? Memory may be
+    /// waited for, and the locks of other quick calls.
+    fn quick(&self, _work: Work) -> bool {
+        false
+    }
+    /// As [`Vfs::read`] if it can be done without waiting; `None` (and `into` as it was): it cannot.
+    fn read_quickly(
+        &self,
+        _caller: &Caller,
+        _object: &ObjectKey,
+        _offset: u64,
+        _count: u32,
+        _into: &mut Vec<u8>,
+    ) -> Option<Result<ReadDone, VfsError>> {
+        None
+    }
     /// Asked right after a stable mutation on its thread; `None` = durable already. Awaited off the worker threads.
     fn settled(&self) -> Option<Settled> {
         None

@@ -1,7 +1,7 @@
 //! READ, WRITE, COMMIT.
 
 use super::super::convert;
-use super::{Context, Outcome, answer};
+use super::{Context, Outcome, Place, answer};
 use crate::host::ObjectKey;
 use crate::observe::metrics;
 use crate::vfs::{Mutation, ReadDone, Stability, VfsError, WriteDone};
@@ -30,6 +30,11 @@ impl Context<'_> {
         out.bytes(&[0; READ_HEAD]);
         let done = if room == 0 {
             self.past_every_end(&object)
+        } else if self.place == Place::Engine {
+            match self.vfs.read_quickly(self.caller, &object, args.offset, count, out.buffer()) {
+                Some(done) => done,
+                None => return Outcome { blocks: true, ..Outcome::default() },
+            }
         } else {
             self.vfs.read(self.caller, &object, args.offset, count, out.buffer())
         };

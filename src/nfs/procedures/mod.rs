@@ -10,14 +10,16 @@ mod directory;
 mod file_system;
 mod io;
 mod names;
+mod work;
 
 use super::access::{Claim, Grant};
 use super::convert;
 use super::exports::{Export, Table};
 use super::handle::{self, HandleKey, Handles};
+use super::job::Place;
 use super::names::{Purpose, check};
 use crate::host::ObjectKey;
-use crate::vfs::{Attributes, Caller, Mutation, Node, Settled, Vfs, Wcc};
+use crate::vfs::{Attributes, Caller, Mutation, Node, Settled, Vfs, Wcc, Work};
 use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::nfs3::{
     Procedure, Reply, arguments, nfs_fh3, nfsstat3, post_op_attr, post_op_fh3, results, wcc_data,
@@ -25,6 +27,7 @@ use ehpc_proto::nfs3::{
 use ehpc_proto::nfsacl;
 use ehpc_proto::xdr::{Decode, Encode, HANDLE_MAX, Opaque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What a procedure works with: one export, as this caller may use it.
 struct Context<'a> {
@@ -37,6 +40,8 @@ struct Context<'a> {
     readdirplus: bool,
     acl: bool,
     exports: &'a Table,
+    /// Whether it may wait for a disk.
+    place: Place,
 }
 
 /// Who calls, and what there is to call for.
@@ -45,6 +50,8 @@ pub(super) struct Request<'a> {
     pub(super) key: &'a HandleKey,
     pub(super) peer: SocketAddr,
     pub(super) claim: &'a Claim,
+    /// Where it is done.
+    pub(super) place: Place,
 }
 
 /// What a procedure did.
@@ -54,18 +61,20 @@ struct Outcome {
     failed: bool,
     /// Something was changed for good: ask the file system when it is settled.
     changed: bool,
+    /// Not done, for it would have had to wait: what was written of a result is void.
+    blocks: bool,
 }
 
 /// Writes a result.
 fn answer<O: Encode, F: Encode>(reply: Reply<O, F>, out: &mut Encoder) -> Outcome {
     reply.encode(out);
-    Outcome { failed: reply.is_err(), changed: false }
+    Outcome { failed: reply.is_err(), ..Outcome::default() }
 }
 
 /// Writes the result of a change.
 fn changed<O: Encode, F: Encode>(reply: Reply<O, F>, out: &mut Encoder) -> Outcome {
     reply.encode(out);
-    Outcome { failed: reply.is_err(), changed: reply.is_ok() }
+    Outcome { failed: reply.is_err(), changed: reply.is_ok(), blocks: false }
 }
 
 impl Request<'_> {
@@ -84,7 +93,8 @@ impl Request<'_> {
         let run = |context: &Context<'_>, input: &mut Decoder<'_>, out: &mut Encoder| {
             context.run(procedure, input, out)
         };
-        self.in_export(input, out, (second, left_out), run)
+        let work = work::of(procedure, input.rest());
+        self.in_export(input, out, (second, left_out), work, run)
     }
 
     /// As [`Request::run`], for NFSACL.
@@ -97,7 +107,11 @@ impl Request<'_> {
         if procedure == nfsacl::Procedure::Null {
             return Ok(Done::default());
         }
-        self.in_export(input, out, (None, 1), |context, input, out| context.run_acl(procedure, input, out))
+        let work = if procedure == nfsacl::Procedure::Setacl { Work::Change } else { Work::Look };
+        let run = |context: &Context<'_>, input: &mut Decoder<'_>, out: &mut Encoder| {
+            context.run_acl(procedure, input, out)
+        };
+        self.in_export(input, out, (None, 1), Some(work), run)
     }
 
     /// Does what `act` does in the export of the handle that comes next in `input`, if the caller may use it.
@@ -108,6 +122,7 @@ impl Request<'_> {
         input: &mut Decoder<'i>,
         out: &mut Encoder,
         (second, left_out): (Option<Opaque<'_, HANDLE_MAX>>, usize),
+        work: Option<Work>,
         act: impl FnOnce(&Context<'_>, &mut Decoder<'i>, &mut Encoder) -> Result<Outcome, DecodeError>,
     ) -> Result<Done, DecodeError> {
         let first = <Opaque<'_, HANDLE_MAX>>::decode(&mut Decoder::new(input.rest()))?;
@@ -116,9 +131,13 @@ impl Request<'_> {
             Err(status) => {
                 status.encode(out);
                 (0..left_out).for_each(|_| out.u32(0));
-                return Ok(Done { failed: true, settled: None });
+                return Ok(Done { failed: true, ..Done::default() });
             }
         };
+        // Arguments that are none are refused at once.
+        if self.place == Place::Engine && work.is_some_and(|work| !export.vfs.quick(work)) {
+            return Ok(Done { blocks: true, ..Done::default() });
+        }
         let context = Context {
             vfs: &*export.vfs,
             root: &export.root,
@@ -128,10 +147,12 @@ impl Request<'_> {
             readdirplus: grant.readdirplus,
             acl: grant.acl,
             exports: self.exports,
+            place: self.place,
         };
         let outcome = act(&context, input, out)?;
         let settled = if outcome.changed { export.vfs.settled() } else { None };
-        Ok(Done { failed: outcome.failed, settled })
+        let promise = settled.map(|settled| Promise { settled, vfs: Arc::clone(&export.vfs), left_out });
+        Ok(Done { failed: outcome.failed, promise, blocks: outcome.blocks })
     }
 
     fn admit_to_one(
@@ -168,7 +189,30 @@ pub(super) struct Done {
     /// Answered with a status other than NFS3_OK.
     pub(super) failed: bool,
     /// What the reply waits for.
-    pub(super) settled: Option<Settled>,
+    pub(super) promise: Option<Promise>,
+    /// Not done, for it would have had to wait: what was written of a result is void.
+    pub(super) blocks: bool,
+}
+
+/// What a reply promises: it must have come true before the reply leaves.
+pub(super) struct Promise {
+    settled: Settled,
+    vfs: Arc<dyn Vfs>,
+    left_out: usize,
+}
+
+impl Promise {
+    /// Waits for it. What could not be made durable is a failure, whose result is written to `out`.
+    pub(super) async fn kept(self, out: &mut Encoder) -> Result<Arc<dyn Vfs>, ()> {
+        match self.settled.await {
+            Ok(()) => Ok(self.vfs),
+            Err(error) => {
+                convert::status(error).encode(out);
+                (0..self.left_out).for_each(|_| out.u32(0));
+                Err(())
+            }
+        }
+    }
 }
 
 /// The second handle in the arguments of RENAME and LINK.

@@ -3,7 +3,7 @@
 use crate::host::ObjectKey;
 use crate::vfs::{
     Acls, Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAcls, SetAttributes, Settled, Stability, Vfs, VfsError, Wcc, WriteDone,
+    SetAcls, SetAttributes, Settled, Stability, Vfs, VfsError, Wcc, Work, WriteDone,
 };
 use ehpc_proto::replication::{Kind, Timestamp};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ pub(super) struct Hooked {
     pub(super) inner: Arc<dyn Vfs>,
     pub(super) before: Before,
     pub(super) settle: Settle,
+    pub(super) quick: fn(Work) -> bool,
     pub(super) fault: Fault,
 }
 
@@ -26,16 +27,29 @@ impl Hooked {
         inner: Arc<dyn Vfs>,
         before: impl Fn(&str, &[u8]) + Send + Sync + 'static,
     ) -> Arc<dyn Vfs> {
-        let (settle, fault) = (Box::new(|| None), Box::new(|_: &str| None));
-        Arc::new(Hooked { inner, before: Box::new(before), settle, fault })
+        Arc::new(Hooked::new(inner, before, || None))
+    }
+
+    /// All of it is left to the workers.
+    pub(super) fn new(
+        inner: Arc<dyn Vfs>,
+        before: impl Fn(&str, &[u8]) + Send + Sync + 'static,
+        settle: impl Fn() -> Option<Settled> + Send + Sync + 'static,
+    ) -> Hooked {
+        Hooked {
+            inner,
+            before: Box::new(before),
+            settle: Box::new(settle),
+            quick: |_| false,
+            fault: Box::new(|_| None),
+        }
     }
 
     pub(super) fn failing(
         inner: Arc<dyn Vfs>,
         fault: impl Fn(&str) -> Option<VfsError> + Send + Sync + 'static,
     ) -> Arc<dyn Vfs> {
-        let (before, settle) = (Box::new(|_: &str, _: &[u8]| {}), Box::new(|| None));
-        Arc::new(Hooked { inner, before, settle, fault: Box::new(fault) })
+        Arc::new(Hooked { fault: Box::new(fault), ..Hooked::new(inner, |_, _| {}, || None) })
     }
 
     fn check(&self, operation: &str) -> Result<(), VfsError> {
@@ -231,6 +245,9 @@ impl Vfs for Hooked {
     }
     fn write_verifier(&self) -> [u8; 8] {
         self.inner.write_verifier()
+    }
+    fn quick(&self, work: Work) -> bool {
+        (self.quick)(work)
     }
     fn settled(&self) -> Option<Settled> {
         (self.settle)()

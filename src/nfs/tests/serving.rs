@@ -109,18 +109,18 @@ fn a_change_is_answered_when_it_is_settled() {
         options(),
         |_| {},
         |inner| {
-            Arc::new(Hooked {
+            Arc::new(Hooked::new(
                 inner,
-                before: Box::new(|_, _| {}),
-                fault: Box::new(|_| None),
-                settle: Box::new(move || {
+                |_, _| {},
+                move || {
                     settle_asked.fetch_add(1, Ordering::SeqCst);
                     let gate = Arc::clone(&settle_gate);
                     Some(Box::pin(async move {
                         let _ = gate.acquire().await.map(|permit| permit.forget());
+                        Ok(())
                     }))
-                }),
-            }) as Arc<dyn Vfs>
+                },
+            )) as Arc<dyn Vfs>
         },
     );
     fs::write(fixture.path("f"), b"abc").unwrap();
@@ -252,8 +252,7 @@ fn shutdown_does_not_wait_for_ever() {
         |_| {},
         |inner| {
             let settle = || -> Option<crate::vfs::Settled> { Some(Box::pin(std::future::pending())) };
-            let (before, fault) = (Box::new(|_: &str, _: &[u8]| {}), Box::new(|_: &str| None));
-            Arc::new(Hooked { inner, before, fault, settle: Box::new(settle) }) as Arc<dyn Vfs>
+            Arc::new(Hooked::new(inner, |_, _| {}, settle)) as Arc<dyn Vfs>
         },
     );
     let (mut client, root) = fixture.mounted();

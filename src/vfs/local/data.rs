@@ -4,7 +4,7 @@ use super::{
     BorrowedFd, Caller, Kind, LocalVfs, Mutation, ObjectKey, ReadDone, Stability, Stat, Use, VfsError, Wcc,
     WriteDone, failed, file, statx, wcc_before,
 };
-use crate::host::pread_append;
+use crate::host::{pread_append, pread_cached};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -89,7 +89,40 @@ impl LocalVfs {
         let start = into.len();
         let bytes =
             if offset > MAX_OFFSET { 0 } else { pread_append(fd.as_fd(), offset, count as usize, into)? };
-        let stat = statx::of(fd.as_fd())?;
+        self.read_done(key, fd.as_fd(), (offset, bytes), start, into)
+    }
+
+    /// From the page cache alone; `None` when that is not possible.
+    pub(super) fn read_cached(
+        &self,
+        caller: &Caller,
+        key: &ObjectKey,
+        offset: u64,
+        count: u32,
+        into: &mut Vec<u8>,
+    ) -> Option<Result<ReadDone, VfsError>> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        let fd = match self.content(caller, key, Use::Read) {
+            Ok(fd) => fd,
+            Err(error) => return Some(Err(error)),
+        };
+        let start = into.len();
+        // Whatever it is that went wrong: the waiting read will tell.
+        let bytes = pread_cached(fd.as_fd(), offset, count as usize, into).ok().flatten()?;
+        Some(self.read_done(key, fd.as_fd(), (offset, bytes), start, into))
+    }
+
+    fn read_done(
+        &self,
+        key: &ObjectKey,
+        fd: BorrowedFd<'_>,
+        (offset, bytes): (u64, usize),
+        start: usize,
+        into: &mut Vec<u8>,
+    ) -> Result<ReadDone, VfsError> {
+        let stat = statx::of(fd)?;
         if stat.nlink == 0 {
             self.descriptors.drop_object(key);
             into.truncate(start);
