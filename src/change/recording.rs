@@ -316,6 +316,10 @@ impl<V: Vfs> Vfs for Recording<V> {
         self.inner.write_verifier()
     }
 
+    fn describe(&self, object: &ObjectKey) -> Option<String> {
+        self.inner.describe(object)
+    }
+
     fn quick(&self, work: Work) -> bool {
         self.inner.quick(work)
     }

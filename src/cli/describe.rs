@@ -3,33 +3,70 @@
 use crate::change::watch::Watcher;
 use crate::change::{CaptureStatus, DirtySet, ScanOutcome};
 use crate::nfs;
-use crate::observe::status::{self, NfsClient, NfsStatus};
+use crate::observe::status::{self, NfsClient, NfsExport, NfsProcedure, NfsStatus};
 use crate::observe::{metrics, words};
 use crate::replication::connector::{self, LinkState};
 use crate::replication::sender::{SenderReport, SenderState};
-use crate::settings::{Cluster, Export};
+use crate::settings::{Cluster, Nfs1};
 
 /// Objects that could not be read are named up to this many.
 const NAMED: usize = 20;
 
-/// The NFS section.
-pub(super) fn nfs(stats: &nfs::Stats, per_second: f64, export: &Export, cluster: &Cluster) -> NfsStatus {
+/// The NFS section, and what needs a person.
+pub(super) fn nfs(
+    stats: &nfs::Stats,
+    per_second: f64,
+    nfs1: &Nfs1,
+    cluster: &Cluster,
+    notes: &[String],
+    attention: &mut Vec<String>,
+) -> NfsStatus {
     let clients = stats.clients.iter().map(|client| NfsClient {
-        address: client.address.to_string(),
-        host: cluster.host_named(client.address).map(str::to_owned),
+        address: client.address.map_or(nfs::OTHER.to_owned(), |address| address.to_string()),
+        host: client.address.and_then(|address| cluster.host_named(address)).map(str::to_owned),
+        connections: u64::from(client.connections),
         operations: client.requests,
+        read_bytes: client.read_bytes,
+        written_bytes: client.written_bytes,
+    });
+    let exports = stats.exports.iter().map(|export| NfsExport {
+        name: export.name.clone(),
+        operations: export.requests,
+        read_bytes: export.read_bytes,
+        written_bytes: export.written_bytes,
+    });
+    let procedures = stats.procedures.iter().map(|procedure| NfsProcedure {
+        name: procedure.name.clone(),
+        latency: procedure.latency.clone(),
+        errors: procedure.errors.clone(),
     });
     let counter = |metric: &metrics::Metric| u64::try_from(metric.get()).unwrap_or(0);
+    let connections_max = nfs1.limits.connections as u64;
+    if u64::from(stats.connections) >= connections_max {
+        attention.push(format!(
+            "{connections_max} NFS connections are open and more are refused ({} so far): raise `connections` in \
+             [nfs1], or find the client that opens so many",
+            words::count(stats.refused)
+        ));
+    }
     NfsStatus {
-        export: export.name.clone(),
-        path: export.path.display().to_string(),
-        durability: export.durability.word().to_owned(),
+        export: nfs1.export.name.clone(),
+        path: nfs1.export.path.display().to_string(),
+        durability: nfs1.export.durability.word().to_owned(),
         clients: clients.collect(),
         operations: stats.requests,
         operations_per_second: per_second,
         errors: stats.errors,
         read_bytes: counter(&metrics::NFS_READ_BYTES),
         written_bytes: counter(&metrics::NFS_WRITTEN_BYTES),
+        procedures: procedures.collect(),
+        exports: exports.collect(),
+        connections: u64::from(stats.connections),
+        connections_max,
+        reply_cache_bytes: stats.reply_cache_bytes,
+        in_flight_waits: counter(&metrics::NFS_IN_FLIGHT_WAITS),
+        memory_waits: counter(&metrics::NFS_MEMORY_WAITS),
+        notes: notes.to_vec(),
     }
 }
 

@@ -20,6 +20,7 @@ mod role_backup;
 mod role_nfs1;
 mod state_directory;
 mod status;
+mod unprivileged;
 mod up;
 mod verify;
 

@@ -7,7 +7,8 @@ use super::locate::Where;
 use crate::settings::cluster::check_export_name;
 use crate::settings::environment::Roles;
 use crate::settings::{
-    Cluster, Durability, Export, HostPort, Nfs1 as Settings, Problem, Problems, Seconds, Site, WatcherChoice,
+    Bytes, Cluster, Durability, Export, HostPort, Nfs1 as Settings, NfsLimits, Problem, Problems, Seconds,
+    Site, WatcherChoice,
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -56,6 +57,18 @@ pub(super) struct Nfs1 {
     /// Time between full comparisons with the index [default: 6h]
     #[arg(long, value_name = "TIME", conflicts_with = "cluster")]
     scan_interval: Option<Seconds>,
+    /// NFS connections open at once, 1 to 65536 [default: 1024]
+    #[arg(long, value_name = "N", conflicts_with = "cluster")]
+    connections: Option<usize>,
+    /// Requests of one connection that may be unanswered, 1 to 16384 [default: 128]
+    #[arg(long, value_name = "N", conflicts_with = "cluster")]
+    in_flight: Option<usize>,
+    /// Memory for requests and replies of all connections, "16 MiB" to "64 GiB" [default: 64 MiB]
+    #[arg(long, value_name = "SIZE", conflicts_with = "cluster")]
+    memory: Option<Bytes>,
+    /// Log a request that takes longer than this; 0s: none [default: 1s]
+    #[arg(long, value_name = "TIME", conflicts_with = "cluster")]
+    slow_request: Option<Seconds>,
     /// Serve an export whose root directory is not the one that was recorded (its disk was replaced on purpose)
     #[arg(long)]
     accept_new_export: bool,
@@ -85,6 +98,24 @@ impl Nfs1 {
         daemon::run(launch, &self.daemon)
     }
 
+    fn limits(&self, defaults: NfsLimits) -> Result<NfsLimits> {
+        let limits = NfsLimits {
+            connections: self.connections.unwrap_or(defaults.connections),
+            in_flight: self.in_flight.unwrap_or(defaults.in_flight),
+            memory: self.memory.unwrap_or(defaults.memory),
+            slow_request: self.slow_request.unwrap_or(defaults.slow_request),
+        };
+        limits.check(|key| {
+            Site::Flag(match key {
+                "connections" => "--connections",
+                "in_flight" => "--in-flight",
+                "memory" => "--memory",
+                _ => "--slow-request",
+            })
+        })?;
+        Ok(limits)
+    }
+
     fn of_options(&self) -> Result<Cluster> {
         let without = "needed without --cluster FILE; see `ehpc-store nfs1 --help`";
         let export = self.export.clone().with_context(|| format!("--export DIR is {without}"))?;
@@ -110,6 +141,7 @@ impl Nfs1 {
             },
             watcher: self.watcher.unwrap_or(defaults.watcher),
             scan_interval: self.scan_interval.unwrap_or(defaults.scan_interval),
+            limits: self.limits(defaults.limits)?,
             backup: Some(backup),
             host: defaults.host,
         });

@@ -5,11 +5,12 @@ use super::daemon::listen;
 use super::describe;
 use super::prove::Prover;
 use super::rate::Rate;
+use super::unprivileged;
 use crate::change::{
     self, CaptureOptions, ChangeCapture, DirtySet, Recording, ShadowNotes, ShadowReader, WatchChoice,
     watch::Watcher,
 };
-use crate::host::Tree;
+use crate::host::{self, Tree};
 use crate::nfs::{self, HandleKey};
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::{Control, NodeStatus, Refusal};
@@ -46,6 +47,8 @@ pub(super) struct Nfs1Role {
     cluster: Cluster,
     settings: Nfs1,
     server: nfs::Server,
+    /// What cannot be done for want of privileges.
+    notes: Vec<String>,
     stop_nfs: CancellationToken,
     rate: Arc<Mutex<Rate>>,
     prover: Arc<Prover>,
@@ -113,13 +116,16 @@ impl Nfs1Role {
             last: Mutex::default(),
         };
         let stop_nfs = CancellationToken::new();
-        let server = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone())?;
+        let mut notes = unprivileged::notes(host::privileges(), capture.status().watch.why.as_deref());
+        let server = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone(), &mut notes)?;
+        notes.iter().for_each(|note| tracing::info!("{note}"));
         let rate = Arc::default();
         tokio::spawn(sample(Arc::clone(&rate), server.clone(), stop));
         Ok(Nfs1Role {
             cluster: launch.cluster.clone(),
             settings,
             server,
+            notes,
             stop_nfs,
             rate,
             prover: Arc::new(prover),
@@ -205,11 +211,10 @@ fn serve(
     dirty: Arc<DirtySet>,
     listener: tokio::net::TcpListener,
     stop: CancellationToken,
+    notes: &mut Vec<String>,
 ) -> Result<nfs::Server> {
     let vfs = LocalVfs::new(tree, LocalOptions { sync: settings.export.sync, read_only: false, fsid: None });
-    for note in vfs.notes() {
-        tracing::info!("{note}");
-    }
+    notes.extend(vfs.notes());
     let durability = match settings.export.durability {
         Durability::Local => change::Durability::Local,
         Durability::Remote => change::Durability::Remote,
@@ -218,7 +223,14 @@ fn serve(
     let everybody = vec![Rule::everybody(exports::Options::open())];
     let exports =
         nfs::Table::new(vec![nfs::Export::whole(EXPORT_ID, &settings.export.name, vfs, everybody)])?;
-    let options = nfs::Options::new(HandleKey::load_or_create(&settings.state)?);
+    let limits = &settings.limits;
+    let options = nfs::Options {
+        connections: limits.connections,
+        in_flight: limits.in_flight,
+        memory: usize::try_from(limits.memory.0).unwrap_or(usize::MAX),
+        slow_request: limits.slow_request.0,
+        ..nfs::Options::new(HandleKey::load_or_create(&settings.state)?)
+    };
     Ok(nfs::serve(listener, exports, options, stop)?)
 }
 
@@ -278,7 +290,14 @@ impl Control for Nfs1Role {
     fn describe(&self, status: &mut NodeStatus) {
         let stats = self.server.stats();
         let per_second = self.rate.lock().per_second(stats.requests, Instant::now());
-        status.nfs = Some(describe::nfs(&stats, per_second, &self.settings.export, &self.cluster));
+        status.nfs = Some(describe::nfs(
+            &stats,
+            per_second,
+            &self.settings,
+            &self.cluster,
+            &self.notes,
+            &mut status.attention,
+        ));
         if let Some(capture) = &*self.capture.lock() {
             status.capture = Some(describe::capture(&capture.status(), &mut status.attention));
         }

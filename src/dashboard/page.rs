@@ -109,6 +109,7 @@ fn nfs_rows(page: &mut Page, node: &NodeStatus) {
     let clients: Vec<String> = nfs
         .clients
         .iter()
+        .filter(|client| client.connections > 0)
         .map(|client| match &client.host {
             Some(host) => format!("{host} ({})", client.address),
             None => client.address.clone(),

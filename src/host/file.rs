@@ -5,11 +5,18 @@ use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// `/proc/self/fd/N`: a path that leads to the very object of the descriptor.
 pub(super) fn proc_path(fd: BorrowedFd<'_>) -> CString {
     CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
+}
+
+/// Where the object of a descriptor (also O_PATH) lies, as the kernel remembers it: for people, not for decisions.
+pub fn path_of(fd: BorrowedFd<'_>) -> io::Result<std::path::PathBuf> {
+    let link = rustix::fs::readlink(proc_path(fd).as_c_str(), Vec::new())?;
+    Ok(std::path::PathBuf::from(std::ffi::OsStr::from_bytes(link.as_bytes())))
 }
 
 /// Opens the object of a descriptor (also O_PATH) anew, under the thread's ids. A symlink gives ELOOP.

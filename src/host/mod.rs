@@ -17,8 +17,8 @@ pub mod tree;
 pub mod xattr;
 
 pub use file::{
-    fsync_dir, link_max, pread_append, pread_cached, punch_hole, seek_data, seek_hole, sync_file_range,
-    syncfs,
+    fsync_dir, link_max, path_of, pread_append, pread_cached, punch_hole, seek_data, seek_hole,
+    sync_file_range, syncfs,
 };
 pub use object::{KeyKind, ObjectKey};
 pub use process::{

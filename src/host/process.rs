@@ -40,6 +40,11 @@ impl Privileges {
         self.has(CapabilitySet::MKNOD)
     }
 
+    /// May listen on ports below 1024 (CAP_NET_BIND_SERVICE), where the kernel keeps them for the privileged.
+    pub fn binds_low_ports(&self) -> bool {
+        self.has(CapabilitySet::NET_BIND_SERVICE)
+    }
+
     fn has(&self, capability: CapabilitySet) -> bool {
         self.capabilities & capability.bits() != 0
     }

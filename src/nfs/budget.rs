@@ -1,5 +1,6 @@
 //! Memory that requests and replies may hold, for one connection and for all.
 
+use crate::observe::metrics;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -56,6 +57,10 @@ impl Budget {
     /// Waits until `bytes` are free. More than the whole budget waits for the whole budget. `None`: shut down.
     pub(super) async fn reserve(&self, bytes: usize) -> Option<Reserved> {
         let units = self.units(bytes);
+        let free = self.own.available_permits().min(self.shared.available_permits());
+        if free < units as usize {
+            metrics::NFS_MEMORY_WAITS.inc();
+        }
         let own = Arc::clone(&self.own).acquire_many_owned(units).await.ok()?;
         let shared = Arc::clone(&self.shared).acquire_many_owned(units).await.ok()?;
         Some(Reserved { _own: own, _shared: shared })

@@ -9,11 +9,13 @@ use super::dispatch::{self, Action};
 use super::engine::Thread;
 use super::input::{Input, Read, ReadError};
 use super::job::{Job, Place, Ran};
+use super::meters::Traffic;
 use super::offload::{self, Outgoing};
 use super::output::{Output, Segment};
 use super::procedures::Promise;
 use super::server::Shared;
 use super::workers::Workers;
+use crate::observe::metrics;
 use ehpc_proto::codec::Encoder;
 use ehpc_proto::record::MAX_RECORD;
 use std::borrow::Cow;
@@ -23,7 +25,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -78,7 +80,7 @@ pub(super) struct Connection {
     thread: Rc<Thread>,
     budget: Budget,
     peer: SocketAddr,
-    requests: Arc<AtomicU64>,
+    traffic: Arc<Traffic>,
     stream: TcpStream,
     input: Input,
     output: Output,
@@ -87,6 +89,8 @@ pub(super) struct Connection {
     obstacle: Option<Obstacle>,
     /// Calls that others are doing or that wait to be durable.
     elsewhere: usize,
+    /// They are as many as one connection may have.
+    at_limit: bool,
     finished: UnboundedReceiver<Outgoing>,
     finish: UnboundedSender<Outgoing>,
     end: Option<End>,
@@ -103,7 +107,7 @@ impl Connection {
         (shared, workers, thread): (Arc<Shared>, Arc<Workers>, Rc<Thread>),
         (stream, peer): (TcpStream, SocketAddr),
         budget: Budget,
-        requests: Arc<AtomicU64>,
+        traffic: Arc<Traffic>,
     ) -> Connection {
         let (finish, finished) = unbounded_channel();
         Connection {
@@ -112,13 +116,14 @@ impl Connection {
             thread,
             budget,
             peer,
-            requests,
+            traffic,
             stream,
             input: Input::default(),
             output: Output::default(),
             reserved: None,
             obstacle: None,
             elsewhere: 0,
+            at_limit: false,
             finished,
             finish,
             end: None,
@@ -225,7 +230,12 @@ impl Connection {
             }
         }
         // A client that takes no replies is asked nothing more.
-        if !self.output.is_empty() || self.elsewhere >= self.shared.options.in_flight.max(1) {
+        let at_limit = self.elsewhere >= self.shared.options.in_flight.max(1);
+        if at_limit && !self.at_limit {
+            metrics::NFS_IN_FLIGHT_WAITS.inc();
+        }
+        self.at_limit = at_limit;
+        if !self.output.is_empty() || at_limit {
             self.input.not_waiting();
             return Ok(Step::Wait);
         }
@@ -307,7 +317,7 @@ impl Connection {
     }
 
     fn call(&mut self, record: Cow<'_, [u8]>) -> Result<(), End> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
         let (shared, peer) = (&self.shared, self.peer);
         let read = |out: &mut Encoder| dispatch::read(shared, peer, &record, out);
         match self.output.gather(&self.thread.spare, read) {
@@ -324,7 +334,7 @@ impl Connection {
     }
 
     /// Does a call on this thread if it is quick, else leaves it to the workers.
-    fn run_here(&mut self, job: Job, record: Cow<'_, [u8]>) {
+    fn run_here(&mut self, mut job: Job, record: Cow<'_, [u8]>) {
         let mut reserved = self.reserved.take();
         if job.reply_bound > LARGE && reserved.is_none() {
             reserved = self.budget.try_reserve(job.cost);
@@ -344,13 +354,15 @@ impl Connection {
             }
             return;
         }
-        let shared = &self.shared;
+        let (shared, traffic) = (&self.shared, &self.traffic);
         let mut held = None;
         let ran = self.output.gather(&self.thread.spare, |out| {
             let start = out.len();
             let ran = job.run(shared, &record, out, Place::Engine);
             match &ran {
-                Ran::Done(None) => job.finish(shared, out.as_slice().get(start..).unwrap_or_default()),
+                Ran::Done(None) => {
+                    job.finish(shared, traffic, out.as_slice().get(start..).unwrap_or_default())
+                }
                 Ran::Done(Some(_)) => held = Some(out.buffer().split_off(start)),
                 Ran::Blocks => {}
             }
@@ -364,16 +376,17 @@ impl Connection {
     }
 
     /// A call was done here: its reply leaves now, or when it is settled.
-    fn done(&mut self, job: Job, reply: Vec<u8>, settled: Option<Promise>, reserved: Option<Reserved>) {
+    fn done(&mut self, mut job: Job, reply: Vec<u8>, settled: Option<Promise>, reserved: Option<Reserved>) {
         let Some(settled) = settled else {
-            job.finish(&self.shared, &reply);
+            job.finish(&self.shared, &self.traffic, &reply);
             return self.output.push(Segment { bytes: reply, _reserved: reserved });
         };
         self.elsewhere += 1;
-        let (shared, finish) = (Arc::clone(&self.shared), self.finish.clone());
+        let (shared, traffic, finish) =
+            (Arc::clone(&self.shared), Arc::clone(&self.traffic), self.finish.clone());
         tokio::task::spawn_local(async move {
             let reply = job.settle(&shared, settled, reply).await;
-            job.finish(&shared, &reply);
+            job.finish(&shared, &traffic, &reply);
             // Fails when the connection is gone: the client asks again and finds the reply in the cache.
             let _ = finish.send(Outgoing { bytes: reply, reserved });
         });
@@ -388,6 +401,7 @@ impl Connection {
             workers,
             self.budget.clone(),
             (job, record, reserved),
+            Arc::clone(&self.traffic),
             self.finish.clone(),
         );
         self.obstacle = Some(Box::pin(async move { Passed::Submitted(submitting.await) }));

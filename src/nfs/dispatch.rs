@@ -1,17 +1,20 @@
 //! From a record to what is to be done with it: the seam between connections and programs.
 
 use super::access::Claim;
-use super::job::{Job, Target};
+use super::job::{InFlight, Job, Measured, Target};
+use super::meters::GARBAGE;
 use super::reply_cache::{CallKey, Seen};
 use super::server::Shared;
 use crate::observe::metrics;
 use ehpc_proto::codec::{Decoder, Encoder};
 use ehpc_proto::nfs3::{self, MAX_IO, arguments};
 use ehpc_proto::rpc::{Call, CallError, Reply};
-use ehpc_proto::xdr::Decode;
+use ehpc_proto::xdr::{Decode, HANDLE_MAX, Opaque};
 use ehpc_proto::{mount, nfsacl, record};
+use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// What is to be done with a record.
 #[allow(clippy::large_enum_variant)] // handed down a few frames, never stored: a box would be an allocation a call
@@ -88,8 +91,8 @@ fn call_to(
     (arguments, record_len): (&[u8], usize),
     out: &mut Encoder,
 ) -> Action {
-    shared.count(target);
     if target.is_null() {
+        shared.counters.meters.answered(target, 0, Duration::ZERO);
         return header_only(shared, call.xid, Reply::Success, out);
     }
     let Some(reply_bound) = reply_bound(target, arguments, record_len) else {
@@ -97,6 +100,7 @@ fn call_to(
             tracing::warn!(client = %peer, procedure = target.name(), held_back,
                 "an RPC call with arguments that cannot be decoded");
         });
+        shared.counters.meters.answered(target, GARBAGE, Duration::ZERO);
         return header_only(shared, call.xid, Reply::GarbageArguments, out);
     };
     let replay = if target.is_replayed() {
@@ -107,6 +111,7 @@ fn call_to(
             Seen::InProgress => return Action::Ignore,
             Seen::Done(reply) => {
                 shared.counters.replayed.fetch_add(1, Ordering::Relaxed);
+                metrics::NFS_REPLAYED.inc();
                 out.bytes(&reply);
                 return Action::Answered;
             }
@@ -123,7 +128,20 @@ fn call_to(
         peer,
         cost: record_len + reply_bound,
         reply_bound,
+        object: object(target, arguments),
+        received: Instant::now(),
+        measured: Measured::default(),
+        _in_flight: InFlight::new(),
     })
+}
+
+/// The handle that the arguments begin with, for those who want to know what a slow call was about.
+fn object(target: Target, arguments: &[u8]) -> SmallVec<[u8; HANDLE_MAX]> {
+    if matches!(target, Target::Mount(_)) {
+        return SmallVec::new();
+    }
+    let handle = <Opaque<'_, HANDLE_MAX>>::decode(&mut Decoder::new(arguments));
+    handle.map_or_else(|_| SmallVec::new(), |handle| SmallVec::from_slice(handle.0))
 }
 
 /// Most bytes that the reply will hold; `None` if the arguments are certainly garbage.
@@ -180,14 +198,6 @@ impl Shared {
         if failed {
             metrics::NFS_ERRORS.inc();
             self.counters.errors.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn count(&self, target: Target) {
-        match target {
-            Target::Nfs(procedure) => self.counters.nfs(procedure),
-            Target::Mount(procedure) => self.counters.mount(procedure),
-            Target::Acl(procedure) => self.counters.acl(procedure),
         }
     }
 }

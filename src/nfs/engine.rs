@@ -3,6 +3,7 @@
 
 use super::budget::Budget;
 use super::connection::Connection;
+use super::meters::Traffic;
 use super::server::{Counted, Shared};
 use super::spare::Spare;
 use super::workers::Workers;
@@ -11,7 +12,6 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet, LocalSet};
@@ -32,7 +32,7 @@ pub(super) struct Newcomer {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) budget: Budget,
-    pub(super) requests: Arc<AtomicU64>,
+    pub(super) traffic: Arc<Traffic>,
     pub(super) counted: Counted,
 }
 
@@ -100,7 +100,7 @@ async fn serve(
         tokio::select! {
             newcomer = newcomers.recv() => {
                 let Some(newcomer) = newcomer else { break };
-                let Newcomer { stream, peer, budget, requests, counted } = newcomer;
+                let Newcomer { stream, peer, budget, traffic, counted } = newcomer;
                 let stream = match tokio::net::TcpStream::from_std(stream) {
                     Ok(stream) => stream,
                     Err(error) => {
@@ -109,7 +109,7 @@ async fn serve(
                     }
                 };
                 let parts = (Arc::clone(&shared), Arc::clone(&workers), Rc::clone(&thread));
-                let connection = Connection::new(parts, (stream, peer), budget, requests);
+                let connection = Connection::new(parts, (stream, peer), budget, traffic);
                 let stop = stop.clone();
                 connections.spawn_local(async move {
                     let _counted = counted;

@@ -1,7 +1,9 @@
 //! The table of exports: read by every call as one snapshot, replaced as a whole while clients work.
 
 use super::access::{self, Claim, Grant, Refusal};
+use super::meters::Traffic;
 use super::mount::components;
+use super::stats::ExportStats;
 use crate::host::ObjectKey;
 use crate::settings::exports::Rule;
 use crate::vfs::Vfs;
@@ -75,6 +77,8 @@ pub struct Table {
     /// Sorted by name.
     exports: Vec<Export>,
     by_id: HashMap<u32, usize>,
+    /// What went through each, in the same order.
+    traffic: Vec<Arc<Traffic>>,
 }
 
 impl Table {
@@ -95,7 +99,8 @@ impl Table {
                 return Err(TableError::SameId { first: exports[other].display_name(), second: name });
             }
         }
-        Ok(Table { exports, by_id })
+        let traffic = exports.iter().map(|_| Arc::default()).collect();
+        Ok(Table { exports, by_id, traffic })
     }
 
     /// Every export, sorted by name.
@@ -106,6 +111,30 @@ impl Table {
     /// The export of this number.
     pub(super) fn get(&self, id: u32) -> Option<&Export> {
         self.by_id.get(&id).and_then(|&index| self.exports.get(index))
+    }
+
+    /// Counts what goes through the export of this number.
+    pub(super) fn traffic(&self, id: u32) -> Option<&Traffic> {
+        self.by_id.get(&id).and_then(|&index| self.traffic.get(index)).map(|traffic| &**traffic)
+    }
+
+    /// What went through each export.
+    pub(super) fn stats(&self) -> Vec<ExportStats> {
+        let told = |(export, traffic): (&Export, &Arc<Traffic>)| {
+            let (requests, read_bytes, written_bytes) = traffic.load();
+            ExportStats { name: export.display_name(), requests, read_bytes, written_bytes }
+        };
+        self.exports.iter().zip(&self.traffic).map(told).collect()
+    }
+
+    /// Exports of the same name go on counting where `before` is.
+    fn count_on(&mut self, before: &Table) {
+        for (export, traffic) in self.exports.iter().zip(&mut self.traffic) {
+            let same = before.exports.iter().position(|other| other.name == export.name);
+            if let Some(counted) = same.and_then(|index| before.traffic.get(index)) {
+                *traffic = Arc::clone(counted);
+            }
+        }
     }
 
     /// Exports that hold `path`, the deepest first, each with the names that lead from its root to `path`.
@@ -143,8 +172,10 @@ impl Exports {
     }
 
     /// From the next call on, `table` is in force. Returns what was before.
-    pub fn replace(&self, table: Table) -> Arc<Table> {
-        std::mem::replace(&mut self.now.write(), Arc::new(table))
+    pub fn replace(&self, mut table: Table) -> Arc<Table> {
+        let mut now = self.now.write();
+        table.count_on(&now);
+        std::mem::replace(&mut now, Arc::new(table))
     }
 }
 
@@ -189,5 +220,21 @@ mod tests {
         assert_eq!(holding("/a//b/./c/"), [(2, String::new()), (1, "b/c".to_owned())]);
         assert_eq!(holding("/abc"), []);
         assert_eq!(holding("/"), []);
+    }
+
+    #[test]
+    fn an_export_that_stays_goes_on_counting() {
+        let exports = Exports::new(Table::new(vec![export(1, "/a"), export(2, "/b")]).unwrap());
+        exports.snapshot().traffic(1).unwrap().answered(5, 0);
+        exports.snapshot().traffic(2).unwrap().answered(0, 7);
+        let before = exports.replace(Table::new(vec![export(9, "/b"), export(3, "/c")]).unwrap());
+        before.traffic(2).unwrap().answered(0, 1); // a call that was under way
+        let counted: Vec<_> = exports
+            .snapshot()
+            .stats()
+            .into_iter()
+            .map(|one| (one.name, one.requests, one.written_bytes))
+            .collect();
+        assert_eq!(counted, [("/b".to_owned(), 2, 8), ("/c".to_owned(), 0, 0)]);
     }
 }

@@ -17,6 +17,7 @@ mod exports;
 mod handle;
 mod input;
 mod job;
+mod meters;
 mod mount;
 mod names;
 mod offload;
@@ -24,6 +25,7 @@ mod output;
 mod procedures;
 mod reply_cache;
 mod server;
+mod slow;
 mod spare;
 mod stats;
 mod workers;
@@ -33,8 +35,9 @@ mod tests;
 
 pub use exports::{Export, Exports, Table, TableError};
 pub use handle::{HandleKey, HandleKeyError};
+pub use meters::OTHER;
 pub use server::{ServeError, Server, serve};
-pub use stats::{ClientStats, Stats};
+pub use stats::{ClientStats, ExportStats, ProcedureStats, Stats};
 
 use std::time::Duration;
 
@@ -61,6 +64,8 @@ pub struct Options {
     pub reply_cache: usize,
     /// A record must arrive, and a reply must be taken, within this time.
     pub stall: Duration,
+    /// Requests that take longer are logged; zero: none is.
+    pub slow_request: Duration,
     /// Requests get this long to finish on shutdown.
     pub drain: Duration,
 }
@@ -79,6 +84,7 @@ impl Options {
             connection_memory: 8 << 20,
             reply_cache: 8 << 20,
             stall: Duration::from_secs(60),
+            slow_request: Duration::from_secs(1),
             drain: Duration::from_secs(10),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::budget::{Budget, Reserved};
 use super::job::{Job, Place, Ran};
+use super::meters::Traffic;
 use super::server::Shared;
 use super::workers::Workers;
 use ehpc_proto::codec::Encoder;
@@ -20,6 +21,7 @@ pub(super) async fn submit(
     workers: Arc<Workers>,
     budget: Budget,
     (job, record, reserved): (Job, Vec<u8>, Option<Reserved>),
+    traffic: Arc<Traffic>,
     finish: UnboundedSender<Outgoing>,
 ) -> bool {
     let cost = job.cost;
@@ -29,7 +31,7 @@ pub(super) async fn submit(
         None => budget.reserve(cost).await,
     };
     let work = move || {
-        let Some(job) = unstarted.take() else { return };
+        let Some(mut job) = unstarted.take() else { return };
         let mut out = Encoder::with_capacity(512);
         let Ran::Done(settled) = job.run(&shared, &record, &mut out, Place::Worker) else {
             // A worker may wait: nothing blocks there.
@@ -38,7 +40,7 @@ pub(super) async fn submit(
         };
         let reply = out.finish();
         let Some(settled) = settled else {
-            job.finish(&shared, &reply);
+            job.finish(&shared, &traffic, &reply);
             // Fails when the connection is gone: the client asks again and finds the reply in the cache.
             let _ = finish.send(Outgoing { bytes: reply, reserved });
             return;
@@ -46,7 +48,7 @@ pub(super) async fn submit(
         let runtime = shared.runtime.clone();
         runtime.spawn(async move {
             let reply = job.settle(&shared, settled, reply).await;
-            job.finish(&shared, &reply);
+            job.finish(&shared, &traffic, &reply);
             let _ = finish.send(Outgoing { bytes: reply, reserved });
         });
     };

@@ -88,6 +88,11 @@ impl ReplyCaches {
         self.0.get(part).unwrap_or(&self.0[0]).lock()
     }
 
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|part| part.lock().bytes).sum()
+    }
+
     /// A connection broke: its client may ask again from another port.
     pub(super) fn connection_lost(&self, client: IpAddr, port: u16) {
         self.0.iter().for_each(|part| part.lock().connection_lost(client, port));

@@ -5,6 +5,7 @@ use super::budget::{self, Budget};
 use super::complaints::Complaints;
 use super::engine::{Engine, Newcomer};
 use super::exports::{Exports, Table};
+use super::meters::Traffic;
 use super::mount::Mounts;
 use super::reply_cache::ReplyCaches;
 use super::stats::{Counters, Stats};
@@ -44,6 +45,7 @@ pub(super) struct Shared {
     pub(super) mounts: Mounts,
     pub(super) counters: Counters,
     pub(super) complaints: Complaints,
+    pub(super) slow: Complaints,
     /// Connections open now.
     open: AtomicUsize,
     pub(super) runtime: tokio::runtime::Handle,
@@ -80,7 +82,14 @@ impl Server {
     pub fn stats(&self) -> Stats {
         let mounts = self.shared.mounts.list().into_iter();
         let readable = |(host, path): (String, Vec<u8>)| (host, String::from_utf8_lossy(&path).into_owned());
-        Stats { mounts: mounts.map(readable).collect(), ..self.shared.counters.snapshot() }
+        let exports = self.shared.exports.snapshot().stats();
+        let reply_cache_bytes = self.shared.cache.bytes() as u64;
+        Stats {
+            mounts: mounts.map(readable).collect(),
+            exports,
+            reply_cache_bytes,
+            ..self.shared.counters.snapshot()
+        }
     }
 
     /// Resolves when the server has stopped: nothing of it uses the file system any more.
@@ -104,6 +113,7 @@ pub fn serve(
         mounts: Mounts::default(),
         counters: Counters::default(),
         complaints: Complaints::default(),
+        slow: Complaints::default(),
         open: AtomicUsize::new(0),
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
@@ -142,10 +152,14 @@ async fn accept_until(
                     Err(error) => tracing::debug!(client = %peer, %error, "an NFS connection is lost"),
                 }
             }
-            Ok((_, peer)) => shared.complaints.say(|held_back| {
-                tracing::warn!(client = %peer, limit = shared.options.connections, held_back,
-                    "an NFS connection is refused: too many are open");
-            }),
+            Ok((_, peer)) => {
+                shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                metrics::NFS_CONNECTIONS_REFUSED.inc();
+                shared.complaints.say(|held_back| {
+                    tracing::warn!(client = %peer, limit = shared.options.connections, held_back,
+                        "an NFS connection is refused: too many are open");
+                });
+            }
             Err(error) => {
                 shared.complaints.say(|held_back| {
                     tracing::warn!(%error, held_back, "cannot accept an NFS connection");
@@ -173,13 +187,14 @@ async fn stop(engine: Engine, workers: Arc<Workers>) {
 pub(super) struct Counted {
     shared: Arc<Shared>,
     address: IpAddr,
+    traffic: Arc<Traffic>,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.shared.open.fetch_sub(1, Ordering::Release);
-        self.shared.counters.disconnected(self.address);
-        metrics::NFS_CONNECTIONS.set(i64::from(self.shared.counters.connections()));
+        self.shared.counters.meters.disconnected(self.address, &self.traffic);
+        metrics::NFS_CONNECTIONS.set(i64::from(self.shared.counters.meters.connections()));
     }
 }
 
@@ -191,15 +206,15 @@ fn welcome(
 ) -> io::Result<Newcomer> {
     // A dual-stack listener shows IPv4 clients as mapped addresses.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let requests = shared.counters.connected(peer.ip());
+    let traffic = shared.counters.meters.connected(peer.ip());
     shared.open.fetch_add(1, Ordering::AcqRel);
-    let counted = Counted { shared: Arc::clone(shared), address: peer.ip() };
-    metrics::NFS_CONNECTIONS.set(i64::from(shared.counters.connections()));
+    let counted = Counted { shared: Arc::clone(shared), address: peer.ip(), traffic: Arc::clone(&traffic) };
+    metrics::NFS_CONNECTIONS.set(i64::from(shared.counters.meters.connections()));
     let socket = SockRef::from(&stream);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
     if let Err(error) = stream.set_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)) {
         tracing::debug!(client = %peer, %error, "cannot set socket options");
     }
     // It leaves this runtime for that of the thread that will serve it.
-    Ok(Newcomer { stream: stream.into_std()?, peer, budget, requests, counted })
+    Ok(Newcomer { stream: stream.into_std()?, peer, budget, traffic, counted })
 }

@@ -8,6 +8,7 @@ mod fuzz;
 mod hooked;
 mod listing;
 mod listing_bytes;
+mod metering;
 mod model;
 mod procedures;
 mod promises;

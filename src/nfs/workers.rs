@@ -1,5 +1,6 @@
 //! Plain threads that call the file system: those calls block, and change the thread's own ids.
 
+use crate::observe::metrics;
 use crossbeam_channel::{Sender, bounded};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,6 +12,23 @@ struct Queued {
     work: Work,
     /// Held while it waits; a free one means a free place in the queue.
     place: OwnedSemaphorePermit,
+    /// Counts it while it waits.
+    waiting: Waiting,
+}
+
+struct Waiting(());
+
+impl Waiting {
+    fn new() -> Waiting {
+        metrics::NFS_QUEUED.add(1);
+        Waiting(())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        metrics::NFS_QUEUED.sub(1);
+    }
 }
 
 /// The threads and their bounded queue.
@@ -30,8 +48,8 @@ impl Workers {
             .map(|number| {
                 let receiver = receiver.clone();
                 std::thread::Builder::new().name(format!("nfs-{number}")).spawn(move || {
-                    for Queued { work, place } in receiver {
-                        drop(place);
+                    for Queued { work, place, waiting } in receiver {
+                        drop((place, waiting));
                         work();
                     }
                 })
@@ -43,7 +61,7 @@ impl Workers {
     /// Waits for a place in the queue. `work` must not panic. False: the workers are gone.
     pub(super) async fn submit(&self, work: impl FnOnce() + Send + 'static) -> bool {
         let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return false };
-        self.queue.try_send(Queued { work: Box::new(work), place }).is_ok()
+        self.queue.try_send(Queued { work: Box::new(work), place, waiting: Waiting::new() }).is_ok()
     }
 
     /// Lets the threads finish what is queued and waits for them (blocking).

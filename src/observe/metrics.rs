@@ -36,6 +36,11 @@ impl Metric {
         self.add(1);
     }
 
+    /// Takes `n` off a gauge.
+    pub fn sub(&self, n: u64) {
+        self.value.fetch_sub(n as i64, Ordering::Relaxed);
+    }
+
     /// Sets a gauge.
     pub fn set(&self, value: i64) {
         self.value.store(value, Ordering::Relaxed);
@@ -57,6 +62,13 @@ macro_rules! metrics {
 
 metrics! {
     NFS_CONNECTIONS, Gauge, "ehpc_nfs_connections", "NFS connections open now.";
+    NFS_CONNECTIONS_REFUSED, Counter, "ehpc_nfs_connections_refused_total", "NFS connections closed at once because too many were open.";
+    NFS_IN_FLIGHT, Gauge, "ehpc_nfs_in_flight", "NFS requests that are being done or wait for a thread.";
+    NFS_QUEUED, Gauge, "ehpc_nfs_queued", "NFS requests that wait for a thread.";
+    NFS_SLOW, Counter, "ehpc_nfs_slow_requests_total", "NFS requests that took longer than slow_request.";
+    NFS_REPLAYED, Counter, "ehpc_nfs_reply_cache_hits_total", "NFS requests answered from the reply cache.";
+    NFS_IN_FLIGHT_WAITS, Counter, "ehpc_nfs_in_flight_waits_total", "Times a connection was not read from because of its limit of requests in flight.";
+    NFS_MEMORY_WAITS, Counter, "ehpc_nfs_memory_waits_total", "Times an NFS request waited for memory to be free.";
     NFS_REQUESTS, Counter, "ehpc_nfs_requests_total", "NFS and MOUNT requests answered.";
     NFS_ERRORS, Counter, "ehpc_nfs_errors_total", "NFS requests answered with an error status.";
     NFS_BAD_REQUESTS, Counter, "ehpc_nfs_bad_requests_total", "Records or calls that could not be decoded.";

@@ -1,6 +1,7 @@
 //! Logs, metrics, status types: what a person sees.
 
 pub mod control;
+pub mod latency;
 pub mod log;
 pub mod metrics;
 pub mod prometheus;
@@ -8,4 +9,5 @@ pub mod status;
 pub mod words;
 
 pub use control::{Control, Progress, Refusal};
+pub use latency::{Latency, LatencyCounts};
 pub use status::NodeStatus;

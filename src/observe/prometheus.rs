@@ -1,7 +1,8 @@
 //! `/metrics`: the text format of Prometheus, from the metrics table and the node's status.
 
+use super::LatencyCounts;
 use super::metrics::{MetricKind, TABLE};
-use super::status::NodeStatus;
+use super::status::{NfsClient, NfsExport, NfsStatus, NodeStatus};
 use std::fmt::Write as _;
 
 /// A gauge that is read from the status when asked for; `None` = this node has no such thing.
@@ -28,7 +29,11 @@ gauges! {
     "ehpc_resident_bytes", "Memory that the process holds.",
         |node| Some(node.process.rss_bytes as f64);
     "ehpc_nfs_clients", "NFS clients connected now.",
-        |node| Some(node.nfs.as_ref()?.clients.len() as f64);
+        |node| Some(node.nfs.as_ref()?.clients.iter().filter(|client| client.connections > 0).count() as f64);
+    "ehpc_nfs_connections_max", "Most NFS connections that may be open at once.",
+        |node| Some(node.nfs.as_ref()?.connections_max as f64);
+    "ehpc_nfs_reply_cache_bytes", "Bytes of replies kept for calls that are sent again.",
+        |node| Some(node.nfs.as_ref()?.reply_cache_bytes as f64);
     "ehpc_dirty_changes", "Changes not yet taken by the sender or acknowledged by the backup.",
         |node| Some(node.sender.as_ref()?.dirty as f64);
     "ehpc_lag_seconds", "Age of the oldest change that the backup does not have.",
@@ -57,66 +62,141 @@ fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
+/// One series of a family: its labels and what it is now.
+struct Series<'a> {
+    labels: Vec<(&'static str, &'a str)>,
+    value: Value<'a>,
+}
+
+enum Value<'a> {
+    Counter(u64),
+    Histogram(&'a LatencyCounts),
+}
+
+/// Metrics of one name that labels tell apart, from the status.
+pub struct Family {
+    /// Name with unit last.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    kind: &'static str,
+    read: for<'a> fn(&'a NfsStatus) -> Vec<Series<'a>>,
+}
+
+macro_rules! families {
+    ($($kind:ident $name:literal, $help:literal, $read:expr;)*) => {
+        /// Every metric with labels.
+        pub static FAMILIES: &[Family] =
+            &[$(Family { name: $name, help: $help, kind: stringify!($kind), read: $read }),*];
+    };
+}
+
+families! {
+    histogram "ehpc_nfs_request_seconds", "Time from a request's last byte to its reply being ready, by procedure.",
+        |nfs| nfs.procedures.iter().map(|procedure| Series {
+            labels: vec![("procedure", &procedure.name)],
+            value: Value::Histogram(&procedure.latency),
+        }).collect();
+    counter "ehpc_nfs_procedure_errors_total", "Requests answered with an error, by procedure and status.",
+        |nfs| nfs.procedures.iter().flat_map(|procedure| procedure.errors.iter().map(|(status, n)| Series {
+            labels: vec![("procedure", &procedure.name), ("status", status)],
+            value: Value::Counter(*n),
+        })).collect();
+    counter "ehpc_nfs_client_requests_total", "Requests, by client; the least active ones together as other.",
+        |nfs| by_client(nfs, |client| client.operations);
+    counter "ehpc_nfs_client_read_bytes_total", "Bytes read, by client.",
+        |nfs| by_client(nfs, |client| client.read_bytes);
+    counter "ehpc_nfs_client_written_bytes_total", "Bytes written, by client.",
+        |nfs| by_client(nfs, |client| client.written_bytes);
+    counter "ehpc_nfs_export_requests_total", "Requests, by export.",
+        |nfs| by_export(nfs, |export| export.operations);
+    counter "ehpc_nfs_export_read_bytes_total", "Bytes read, by export.",
+        |nfs| by_export(nfs, |export| export.read_bytes);
+    counter "ehpc_nfs_export_written_bytes_total", "Bytes written, by export.",
+        |nfs| by_export(nfs, |export| export.written_bytes);
+}
+
+fn by_client(nfs: &NfsStatus, of: fn(&NfsClient) -> u64) -> Vec<Series<'_>> {
+    let one = |client: &'_ NfsClient| Value::Counter(of(client));
+    nfs.clients
+        .iter()
+        .map(|client| Series { labels: vec![("client", &client.address)], value: one(client) })
+        .collect()
+}
+
+fn by_export(nfs: &NfsStatus, of: fn(&NfsExport) -> u64) -> Vec<Series<'_>> {
+    let one = |export: &'_ NfsExport| Value::Counter(of(export));
+    nfs.exports
+        .iter()
+        .map(|export| Series { labels: vec![("export", &export.name)], value: one(export) })
+        .collect()
+}
+
+/// The page in the making. Writing to a String cannot fail.
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    /// Label values are quoted; a backslash, a quote and a line's end in them are escaped.
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.0.push_str(name);
+        for (at, (label, text)) in labels.iter().enumerate() {
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{}{label}=\"{text}\"", if at == 0 { '{' } else { ',' });
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{end} {value}");
+    }
+
+    fn series(&mut self, name: &str, series: &Series<'_>) {
+        let latency = match series.value {
+            Value::Counter(value) => return self.sample(name, &series.labels, value as f64),
+            Value::Histogram(latency) => latency,
+        };
+        let bucket = format!("{name}_bucket");
+        let ends = latency.cumulative().map(|(end, n)| (end.to_string(), n));
+        for (end, n) in ends.chain([("+Inf".to_owned(), latency.count)]) {
+            let labels = [series.labels.as_slice(), &[("le", &end)]].concat();
+            self.sample(&bucket, &labels, n as f64);
+        }
+        self.sample(&format!("{name}_sum"), &series.labels, latency.sum_us as f64 / 1e6);
+        self.sample(&format!("{name}_count"), &series.labels, latency.count as f64);
+    }
+}
+
 /// The whole page.
 pub fn render(node: &NodeStatus) -> String {
-    let mut out = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, value: f64| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
-    };
+    let mut page = Page(String::new());
     for entry in TABLE {
         let kind = match entry.kind {
             MetricKind::Counter => "counter",
             MetricKind::Gauge => "gauge",
         };
-        metric(entry.name, kind, entry.help, entry.get() as f64);
+        page.head(entry.name, kind, entry.help);
+        page.sample(entry.name, &[], entry.get() as f64);
     }
     for gauge in GAUGES {
         if let Some(value) = (gauge.read)(node) {
-            metric(gauge.name, "gauge", gauge.help, value);
+            page.head(gauge.name, "gauge", gauge.help);
+            page.sample(gauge.name, &[], value);
         }
     }
-    let version = node.process.version.replace(['\\', '"', '\n'], "");
-    let _ = write!(
-        out,
-        "# HELP ehpc_build_info The version, as a label.\n# TYPE ehpc_build_info gauge\nehpc_build_info{{version=\"{version}\"}} 1\n"
-    );
-    out
+    for family in FAMILIES {
+        let series = node.nfs.as_ref().map(family.read).unwrap_or_default();
+        if !series.is_empty() {
+            page.head(family.name, family.kind, family.help);
+            series.iter().for_each(|series| page.series(family.name, series));
+        }
+    }
+    page.head("ehpc_build_info", "gauge", "The version, as a label.");
+    page.sample("ehpc_build_info", &[("version", &node.process.version)], 1.0);
+    page.0
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::observe::status::{LinkStatus, SenderStatus};
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn names_are_unique_and_well_formed() {
-        let names: Vec<&str> = TABLE.iter().map(|m| m.name).chain(GAUGES.iter().map(|g| g.name)).collect();
-        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
-        for name in names {
-            assert!(name.starts_with("ehpc_"), "{name}");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
-        }
-        for metric in TABLE {
-            assert_eq!(
-                matches!(metric.kind, MetricKind::Counter),
-                metric.name.ends_with("_total"),
-                "{}",
-                metric.name
-            );
-        }
-    }
-
-    #[test]
-    fn lag_is_in_seconds_and_absent_sections_are_left_out() {
-        let mut node = NodeStatus::default();
-        assert!(!render(&node).contains("ehpc_lag_seconds"));
-        node.sender = Some(SenderStatus { lag_ms: 1500, ..SenderStatus::default() });
-        node.link = Some(LinkStatus::default());
-        let page = render(&node);
-        assert!(page.contains("# TYPE ehpc_lag_seconds gauge\nehpc_lag_seconds 1.5\n"), "{page}");
-        assert!(page.contains("\nehpc_link_up 0\n") && page.contains("\nehpc_healthy 0\n"), "{page}");
-        assert!(page.contains("# TYPE ehpc_batches_sent_total counter\nehpc_batches_sent_total "), "{page}");
-    }
-}
+#[path = "prometheus_tests.rs"]
+mod tests;

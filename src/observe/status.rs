@@ -1,8 +1,9 @@
 //! What a node says of itself: one value for the screen, `--json`, the dashboard and health.
 //! Times are milliseconds since 1970, UTC.
 
-use super::words;
+use super::{LatencyCounts, words};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -52,16 +53,55 @@ pub struct NfsStatus {
     pub errors: u64,
     pub read_bytes: u64,
     pub written_bytes: u64,
+    /// Procedures that were called.
+    pub procedures: Vec<NfsProcedure>,
+    /// Exports that were used.
+    pub exports: Vec<NfsExport>,
+    pub connections: u64,
+    /// Most of them at once; `[nfs1] connections`.
+    pub connections_max: u64,
+    pub reply_cache_bytes: u64,
+    /// Times that a connection waited because of `[nfs1] in_flight`.
+    pub in_flight_waits: u64,
+    /// Times that a request waited because of `[nfs1] memory`.
+    pub memory_waits: u64,
+    /// What this server cannot do for want of privileges.
+    pub notes: Vec<String>,
 }
 
-/// One connected client.
+/// A client: connected now, or before.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct NfsClient {
+    /// "other": all clients that are not counted one by one.
     pub address: String,
     /// Its name in cluster.toml.
     pub host: Option<String>,
+    pub connections: u64,
     pub operations: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+}
+
+/// What went through an export.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct NfsExport {
+    pub name: String,
+    pub operations: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+}
+
+/// A procedure, from the request's last byte to its reply being ready.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct NfsProcedure {
+    /// "read", "mount_mnt", "acl_getacl".
+    pub name: String,
+    pub latency: LatencyCounts,
+    /// Answers with an error, by status: "NOENT".
+    pub errors: BTreeMap<String, u64>,
 }
 
 /// How changes by local processes are noticed.
@@ -230,28 +270,6 @@ impl NodeStatus {
         }
     }
 
-    fn render_nfs(&self, out: &mut Screen) {
-        let Some(nfs) = &self.nfs else { return };
-        out.line("export", format!("{} = {} (durability {})", nfs.export, nfs.path, nfs.durability));
-        out.line(
-            "nfs",
-            format!(
-                "{} client{}, {:.1} operations/s, {} operations ({} with an error status), {} read, {} written",
-                nfs.clients.len(),
-                if nfs.clients.len() == 1 { "" } else { "s" },
-                nfs.operations_per_second,
-                words::count(nfs.operations),
-                words::count(nfs.errors),
-                words::bytes(nfs.read_bytes),
-                words::bytes(nfs.written_bytes)
-            ),
-        );
-        for client in &nfs.clients {
-            let name = client.host.as_ref().map_or(String::new(), |host| format!(" ({host})"));
-            out.line("", format!("{}{name}: {} operations", client.address, words::count(client.operations)));
-        }
-    }
-
     fn render_capture(&self, out: &mut Screen) {
         let Some(capture) = &self.capture else { return };
         let watched = capture
@@ -359,6 +377,9 @@ impl NodeStatus {
     }
 }
 
+#[path = "status_nfs.rs"]
+mod nfs;
+
 /// Two columns.
 struct Screen(String);
 
@@ -380,4 +401,4 @@ pub fn resident_bytes() -> u64 {
 
 #[cfg(test)]
 #[path = "status_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -24,13 +24,42 @@ pub(crate) fn full() -> NodeStatus {
             clients: vec![NfsClient {
                 address: "10.182.15.51:700".into(),
                 host: Some("web1".into()),
+                connections: 2,
                 operations: 1234,
+                read_bytes: 2048,
+                written_bytes: 0,
             }],
             operations: 12_345,
             operations_per_second: 17.25,
             errors: 3,
             read_bytes: 1 << 30,
             written_bytes: 1536,
+            procedures: vec![
+                NfsProcedure {
+                    name: "lookup".into(),
+                    latency: LatencyCounts {
+                        count: 12_000,
+                        sum_us: 48_000,
+                        p50_us: 3,
+                        p99_us: 7168,
+                        octaves: [vec![11_000, 900], vec![0; 23], vec![100]].concat(),
+                    },
+                    errors: [("NOENT".into(), 2), ("STALE".into(), 1)].into(),
+                },
+                NfsProcedure { name: "acl_getacl".into(), ..NfsProcedure::default() },
+            ],
+            exports: vec![NfsExport {
+                name: "/sh\"are\\\n".into(),
+                operations: 12_345,
+                read_bytes: 1 << 30,
+                written_bytes: 1536,
+            }],
+            connections: 2,
+            connections_max: 1024,
+            reply_cache_bytes: 4096,
+            in_flight_waits: 3,
+            memory_waits: 0,
+            notes: vec!["not root: clients cannot make device nodes".into()],
         }),
         capture: Some(CaptureStatus {
             watcher: "fanotify".into(),
@@ -96,8 +125,12 @@ fn one_screen() {
 node          nfs1 + backup healthy, up 3 min 20 s, pid 42, 50.0 MiB of memory, version 0.1.0
 listening     nfs 127.0.0.1:12049, dashboard 127.0.0.1:8900
 export        /share = /d/share (durability local)
-nfs           1 client, 17.2 operations/s, 12,345 operations (3 with an error status), 1.0 GiB read, 1.5 KiB written
-              10.182.15.51:700 (web1): 1,234 operations
+nfs           1 client, 2 connections, 17.2 operations/s, 12,345 operations (3 with an error status), 1.0 GiB read, 1.5 KiB written
+              10.182.15.51:700 (web1): 1,234 operations, 2.0 KiB read, 0 B written
+note          not root: clients cannot make device nodes
+limits        in_flight reached 3 times, memory 0 times
+procedures    lookup: 12,000, p50 3 us, p99 7.2 ms, 3 errors (2 NOENT, 1 STALE)
+              acl_getacl: 0, p50 0 us, p99 0 us
 watcher       fanotify (permitted), 1,000 directories, 99 events, 0 overflows
 scan          10.0 s ago, 4,321 objects compared, 7 changes found
 not shared    a/mnt? is another file system mounted below the export

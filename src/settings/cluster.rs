@@ -1,6 +1,7 @@
 //! `cluster.toml`: which hosts there are, and what each of them does.
 
 use super::document::{Document, Section, words};
+use super::limits::{NfsLimits, read_limits};
 use super::problem::{Problem, Problems, Site, nearest};
 use super::units::{Bytes, HostPort, Seconds};
 use std::collections::BTreeMap;
@@ -110,6 +111,8 @@ pub struct Nfs1 {
     pub watcher: WatcherChoice,
     /// Time between reconcile scans.
     pub scan_interval: Seconds,
+    /// What clients may make the server hold.
+    pub limits: NfsLimits,
     /// Where the backup listens.
     pub backup: Option<HostPort>,
 }
@@ -171,6 +174,7 @@ impl Cluster {
                 },
                 watcher: WatcherChoice::Auto,
                 scan_interval: DEFAULT_SCAN_INTERVAL,
+                limits: NfsLimits::default(),
                 backup: Some(HostPort::from(backup_at)),
             }),
             backup: Some(Backup {
@@ -397,7 +401,19 @@ fn read_backup<'t>(document: &mut Document<'t>, top: &Section<'_, 't>, hosts: &[
     Some(Backup { host: host?.name, directory: directory?, listen, dashboard, mirror, pack_size })
 }
 
-const NFS1_KEYS: &[&str] = &["host", "state", "listen", "dashboard", "watcher", "scan_interval", "export"];
+const NFS1_KEYS: &[&str] = &[
+    "host",
+    "state",
+    "listen",
+    "dashboard",
+    "watcher",
+    "scan_interval",
+    "connections",
+    "in_flight",
+    "memory",
+    "slow_request",
+    "export",
+];
 
 fn read_nfs1<'t>(
     document: &mut Document<'t>,
@@ -416,6 +432,7 @@ fn read_nfs1<'t>(
         let site = document.site_of(&section.path("scan_interval"));
         document.report(site, format!("a scan every {scan_interval}"), "from \"10s\" to \"30d\"", "");
     }
+    let limits = read_limits(document, &section);
     let export = read_export(document, &section);
     let backup = backup.and_then(|backup| {
         let host = hosts.iter().find(|host| host.name == backup.host)?;
@@ -429,6 +446,7 @@ fn read_nfs1<'t>(
         export: export?,
         watcher,
         scan_interval,
+        limits,
         backup,
     })
 }

@@ -219,6 +219,17 @@ impl Setting for bool {
     }
 }
 
+impl Setting for usize {
+    fn expected() -> String {
+        "a whole number, without quotes".to_owned()
+    }
+    fn read(value: &DeValue<'_>) -> Result<usize, Option<String>> {
+        let DeValue::Integer(written) = value else { return Err(None) };
+        usize::from_str_radix(written.as_str(), written.radix())
+            .map_err(|_| Some(format!("`{}` is out of range", written.as_str())))
+    }
+}
+
 impl Setting for PathBuf {
     fn expected() -> String {
         "an absolute path in quotes, such as \"/home/share\"".to_owned()

@@ -7,6 +7,7 @@ pub mod cluster;
 mod document;
 pub mod environment;
 pub mod exports;
+pub mod limits;
 pub mod ports;
 pub mod problem;
 #[cfg(test)]
@@ -14,5 +15,6 @@ mod tests;
 pub mod units;
 
 pub use cluster::{Backup, Cluster, Durability, Export, Host, Log, LogFormat, LogLevel, Nfs1, WatcherChoice};
+pub use limits::NfsLimits;
 pub use problem::{Problem, Problems, Site};
 pub use units::{Bytes, HostPort, Seconds};

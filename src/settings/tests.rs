@@ -64,6 +64,10 @@ listen = "0.0.0.0"
 dashbord = "0.0.0.0:8900"
 watcher = "inotify"
 scan_interval = "1s"
+connections = 70_000
+in_flight = "many"
+memory = "1 MiB"
+slow_request = "2h"
 
 [nfs1.export]
 path = "home/share"
@@ -92,27 +96,35 @@ c.toml:10:9: `state` is an integer
 c.toml:11:10: `0.0.0.0` is not an IP address with a port
     expected: an IP address of this host (0.0.0.0 for all) and a port in quotes, such as "0.0.0.0:2049"
 c.toml:12:1: unknown key `dashbord` in [nfs1]
-    expected: one of host, state, listen, dashboard, watcher, scan_interval, export
+    expected: one of host, state, listen, dashboard, watcher, scan_interval, connections, in_flight, memory, slow_request, export
     next: write `dashboard`
 c.toml:13:11: unknown word `inotify`, did you mean `notify`?
     expected: one of "auto", "fanotify", "notify"
 c.toml:14:17: a scan every 1s
     expected: from "10s" to "30d"
-c.toml:17:8: `home/share` does not start at the root
+c.toml:15:15: connections of 70000
+    expected: from 1 to 65536
+c.toml:16:13: `in_flight` is a string
+    expected: a whole number, without quotes
+c.toml:17:10: memory of 1 MiB
+    expected: from "16 MiB" to "64 GiB"
+c.toml:18:16: slow_request of 2h
+    expected: from "1ms" to "1h", or "0s" for none
+c.toml:21:8: `home/share` does not start at the root
     expected: an absolute path in quotes, such as "/home/share"
-c.toml:18:14: unknown word `remte`, did you mean `remote`?
+c.toml:22:14: unknown word `remte`, did you mean `remote`?
     expected: one of "local", "remote"
-c.toml:19:8: `sync` is a string
+c.toml:23:8: `sync` is a string
     expected: true or false, without quotes
-c.toml:21:2: [backup] has no `directory`
+c.toml:25:2: [backup] has no `directory`
     expected: an absolute path in quotes, such as "/home/share"
     next: add `directory = ...`
-c.toml:24:10: `mirror` is an integer
+c.toml:28:10: `mirror` is an integer
     expected: true or false, without quotes
-c.toml:26:2: unknown key `databse` at the top
+c.toml:30:2: unknown key `databse` at the top
     expected: one of hosts, nfs1, backup, log
     next: remove it
-14 problems; nothing was started"#
+18 problems; nothing was started"#
     );
 }
 

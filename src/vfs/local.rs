@@ -480,6 +480,13 @@ impl Vfs for LocalVfs {
         self.commit_data(caller, object)
     }
 
+    fn describe(&self, object: &ObjectKey) -> Option<String> {
+        let object = self.object(object).ok()?;
+        let path = host::path_of(object.fd.as_fd()).ok()?;
+        let inside = path.strip_prefix(self.tree.root_path()).unwrap_or(&path);
+        Some(format!("{} (inode {})", inside.display(), object.stat.ino))
+    }
+
     /// By handle all but the disk's own delays is quick; a walk by name may take its time. What is durable before it is
     /// answered waits for the disk.
     fn quick(&self, work: Work) -> bool {

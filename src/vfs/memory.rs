@@ -1,14 +1,16 @@
 //! A `Vfs` in memory: the model that tests compare others with, and a fast one for the protocol's own tests.
 //!
 //! It answers as a POSIX file system with the classic permission bits does (owner, group, others, root;
-//! no set-id or sticky bits, no ACLs), error for error. Time is a counter.
+//! no set-id or sticky bits) and POSIX ACLs, error for error. Time is a counter.
 
+mod acl;
 mod content;
 mod state;
 
 use super::{
-    Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAttributes, SetTime, Stability, Vfs, VfsError, Wcc, WriteDone, access, made_with, verifier_times,
+    Acls, Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
+    SetAcls, SetAttributes, SetTime, Stability, Vfs, VfsError, Wcc, WriteDone, access, made_with,
+    verifier_times,
 };
 use crate::host::ObjectKey;
 use ehpc_proto::replication::{Kind, Timestamp};
@@ -113,6 +115,24 @@ impl Vfs for MemoryVfs {
         } else {
             state.change(caller, id, set)
         };
+        let after = state.inodes.get(&id).map(|found| found.attributes(id));
+        Mutation { result, wcc: Wcc { before: Some(before), after } }
+    }
+
+    fn acls(&self, _caller: &Caller, object: &ObjectKey) -> Result<(Acls, Attributes), VfsError> {
+        let state = self.state();
+        let id = id_of(object);
+        Ok((state.acls(id)?, state.get(id)?.attributes(id)))
+    }
+
+    fn set_acls(&self, caller: &Caller, object: &ObjectKey, set: &SetAcls) -> Mutation<()> {
+        let mut state = self.state();
+        let id = id_of(object);
+        let before = match state.get(id) {
+            Ok(found) => found.before(),
+            Err(error) => return Mutation { result: Err(error), wcc: Wcc::default() },
+        };
+        let result = state.set_acls(caller, id, set);
         let after = state.inodes.get(&id).map(|found| found.attributes(id));
         Mutation { result, wcc: Wcc { before: Some(before), after } }
     }

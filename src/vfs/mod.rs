@@ -373,6 +373,10 @@ pub trait Vfs: Send + Sync + 'static {
     fn commit(&self, caller: &Caller, object: &ObjectKey, offset: u64, count: u32) -> Mutation<()>;
     /// The write verifier now: changes when unstable data may have been lost.
     fn write_verifier(&self) -> [u8; 8];
+    /// The object's path within the tree, or whatever else tells a person which one it is; never for a decision.
+    fn describe(&self, _object: &ObjectKey) -> Option<String> {
+        None
+    }
     /// May this work be done on a thread that serves many clients and must not wait for a disk? Memory may be
     /// waited for, and the locks of other quick calls.
     fn quick(&self, _work: Work) -> bool {

@@ -5,7 +5,7 @@ mod compare;
 mod generate;
 mod shrink;
 
-use super::{Caller, CreateHow, SetAttributes, Stability, Vfs};
+use super::{Caller, CreateHow, SetAcls, SetAttributes, Stability, Vfs};
 use crate::host::ObjectKey;
 use ehpc_proto::replication::Kind;
 use rand::rngs::StdRng;
@@ -56,6 +56,7 @@ pub(crate) enum Act {
     Access,
     Readlink,
     Readdir { plus: bool },
+    SetAcls(SetAcls),
 }
 
 /// A name or a symlink's target.

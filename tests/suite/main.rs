@@ -12,3 +12,4 @@ mod main_job;
 mod node;
 mod power;
 mod scratch;
+mod unprivileged;

@@ -43,7 +43,7 @@ impl Context<'_> {
                 let read = out.len() - start - READ_HEAD;
                 metrics::NFS_READ_BYTES.add(read as u64);
                 finish_read(out, start, &done);
-                Outcome::default()
+                Outcome { read: u32::try_from(read).unwrap_or(u32::MAX), ..Outcome::default() }
             }
             Err(error) => {
                 out.truncate(start);
@@ -62,8 +62,9 @@ impl Context<'_> {
     pub(super) fn write(&self, args: &arguments::Write<'_>, out: &mut Encoder) -> Outcome {
         let reply = self.write_reply(args);
         let kept = matches!(&reply, Ok(ok) if ok.committed != StableHow::Unstable);
+        let written = reply.as_ref().map_or(0, |ok| ok.count);
         let outcome = answer(reply, out);
-        Outcome { changed: kept, ..outcome }
+        Outcome { changed: kept, written, ..outcome }
     }
 
     fn write_reply(&self, args: &arguments::Write<'_>) -> results::Write {

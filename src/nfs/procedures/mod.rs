@@ -63,6 +63,10 @@ struct Outcome {
     changed: bool,
     /// Not done, for it would have had to wait: what was written of a result is void.
     blocks: bool,
+    /// Bytes of the file that were read.
+    read: u32,
+    /// Bytes of the file that were written.
+    written: u32,
 }
 
 /// Writes a result.
@@ -74,7 +78,7 @@ fn answer<O: Encode, F: Encode>(reply: Reply<O, F>, out: &mut Encoder) -> Outcom
 /// Writes the result of a change.
 fn changed<O: Encode, F: Encode>(reply: Reply<O, F>, out: &mut Encoder) -> Outcome {
     reply.encode(out);
-    Outcome { failed: reply.is_err(), changed: reply.is_ok(), blocks: false }
+    Outcome { failed: reply.is_err(), changed: reply.is_ok(), ..Outcome::default() }
 }
 
 impl Request<'_> {
@@ -151,8 +155,12 @@ impl Request<'_> {
         };
         let outcome = act(&context, input, out)?;
         let settled = if outcome.changed { export.vfs.settled() } else { None };
+        if let Some(traffic) = self.exports.traffic(export.id).filter(|_| !outcome.blocks) {
+            traffic.answered(outcome.read, outcome.written);
+        }
         let promise = settled.map(|settled| Promise { settled, vfs: Arc::clone(&export.vfs), left_out });
-        Ok(Done { failed: outcome.failed, promise, blocks: outcome.blocks })
+        let Outcome { failed, blocks, read, written, .. } = outcome;
+        Ok(Done { failed, promise, blocks, read, written })
     }
 
     fn admit_to_one(
@@ -192,6 +200,10 @@ pub(super) struct Done {
     pub(super) promise: Option<Promise>,
     /// Not done, for it would have had to wait: what was written of a result is void.
     pub(super) blocks: bool,
+    /// Bytes of the file that were read.
+    pub(super) read: u32,
+    /// Bytes of the file that were written.
+    pub(super) written: u32,
 }
 
 /// What a reply promises: it must have come true before the reply leaves.

@@ -246,6 +246,9 @@ impl Vfs for Hooked {
     fn write_verifier(&self) -> [u8; 8] {
         self.inner.write_verifier()
     }
+    fn describe(&self, object: &ObjectKey) -> Option<String> {
+        self.inner.describe(object)
+    }
     fn quick(&self, work: Work) -> bool {
         (self.quick)(work)
     }

@@ -5,14 +5,16 @@ use super::table::WORDS;
 use super::wire::{Call, Outcome, Rest, Seen, ask, view};
 use crate::host::{KeyKind, ObjectKey};
 use crate::vfs::{
-    Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAttributes, SetTime, Stability, Vfs, VfsError, Wcc, WriteDone,
+    Acls, Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
+    SetAcls, SetAttributes, SetTime, Stability, Vfs, VfsError, Wcc, WriteDone,
 };
 use ehpc_proto::nfs3::arguments::{self, NodeKind};
 use ehpc_proto::nfs3::{
-    Procedure, StableHow, fattr3, ftype3, nfs_fh3, nfsstat3, nfstime3, sattr3, set_atime, set_gid3,
-    set_mode3, set_mtime, set_size3, set_uid3, specdata3,
+    Procedure, StableHow, fattr3, ftype3, nfs_fh3, nfsstat3, nfstime3, post_op_attr, sattr3, set_atime,
+    set_gid3, set_mode3, set_mtime, set_size3, set_uid3, specdata3,
 };
+use ehpc_proto::nfsacl::{self, Getacl, GetaclArgs, List, SecAttr, Setacl, SetaclArgs, mask};
+use ehpc_proto::posix_acl::Acl;
 use ehpc_proto::replication::{Kind, Timestamp};
 use ehpc_tools::nfs_client::{Client, Handle};
 use parking_lot::Mutex;
@@ -87,8 +89,20 @@ fn result(outcome: &Outcome) -> Result<(), VfsError> {
     if outcome.status == 0 {
         return Ok(());
     }
-    let word = WORDS.iter().find(|(_, status)| *status as u32 == outcome.status);
-    Err(word.unwrap_or_else(|| panic!("status {} is no word of a file system", outcome.status)).0)
+    Err(word(outcome.status))
+}
+
+/// What the file system said.
+fn word(status: u32) -> VfsError {
+    let word = WORDS.iter().find(|(_, word)| *word as u32 == status);
+    word.unwrap_or_else(|| panic!("status {status} is no word of a file system")).0
+}
+
+fn post_op(attributes: post_op_attr) -> Option<Attributes> {
+    match attributes {
+        post_op_attr::attributes(told) => Some(self::attributes(&told)),
+        post_op_attr::Void => None,
+    }
 }
 
 fn node(outcome: &Outcome) -> Node {
@@ -185,6 +199,37 @@ impl Vfs for WireVfs {
         guard: Option<Timestamp>,
     ) -> Mutation<()> {
         self.changed(caller, &Call::setattr(&handle(object), sattr(set), guard.map(time)), |_| ())
+    }
+
+    fn acls(&self, caller: &Caller, object: &ObjectKey) -> Result<(Acls, Attributes), VfsError> {
+        let mut client = self.client.lock();
+        client.act_as(caller.uid, caller.gid, &caller.groups);
+        let args = GetaclArgs { object: handle(object), mask: mask::ACL | mask::DEFAULT };
+        let answer = client.call(nfsacl::PROGRAM, nfsacl::VERSION, nfsacl::Procedure::Getacl as u32, &args);
+        let told = answer.unwrap().result::<Getacl>().unwrap().map_err(|(status, _)| word(status as u32))?;
+        let list = |list: &List| Some(list.to_posix().unwrap()).filter(|acl| !acl.is_empty());
+        let acls = Acls { access: list(&told.acls.access), default: list(&told.acls.default) };
+        Ok((acls, post_op(told.attributes).expect("attributes")))
+    }
+
+    fn set_acls(&self, caller: &Caller, object: &ObjectKey, set: &SetAcls) -> Mutation<()> {
+        let mut client = self.client.lock();
+        client.act_as(caller.uid, caller.gid, &caller.groups);
+        let bit = |of: &Option<Acl>, bit| if of.is_some() { bit } else { 0 };
+        let list =
+            |acl: &Option<Acl>, default| List::from_posix(acl.as_ref(), (0, 0), default, true).unwrap();
+        let acls = SecAttr {
+            mask: bit(&set.access, mask::ACL) | bit(&set.default, mask::DEFAULT),
+            access: list(&set.access, false),
+            default: list(&set.default, true),
+        };
+        let args = SetaclArgs { object: handle(object), acls };
+        let answer = client.call(nfsacl::PROGRAM, nfsacl::VERSION, nfsacl::Procedure::Setacl as u32, &args);
+        let (result, after) = match answer.unwrap().result::<Setacl>().unwrap() {
+            Ok(after) => (Ok(()), after),
+            Err((status, after)) => (Err(word(status as u32)), after),
+        };
+        Mutation { result, wcc: Wcc { before: None, after: post_op(after) } }
     }
 
     fn lookup(

@@ -479,3 +479,17 @@ fn listings_resume_where_they_stopped_while_names_come_and_go() {
     }
     assert!(seen.values().all(|&count| count == 1));
 }
+
+#[test]
+fn objects_are_described_by_path_and_inode() {
+    let share = directory_for_all();
+    let vfs = serve(share.path());
+    fs::create_dir(share.path().join("d")).unwrap();
+    fs::write(share.path().join("d/f"), b"").unwrap();
+    let dir = find(&vfs, "d").unwrap();
+    let file = vfs.lookup(&ROOT, &dir.key, b"f").0.unwrap();
+    let inode = fs::metadata(share.path().join("d/f")).unwrap().ino();
+    assert_eq!(vfs.describe(&file.key), Some(format!("d/f (inode {inode})")));
+    fs::remove_file(share.path().join("d/f")).unwrap();
+    assert_eq!(vfs.describe(&file.key), None);
+}

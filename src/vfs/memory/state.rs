@@ -1,8 +1,10 @@
 //! Inodes, entries and the permission rules of the model.
 
+use super::acl;
 use super::content::Content;
 use crate::host::{KeyKind, ObjectKey};
 use crate::vfs::{Attributes, Caller, Node, SetAttributes, SetTime, VfsError};
+use ehpc_proto::posix_acl::Acl;
 use ehpc_proto::replication::{Kind, Timestamp};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
@@ -30,6 +32,10 @@ pub(super) struct Inode {
     pub(super) atime: Timestamp,
     pub(super) mtime: Timestamp,
     pub(super) ctime: Timestamp,
+    /// What the mode cannot say.
+    pub(super) access: Option<Acl>,
+    /// What new objects in this directory get.
+    pub(super) default: Option<Acl>,
 }
 
 impl Inode {
@@ -49,6 +55,8 @@ impl Inode {
             atime: never,
             mtime: never,
             ctime: never,
+            access: None,
+            default: None,
         }
     }
 
@@ -83,6 +91,10 @@ impl Inode {
         if caller.uid == 0 {
             return rwx & 1 == 0 || self.kind == Kind::Directory || self.mode & 0o111 != 0;
         }
+        // The kernel looks at the list only if the mode shows the group, which is the mask, anything at all.
+        if let Some(acl) = self.access.as_ref().filter(|_| self.uid == caller.uid || self.mode & 0o070 != 0) {
+            return acl::permits(acl, self, caller, rwx as u8);
+        }
         let shift = if self.uid == caller.uid {
             6
         } else if in_group(caller, self.gid) {
@@ -93,7 +105,7 @@ impl Inode {
         (self.mode >> shift) & rwx == rwx
     }
 
-    fn is_owner(&self, caller: &Caller) -> bool {
+    pub(super) fn is_owner(&self, caller: &Caller) -> bool {
         caller.uid == 0 || caller.uid == self.uid
     }
 }
@@ -103,7 +115,7 @@ pub(super) fn owner_can_be_set(set: &SetAttributes) -> Result<(), VfsError> {
     if set.uid == Some(u32::MAX) || set.gid == Some(u32::MAX) { Err(VfsError::Inval) } else { Ok(()) }
 }
 
-fn in_group(caller: &Caller, gid: u32) -> bool {
+pub(super) fn in_group(caller: &Caller, gid: u32) -> bool {
     caller.gid == gid || caller.groups.contains(&gid)
 }
 
@@ -134,7 +146,7 @@ impl State {
         }
     }
 
-    fn now(&mut self) -> Timestamp {
+    pub(super) fn now(&mut self) -> Timestamp {
         self.clock += 1;
         Timestamp { seconds: self.clock, nanos: 0 }
     }
@@ -143,7 +155,7 @@ impl State {
         self.inodes.get(&id).ok_or(VfsError::Stale)
     }
 
-    fn get_mut(&mut self, id: u64) -> Result<&mut Inode, VfsError> {
+    pub(super) fn get_mut(&mut self, id: u64) -> Result<&mut Inode, VfsError> {
         self.inodes.get_mut(&id).ok_or(VfsError::Stale)
     }
 
@@ -233,6 +245,9 @@ impl State {
                 return Err(VfsError::Perm);
             }
             found.mode = mode & 0o7777;
+            if let Some(acl) = &mut found.access {
+                acl::chmod(acl, mode);
+            }
             found.ctime = now;
         }
         self.change_times(caller, id, &set)
@@ -302,6 +317,10 @@ impl State {
         self.may_make(caller, dir, name)?;
         let (now, id) = (self.now(), self.next_id);
         self.next_id += 1;
+        let inode = match &self.directory(dir)?.default {
+            Some(default) => acl::inherit(default, inode),
+            None => inode,
+        };
         let inode = Inode {
             uid: caller.uid,
             gid: caller.gid,

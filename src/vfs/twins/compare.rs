@@ -59,7 +59,10 @@ impl Twins {
         }
         let now = |vfs: &dyn Vfs, key| vfs.getattr(&caller, key).map(comparable);
         let (one, two) = (now(&*self.stage.subject, &object.0), now(&*self.stage.model, &object.1));
-        same("attributes afterwards", one, two)
+        same("attributes afterwards", one, two)?;
+        let acls = |vfs: &dyn Vfs, key| vfs.acls(&caller, key).map(|(acls, found)| (acls, comparable(found)));
+        let (one, two) = (acls(&*self.stage.subject, &object.0), acls(&*self.stage.model, &object.1));
+        same("ACLs afterwards", one, two)
     }
 
     /// Operations that return no object.
@@ -110,6 +113,7 @@ impl Twins {
                 let call = |side: Side<'_>| side.vfs.readlink(side.caller, side.object).0;
                 same("readlink", call(subject), call(model))
             }
+            Act::SetAcls(set) => both(&|side| side.vfs.set_acls(side.caller, side.object, set)),
             Act::Readdir { plus } => same("readdir", subject.names(*plus), model.names(*plus)),
             _ => Ok(()),
         }
@@ -251,7 +255,8 @@ fn tree(vfs: &dyn Vfs, root: &Caller) -> BTreeMap<Vec<u8>, String> {
                 numbers.push(node.key.clone());
                 numbers.len() - 1
             });
-            found.insert(path, format!("{number} {:?} {content}", comparable(attributes)));
+            let acls = vfs.acls(root, &node.key).map(|(acls, _)| acls);
+            found.insert(path, format!("{number} {:?} {acls:?} {content}", comparable(attributes)));
         }
     }
     found

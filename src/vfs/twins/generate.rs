@@ -2,7 +2,8 @@
 
 use super::{Act, Guard, Name, Step, Twins, one_of};
 use crate::host::ObjectKey;
-use crate::vfs::{CreateHow, SetAttributes, SetTime, Stability};
+use crate::vfs::{CreateHow, SetAcls, SetAttributes, SetTime, Stability};
+use ehpc_proto::posix_acl::{Acl, Entry, NO_ID, Tag};
 use ehpc_proto::replication::{Kind, Timestamp};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -13,10 +14,10 @@ const PLACES: [u64; 8] = [0, 0, 0, 0, 0, 0, (4 << 30) - 1500, 1 << 40];
 impl Twins {
     pub(super) fn generate(&self, random: &mut StdRng, number: u32) -> Step {
         let caller = random.random_range(0..self.callers.len());
-        let what = random.random_range(0..100);
+        let what = random.random_range(0..104);
         // Operations on names mostly get a directory, the others anything.
         let (object, other) = match what {
-            0..57 | 84..90 | 97.. => (self.pick_directory(random), self.pick_directory(random)),
+            0..57 | 84..90 | 97..100 => (self.pick_directory(random), self.pick_directory(random)),
             57..62 => (self.pick(random), self.pick_directory(random)),
             _ => (self.pick(random), self.pick(random)),
         };
@@ -48,6 +49,7 @@ impl Twins {
             88..90 => Act::Parent,
             90..95 => Act::Access,
             95..97 => Act::Readlink,
+            100.. => Act::SetAcls(acls(random)),
             _ => Act::Readdir { plus: random.random_bool(0.5) },
         };
         Step { number, caller, object, other, act }
@@ -151,4 +153,29 @@ fn attributes(random: &mut StdRng) -> SetAttributes {
     };
     (set.atime, set.mtime) = (time(), time());
     set
+}
+
+fn acls(random: &mut StdRng) -> SetAcls {
+    let mut one = || match random.random_range(0..8) {
+        0 | 1 => None,
+        2 => Some(Acl::default()),
+        3 => Some(Acl::from_mode(random.random_range(0..0o1000))),
+        _ => {
+            let mut acl = Acl::from_mode(random.random_range(0..0o1000));
+            let mut named = |tag, id| {
+                let permissions = if random.random_bool(0.5) { 7 } else { random.random_range(0..8) };
+                if random.random_bool(0.5) {
+                    acl.0.push(Entry { tag, id, permissions });
+                }
+            };
+            named(Tag::User, 71_001);
+            named(Tag::User, 71_002);
+            named(Tag::Group, 81_003);
+            named(Tag::Group, 81_009);
+            named(Tag::Mask, NO_ID);
+            acl.0.sort();
+            Some(acl)
+        }
+    };
+    SetAcls { access: one(), default: one() }
 }
