@@ -197,3 +197,27 @@ pub(super) fn link(link: &connector::LinkStatus) -> status::LinkStatus {
         last_error: link.last_error.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    #[test]
+    fn a_full_server_wants_attention() {
+        let cluster = Cluster::local(Path::new("/d"), Ipv4Addr::LOCALHOST.into());
+        let mut nfs1 = cluster.nfs1.clone().unwrap();
+        nfs1.limits.connections = 3;
+        let told = |connections: u32| {
+            let stats = nfs::Stats { connections, refused: 1234, ..nfs::Stats::default() };
+            let mut attention = Vec::new();
+            let status = nfs(&stats, 0.0, &nfs1, &cluster, &[], &mut attention);
+            assert_eq!((status.connections, status.connections_max), (u64::from(connections), 3));
+            attention
+        };
+        assert_eq!(told(2), Vec::<String>::new());
+        let [line] = &told(3)[..] else { panic!("one line") };
+        assert!(line.contains("3 NFS connections are open") && line.contains("1,234 so far"), "{line}");
+    }
+}

@@ -7,8 +7,8 @@ use super::locate::Where;
 use crate::settings::cluster::check_export_name;
 use crate::settings::environment::Roles;
 use crate::settings::{
-    Bytes, Cluster, Durability, Export, HostPort, Nfs1 as Settings, NfsLimits, Problem, Problems, Seconds,
-    Site, WatcherChoice,
+    Bytes, Cluster, Durability, Export, HostPort, Nfs1 as Settings, NfsLimits, PortmapMode, Problem,
+    Problems, Seconds, Site, WatcherChoice,
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -57,6 +57,13 @@ pub(super) struct Nfs1 {
     /// Time between full comparisons with the index [default: 6h]
     #[arg(long, value_name = "TIME", conflicts_with = "cluster")]
     scan_interval: Option<Seconds>,
+    /// How clients find the ports: auto (rpcbind or else port 111 here), register, serve or off [default: auto if
+    /// NFS listens on port 2049, else off]
+    #[arg(long, value_name = "HOW", conflicts_with = "cluster")]
+    portmap: Option<PortmapMode>,
+    /// Time after a restart in which clients take their locks back, and nobody gets new ones [default: 45s]
+    #[arg(long, value_name = "TIME", conflicts_with = "cluster")]
+    grace: Option<Seconds>,
     /// NFS connections open at once, 1 to 65536 [default: 1024]
     #[arg(long, value_name = "N", conflicts_with = "cluster")]
     connections: Option<usize>,
@@ -129,9 +136,12 @@ impl Nfs1 {
             let expected = "the path that clients mount, such as \"/share\"".to_owned();
             Problems(vec![Problem { site: Site::Flag("--export-name"), what, expected, next: String::new() }])
         })?;
+        let listen = self.listen.unwrap_or(defaults.listen);
         cluster.nfs1 = Some(Settings {
             state: std::path::absolute(state)?,
-            listen: self.listen.unwrap_or(defaults.listen),
+            listen,
+            grace: self.grace.unwrap_or(defaults.grace),
+            portmap: self.portmap.unwrap_or(PortmapMode::default_for(listen.port())),
             dashboard: self.dashboard.or(defaults.dashboard),
             export: Export {
                 path,

@@ -11,14 +11,15 @@ use crate::change::{
     watch::Watcher,
 };
 use crate::host::{self, Tree};
-use crate::nfs::{self, HandleKey};
+use crate::nfs::portmap::{self, Portmap};
+use crate::nfs::{self, HandleKey, LockOptions};
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::{Control, NodeStatus, Refusal};
 use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkState, TlsConnector};
 use crate::replication::identity::{Identity, Peers};
 use crate::replication::sender::{self, SenderControl, SenderParts};
 use crate::settings::exports::{self, Rule};
-use crate::settings::{Cluster, Durability, Nfs1, WatcherChoice};
+use crate::settings::{Cluster, Durability, Nfs1, PortmapMode, WatcherChoice};
 use crate::verify;
 use crate::vfs::{LocalOptions, LocalVfs};
 use anyhow::{Context, Result, bail};
@@ -30,7 +31,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Part of every file handle; there is one export.
@@ -50,6 +53,7 @@ pub(super) struct Nfs1Role {
     /// What cannot be done for want of privileges.
     notes: Vec<String>,
     stop_nfs: CancellationToken,
+    beside: tokio::sync::Mutex<Beside>,
     rate: Arc<Mutex<Rate>>,
     prover: Arc<Prover>,
     /// Set at a stop: a verification that runs ends early.
@@ -119,6 +123,7 @@ impl Nfs1Role {
         let mut notes = unprivileged::notes(host::privileges(), capture.status().watch.why.as_deref());
         let server = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone(), &mut notes)?;
         notes.iter().for_each(|note| tracing::info!("{note}"));
+        let beside = Beside::start(&settings, &server, &stop_nfs).await?;
         let rate = Arc::default();
         tokio::spawn(sample(Arc::clone(&rate), server.clone(), stop));
         Ok(Nfs1Role {
@@ -127,6 +132,7 @@ impl Nfs1Role {
             server,
             notes,
             stop_nfs,
+            beside: tokio::sync::Mutex::new(beside),
             rate,
             prover: Arc::new(prover),
             stop_verify: Arc::default(),
@@ -150,6 +156,61 @@ impl Nfs1Role {
             let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             Ok(json!({ "fenced": true, "ms": ms }))
         })
+    }
+}
+
+/// What runs beside the connections: MOUNT and locks over UDP, and what lets clients find the ports.
+#[derive(Default)]
+struct Beside {
+    portmap: Option<Portmap>,
+    datagrams: Option<JoinHandle<()>>,
+}
+
+impl Beside {
+    async fn start(settings: &Nfs1, server: &nfs::Server, stop: &CancellationToken) -> Result<Beside> {
+        let address = server.address();
+        let mut beside = Beside::default();
+        let udp = match UdpSocket::bind(address).await {
+            Ok(socket) => {
+                beside.datagrams = Some(server.serve_datagrams(socket, stop.clone())?);
+                Some(address)
+            }
+            Err(error) if settings.portmap == PortmapMode::Off => {
+                tracing::warn!(%address, %error, "no UDP: MOUNT and locks are served over TCP only");
+                None
+            }
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "cannot listen on UDP {address} for MOUNT and locks: is another NFS server running?"
+                    )
+                });
+            }
+        };
+        let services = server.services(udp);
+        beside.portmap = match portmap::start(settings.portmap, services, address.ip()).await {
+            Ok(portmap) => portmap,
+            Err(error) if settings.portmap == PortmapMode::Auto => {
+                tracing::warn!(%error, "clients must be told the ports: -o vers=3,port=P,mountport=P");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(portmap) = &beside.portmap {
+            tracing::info!(how = portmap.how(), "clients find the ports of NFS, MOUNT and locks");
+        }
+        Ok(beside)
+    }
+
+    async fn stop(&mut self) {
+        if let Some(portmap) = self.portmap.take() {
+            portmap.stop().await;
+        }
+        if let Some(datagrams) = self.datagrams.take()
+            && datagrams.await.is_err()
+        {
+            tracing::error!("MOUNT and locks over UDP ended with a fault");
+        }
     }
 }
 
@@ -229,6 +290,7 @@ fn serve(
         in_flight: limits.in_flight,
         memory: usize::try_from(limits.memory.0).unwrap_or(usize::MAX),
         slow_request: limits.slow_request.0,
+        locks: Some(LockOptions { grace: settings.grace.0, ..LockOptions::new(settings.state.clone()) }),
         ..nfs::Options::new(HandleKey::load_or_create(&settings.state)?)
     };
     Ok(nfs::serve(listener, exports, options, stop)?)
@@ -276,6 +338,7 @@ impl Role for Nfs1Role {
             self.stop_nfs.cancel();
             self.stop_verify.store(true, Ordering::Relaxed);
             self.server.stopped().await;
+            self.beside.lock().await.stop().await;
             self.last_fence().await;
             self.end_capture().await;
             self.link.stop.cancel();

@@ -79,6 +79,8 @@ pub(super) struct Grant {
     pub(super) readdirplus: bool,
     /// ACLs are told and set.
     pub(super) acl: bool,
+    /// A lock takes a permission on its file.
+    pub(super) auth_nlm: bool,
 }
 
 /// What `peer` may do under `rules`, who says that it calls for `claim`.
@@ -93,6 +95,7 @@ pub(super) fn admit(rules: &[Rule], peer: SocketAddr, claim: &Claim) -> Result<G
         read_only: options.read_only,
         readdirplus: options.readdirplus,
         acl: options.acl,
+        auth_nlm: options.auth_nlm,
     })
 }
 

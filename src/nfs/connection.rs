@@ -182,6 +182,10 @@ impl Connection {
     }
 
     fn end_reading(&mut self, end: End) {
+        if end == End::Closed && (self.elsewhere > 0 || !self.output.is_empty()) {
+            // It did not wait for these replies: it may ask for them again, from another port.
+            self.shared.cache.connection_lost(self.peer.ip(), self.peer.port());
+        }
         self.end = Some(end);
         self.obstacle = None;
         self.input = Input::default();

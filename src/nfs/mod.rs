@@ -1,10 +1,11 @@
-//! NFSv3 and MOUNT3 over TCP on one port, for a table of exports.
+//! NFSv3, MOUNT3, NLM and NSM over TCP on one port, all but NFS over UDP too, for a table of exports.
 //!
 //! `exports` is the table, `access` who may use what; both are asked for every call.
 //!
 //! `server` accepts, `engine` has a thread per core, on each of which `connection`s take records in and replies out;
 //! `dispatch` turns a record into a reply or a `job`, which is done there and then if it is quick, else by `workers`;
-//! `procedures` and `mount` do what is asked through the [`Vfs`] seam.
+//! `procedures` and `mount` do what is asked through the [`Vfs`] seam. `lock` has the locks, `udp` serves datagrams,
+//! `portmap` lets clients find the ports.
 
 mod access;
 mod budget;
@@ -17,17 +18,21 @@ mod exports;
 mod handle;
 mod input;
 mod job;
+mod lock;
 mod meters;
 mod mount;
 mod names;
 mod offload;
 mod output;
+pub mod portmap;
 mod procedures;
 mod reply_cache;
+mod rpc;
 mod server;
 mod slow;
 mod spare;
 mod stats;
+mod udp;
 mod workers;
 
 #[cfg(test)]
@@ -35,6 +40,7 @@ mod tests;
 
 pub use exports::{Export, Exports, Table, TableError};
 pub use handle::{HandleKey, HandleKeyError};
+pub use lock::{LockOptions, MonitorError};
 pub use meters::OTHER;
 pub use server::{ServeError, Server, serve};
 pub use stats::{ClientStats, ExportStats, ProcedureStats, Stats};
@@ -68,6 +74,8 @@ pub struct Options {
     pub slow_request: Duration,
     /// Requests get this long to finish on shutdown.
     pub drain: Duration,
+    /// NLM and NSM, if locks are served.
+    pub locks: Option<LockOptions>,
 }
 
 impl Options {
@@ -86,6 +94,7 @@ impl Options {
             stall: Duration::from_secs(60),
             slow_request: Duration::from_secs(1),
             drain: Duration::from_secs(10),
+            locks: None,
         }
     }
 }

@@ -66,8 +66,13 @@ pub(super) struct ReplyCache {
     entries: HashMap<(CallKey, u16), Entry>,
     /// Finished entries, oldest first.
     order: BTreeMap<u64, (CallKey, u16)>,
+    /// Bytes by client: one that asks for much forgets its own replies first.
+    held: HashMap<IpAddr, usize>,
     next_place: u64,
 }
+
+/// When room is needed, so many of the oldest entries are looked at for one of a client with more than its share.
+const LOOKED_AT: usize = 64;
 
 /// The cache in parts, each with a lock of its own: a call is always in the same part.
 pub(super) struct ReplyCaches(Vec<Mutex<ReplyCache>>);
@@ -102,7 +107,14 @@ impl ReplyCaches {
 impl ReplyCache {
     /// Keeps replies of at most `limit` bytes in all.
     pub(super) fn new(limit: usize) -> ReplyCache {
-        ReplyCache { limit, bytes: 0, entries: HashMap::new(), order: BTreeMap::new(), next_place: 0 }
+        ReplyCache {
+            limit,
+            bytes: 0,
+            entries: HashMap::new(),
+            order: BTreeMap::new(),
+            held: HashMap::new(),
+            next_place: 0,
+        }
     }
 
     /// A call arrived from `port`. After [`Seen::New`] the caller must `finish` or `abandon` it.
@@ -132,9 +144,35 @@ impl ReplyCache {
             *entry = Entry { place: Some(place), reply: reply.to_vec(), since: now };
             self.order.insert(place, (call, port));
             self.bytes += reply.len() + OVERHEAD;
+            *self.held.entry(call.client).or_default() += reply.len() + OVERHEAD;
             break;
         }
-        while self.bytes > self.limit && self.drop_oldest() {}
+        while self.bytes > self.limit && self.make_room() {}
+    }
+
+    /// Forgets the oldest reply of a client that holds more than its share, or else the oldest of all.
+    fn make_room(&mut self) -> bool {
+        let share = self.limit / self.held.len().max(1);
+        let greedy = |(_, (call, _)): &(&u64, &(CallKey, u16))| {
+            self.held.get(&call.client).is_some_and(|&bytes| bytes > share)
+        };
+        let place = self.order.iter().take(LOOKED_AT).find(greedy).or_else(|| self.order.first_key_value());
+        place.map(|(place, _)| *place).is_some_and(|place| self.forget(place))
+    }
+
+    fn forget(&mut self, place: u64) -> bool {
+        let Some(key) = self.order.remove(&place) else { return false };
+        if let Some(entry) = self.entries.remove(&key) {
+            let bytes = entry.reply.len() + OVERHEAD;
+            self.bytes -= bytes;
+            if let Some(held) = self.held.get_mut(&key.0.client) {
+                *held = held.saturating_sub(bytes);
+                if *held == 0 {
+                    self.held.remove(&key.0.client);
+                }
+            }
+        }
+        true
     }
 
     /// The call was not done and gets no reply.
@@ -165,20 +203,12 @@ impl ReplyCache {
     }
 
     fn expire(&mut self, now: Duration) {
-        while let Some((_, key)) = self.order.first_key_value() {
+        while let Some((&place, key)) = self.order.first_key_value() {
             match self.entries.get(key) {
                 Some(entry) if now.saturating_sub(entry.since) < LIFETIME => return,
-                _ => self.drop_oldest(),
+                _ => self.forget(place),
             };
         }
-    }
-
-    fn drop_oldest(&mut self) -> bool {
-        let Some((_, key)) = self.order.pop_first() else { return false };
-        if let Some(entry) = self.entries.remove(&key) {
-            self.bytes -= entry.reply.len() + OVERHEAD;
-        }
-        true
     }
 }
 
@@ -262,6 +292,27 @@ mod tests {
         assert!(matches!(cache.begin(call(999), 700, NOW), Seen::Done(_)));
         assert!(matches!(cache.begin(call(990), 700, NOW), Seen::Done(_)));
         assert_eq!(cache.begin(call(989), 700, NOW), Seen::New);
+    }
+
+    #[test]
+    fn a_busy_client_forgets_its_own_replies_first() {
+        let mut cache = ReplyCache::new(100 * (100 + OVERHEAD));
+        let of = |last: u8, xid: u32| CallKey::new(client(last), xid, MKDIR, b"arguments");
+        for xid in 0..10 {
+            cache.begin(of(2, xid), 700, NOW);
+            cache.finish(of(2, xid), 700, &[0; 100], NOW);
+        }
+        for xid in 0..10_000 {
+            cache.begin(of(1, xid), 700, NOW);
+            cache.finish(of(1, xid), 700, &[0; 100], NOW);
+        }
+        assert!(cache.bytes <= cache.limit && cache.entries.len() == 100);
+        for xid in 0..10 {
+            assert!(matches!(cache.begin(of(2, xid), 700, NOW), Seen::Done(_)), "{xid}");
+        }
+        // And what expires is nobody's any more.
+        cache.begin(of(3, 1), 700, NOW + LIFETIME);
+        assert_eq!((cache.bytes, cache.held.len(), cache.order.len()), (0, 0, 0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::hooked::Hooked;
 use super::{Fixture, WAIT, options, wait_until};
+use crate::nfs::Options;
 use ehpc_proto::nfs3::{Procedure, arguments, results};
 use ehpc_tools::nfs_client::{Client, Handle, mode, place};
 use std::net::TcpStream;
@@ -104,4 +105,39 @@ fn a_client_that_lost_its_connection_finds_its_reply_from_another_port() {
     let mut other = fixture.client();
     mkdir(&mut other, &root, b"e", 8);
     assert_eq!(made(&mut other, 8), Err(17));
+}
+
+#[test]
+fn a_client_that_closed_before_its_reply_came_finds_it_from_another_port() {
+    let (open, gate) = crossbeam_channel::bounded::<()>(0);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let fixture = Fixture::with(
+        Options { threads: 1, ..options() },
+        |_| {},
+        |vfs| {
+            Hooked::before(vfs, move |operation, name| {
+                if operation == "mkdir" && name == b"slow" {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    let _ = gate.recv_timeout(WAIT);
+                }
+            })
+        },
+    );
+    let (mut client, root) = fixture.mounted();
+    mkdir(&mut client, &root, b"slow", 7);
+    wait_until("it is being done", || calls.load(Ordering::SeqCst) == 1);
+    client.stream().shutdown(std::net::Shutdown::Write).unwrap();
+    let mut again = fixture.client();
+    // The one thread that serves both connections has seen the end of the first when it answers these.
+    again.null().unwrap();
+    again.null().unwrap();
+    mkdir(&mut again, &root, b"slow", 7);
+    again.set_next_xid(8);
+    again.null().unwrap();
+    drop(open);
+    wait_until("the first connection is over", || fixture.server.stats().connections == 1);
+    mkdir(&mut again, &root, b"slow", 7);
+    assert_eq!(made(&mut again, 7), Ok(()));
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
