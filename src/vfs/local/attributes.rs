@@ -111,6 +111,16 @@ impl LocalVfs {
         }
     }
 
+    /// Refuses what no object can be made with, before one is: a failure leaves nothing behind.
+    pub(super) fn can_be_set(&self, set: &SetAttributes, kind: Kind) -> Result<(), VfsError> {
+        owner_can_be_set(set.uid, set.gid)?;
+        let size = set.size.filter(|&size| size > 0 && kind == Kind::File);
+        if size.is_some_and(|size| size > file::max_size(self.tree.root_fd())) {
+            return Err(VfsError::FBig);
+        }
+        Ok(())
+    }
+
     /// Attributes of an object just made by this caller, its mode being part of the making.
     pub(super) fn finish_new(
         &self,
@@ -153,11 +163,13 @@ fn change_owner(fd: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Resul
     if uid.is_none() && gid.is_none() {
         return Ok(());
     }
-    // All ones means "leave it" to the system call, and is nobody's id.
-    if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
-        return Err(VfsError::Inval);
-    }
+    owner_can_be_set(uid, gid)?;
     Ok(rustix::fs::chownat(fd, c"", credentials::uid(uid), credentials::gid(gid), AtFlags::EMPTY_PATH)?)
+}
+
+/// All ones means "leave it" to the system call, and is nobody's id.
+fn owner_can_be_set(uid: Option<u32>, gid: Option<u32>) -> Result<(), VfsError> {
+    if uid == Some(u32::MAX) || gid == Some(u32::MAX) { Err(VfsError::Inval) } else { Ok(()) }
 }
 
 pub(super) fn change_times(fd: BorrowedFd<'_>, atime: SetTime, mtime: SetTime) -> rustix::io::Result<()> {

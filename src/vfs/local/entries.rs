@@ -159,6 +159,9 @@ impl LocalVfs {
         how: CreateHow,
     ) -> Mutation<Node> {
         self.in_directory(caller, dir, |fd| {
+            if let CreateHow::Guarded(set) | CreateHow::Unchecked(set) = &how {
+                self.can_be_set(set, Kind::File)?;
+            }
             let made = match how {
                 CreateHow::Guarded(set) => self
                     .create_new(dir, fd, name, mode(&set, FILE_MODE))
@@ -287,12 +290,12 @@ impl LocalVfs {
     fn make(
         &self,
         caller: &Caller,
-        dir: &ObjectKey,
-        name: &[u8],
-        set: &SetAttributes,
+        (dir, name): (&ObjectKey, &[u8]),
+        (kind, set): (Kind, &SetAttributes),
         make: impl FnOnce(BorrowedFd<'_>, &CStr) -> rustix::io::Result<()>,
     ) -> Mutation<Node> {
         self.in_directory(caller, dir, |fd| {
+            self.can_be_set(set, kind)?;
             make(fd, &c_name(name)?)?;
             let (made, found) = self.tree.lookup_open(fd, name)?.ok_or(VfsError::Jukebox)?;
             let stat = self.finish_new(made.as_fd(), None, set)?;
@@ -307,7 +310,7 @@ impl LocalVfs {
         name: &[u8],
         set: &SetAttributes,
     ) -> Mutation<Node> {
-        self.make(caller, dir, name, set, |fd, c_name| {
+        self.make(caller, (dir, name), (Kind::Directory, set), |fd, c_name| {
             rustix::fs::mkdirat(fd, c_name, mode(set, DIRECTORY_MODE))
         })
     }
@@ -321,7 +324,7 @@ impl LocalVfs {
         set: &SetAttributes,
     ) -> Mutation<Node> {
         let set = SetAttributes { mode: None, size: None, ..*set };
-        self.make(caller, dir, name, &set, |fd, c_name| {
+        self.make(caller, (dir, name), (Kind::Symlink, &set), |fd, c_name| {
             if target.is_empty() {
                 return Err(Errno::INVAL); // symlinkat says ENOENT, which would be about the directory
             }
@@ -350,7 +353,7 @@ impl LocalVfs {
             Kind::CharDevice | Kind::BlockDevice => rustix::fs::makedev(rdev.0, rdev.1),
             _ => 0,
         };
-        self.make(caller, dir, name, set, |fd, c_name| {
+        self.make(caller, (dir, name), (kind, set), |fd, c_name| {
             rustix::fs::mknodat(fd, c_name, file_type, mode(set, FILE_MODE), device)
         })
     }
