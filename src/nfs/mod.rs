@@ -34,6 +34,7 @@ mod server;
 mod slow;
 mod spare;
 mod stats;
+mod turns;
 mod udp;
 mod workers;
 
