@@ -10,7 +10,7 @@ use ehpc_proto::codec::{Decoder, Encoder};
 use ehpc_proto::nfs3::{self, MAX_IO, arguments};
 use ehpc_proto::rpc::{Call, CallError, Reply};
 use ehpc_proto::xdr::{Decode, HANDLE_MAX, Opaque};
-use ehpc_proto::{mount, nfsacl, record};
+use ehpc_proto::{mount, nfsacl, nlm, record};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ pub(super) fn read(shared: &Shared, peer: SocketAddr, record: &[u8], out: &mut E
             return header_only(shared, xid, reply, out);
         }
     };
-    match target(&call) {
+    match target(shared, &call) {
         Ok(target) => call_to(shared, peer, (&call, target), (input.rest(), record.len()), out),
         Err(reply) => {
             // Every Linux client asks for NFSv4 or the ACL program once: no fault of anybody.
@@ -65,7 +65,12 @@ pub(super) fn read(shared: &Shared, peer: SocketAddr, record: &[u8], out: &mut E
 }
 
 /// Which procedure of which program is called, or the header that says why none.
-fn target(call: &Call<'_>) -> Result<Target, Reply> {
+fn target(shared: &Shared, call: &Call<'_>) -> Result<Target, Reply> {
+    if shared.locks.is_some()
+        && let Some(found) = Target::of_locks(call.program, call.version, call.procedure)
+    {
+        return found;
+    }
     let version = match call.program {
         nfs3::PROGRAM => nfs3::VERSION,
         mount::PROGRAM => mount::VERSION,
@@ -136,7 +141,7 @@ fn call_to(
 
 /// The handle that the arguments begin with, for those who want to know what a slow call was about.
 fn object(target: Target, arguments: &[u8]) -> SmallVec<[u8; HANDLE_MAX]> {
-    if matches!(target, Target::Mount(_)) {
+    if !matches!(target, Target::Nfs(_) | Target::Acl(_)) {
         return SmallVec::new();
     }
     let handle = <Opaque<'_, HANDLE_MAX>>::decode(&mut Decoder::new(arguments));
@@ -149,6 +154,9 @@ fn reply_bound(target: Target, arguments: &[u8], record_len: usize) -> Option<us
         Target::Nfs(procedure) => procedure,
         Target::Mount(mount::Procedure::Dump) => return Some(MAX_IO),
         Target::Mount(_) => return Some(SMALL_REPLY),
+        Target::Nlm(..) | Target::Nsm(_) if record_len > LARGE_CALL => return None,
+        // A cookie and the owner of a lock in the way.
+        Target::Nlm(..) | Target::Nsm(_) => return Some(SMALL_REPLY + 2 * nlm::OBJECT_MAX),
         Target::Acl(_) if record_len > LARGE_CALL => return None,
         Target::Acl(_) => return Some(SMALL_REPLY + nfsacl::MAX_LISTS),
     };

@@ -2,6 +2,8 @@
 
 use super::access::Claim;
 use super::dispatch::seal;
+use super::exports::Who;
+use super::lock::{self, Files, LockContext};
 use super::meters::{FAULT, GARBAGE, Traffic};
 use super::mount::MountContext;
 use super::procedures::{self, Promise, Request};
@@ -12,11 +14,17 @@ use ehpc_proto::codec::{DecodeError, Decoder, Encoder};
 use ehpc_proto::nfs3::Procedure;
 use ehpc_proto::rpc::Reply;
 use ehpc_proto::xdr::HANDLE_MAX;
-use ehpc_proto::{mount, nfs3, nfsacl};
+use ehpc_proto::{mount, nfs3, nfsacl, nlm, nsm};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A worker waits so long for the name service before the client is told to come again (NFS3ERR_JUKEBOX).
+const PATIENCE: Duration = Duration::from_millis(200);
+/// MNT has no such answer.
+const MOUNT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A procedure of one of the programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +32,9 @@ pub(super) enum Target {
     Nfs(nfs3::Procedure),
     Mount(mount::Procedure),
     Acl(nfsacl::Procedure),
+    /// Of this version.
+    Nlm(u32, nlm::Procedure),
+    Nsm(nsm::Procedure),
 }
 
 impl Target {
@@ -32,6 +43,8 @@ impl Target {
             Target::Nfs(procedure) => procedure.name(),
             Target::Mount(procedure) => procedure.name(),
             Target::Acl(procedure) => procedure.name(),
+            Target::Nlm(_, procedure) => procedure.name(),
+            Target::Nsm(procedure) => procedure.name(),
         }
     }
 
@@ -41,6 +54,8 @@ impl Target {
             Target::Nfs(procedure) => procedure.name().to_owned(),
             Target::Mount(procedure) => format!("mount_{}", procedure.name()),
             Target::Acl(procedure) => format!("acl_{}", procedure.name()),
+            Target::Nlm(_, procedure) => format!("nlm_{}", procedure.name()),
+            Target::Nsm(procedure) => format!("nsm_{}", procedure.name()),
         }
     }
 
@@ -51,7 +66,34 @@ impl Target {
             Target::Nfs(nfs3::Procedure::Null)
                 | Target::Mount(mount::Procedure::Null)
                 | Target::Acl(nfsacl::Procedure::Null)
+                | Target::Nlm(_, nlm::Procedure::Null)
+                | Target::Nsm(nsm::Procedure::Null)
         )
+    }
+
+    /// A procedure of NLM or NSM, or the header that says why none; `None`: another program.
+    pub(super) fn of_locks(program: u32, version: u32, procedure: u32) -> Option<Result<Target, Reply>> {
+        let none = Reply::ProcedureUnavailable;
+        match program {
+            nlm::PROGRAM if !nlm::VERSIONS.contains(&version) => {
+                Some(Err(Reply::ProgramMismatch { low: 1, high: 4 }))
+            }
+            nlm::PROGRAM => {
+                let found = nlm::Procedure::from_number(version, procedure);
+                Some(found.map(|procedure| Target::Nlm(version, procedure)).ok_or(none))
+            }
+            nsm::PROGRAM if version != nsm::VERSION => {
+                Some(Err(Reply::ProgramMismatch { low: nsm::VERSION, high: nsm::VERSION }))
+            }
+            nsm::PROGRAM => Some(nsm::Procedure::from_number(procedure).map(Target::Nsm).ok_or(none)),
+            _ => None,
+        }
+    }
+
+    /// Never done on a thread that must not wait: MNT looks up a path of any length, and who takes locks is remembered
+    /// on the disk.
+    fn always_waits(self) -> bool {
+        matches!(self, Target::Mount(mount::Procedure::Mnt) | Target::Nlm(..) | Target::Nsm(_))
     }
 
     /// Must not be done twice when a call is sent again. Of MOUNT none is: doing one twice changes nothing more.
@@ -59,7 +101,8 @@ impl Target {
         match self {
             Target::Nfs(procedure) => procedure.is_replayed(),
             Target::Acl(procedure) => procedure == nfsacl::Procedure::Setacl,
-            Target::Mount(_) => false,
+            // Doing one twice changes nothing more: a lock that is held is granted again.
+            Target::Mount(_) | Target::Nlm(..) | Target::Nsm(_) => false,
         }
     }
 }
@@ -143,8 +186,8 @@ impl Job {
     /// with SYSTEM_ERR.
     pub(super) fn run(&mut self, shared: &Shared, record: &[u8], out: &mut Encoder, place: Place) -> Ran {
         let arguments = record.get(self.arguments..).unwrap_or_default();
-        if place == Place::Engine && self.target == Target::Mount(mount::Procedure::Mnt) {
-            return Ran::Blocks; // a path of any length is looked up
+        if place == Place::Engine && self.target.always_waits() {
+            return Ran::Blocks;
         }
         // On its connection's own thread it is done as soon as it is received.
         let started = if place == Place::Engine { self.received } else { Instant::now() };
@@ -163,7 +206,12 @@ impl Job {
                 return Ran::Blocks;
             }
             Ok(Ok((done, body))) => {
-                measured.status = if done.failed { status_in(out.as_slice(), body) } else { 0 };
+                measured.status = match self.target {
+                    _ if !done.failed => 0,
+                    // A cookie comes first, and their statuses are of another kind.
+                    Target::Nlm(..) | Target::Nsm(_) => u32::MAX,
+                    _ => status_in(out.as_slice(), body),
+                };
                 (measured.read, measured.written) = (done.read, done.written);
                 done.promise
             }
@@ -251,21 +299,52 @@ impl Job {
         let mut input = Decoder::new(arguments);
         let exports = shared.exports.snapshot();
         let key = &shared.options.handle_key;
-        let request = Request { exports: &exports, key, peer: self.peer, claim: &self.claim, place };
+        let who = Who {
+            peer: self.peer,
+            claim: &self.claim,
+            lookups: &shared.lookups,
+            manage_gids: shared.options.manage_gids,
+            patience: match (place, self.target) {
+                (Place::Engine, _) => None,
+                (Place::Worker, Target::Mount(_)) => Some(MOUNT_PATIENCE),
+                (Place::Worker, _) => Some(PATIENCE),
+            },
+        };
+        let request = Request { exports: &exports, key, who, place };
         match self.target {
             Target::Nfs(procedure) => request.run(procedure, &mut input, out),
             Target::Acl(procedure) => request.run_acl(procedure, &mut input, out),
             Target::Mount(procedure) => {
-                let context = MountContext {
-                    exports: &exports,
-                    key,
-                    mounts: &shared.mounts,
-                    peer: self.peer,
-                    claim: &self.claim,
-                };
+                let context = MountContext { exports: &exports, key, mounts: &shared.mounts, who };
                 let failed = context.run(procedure, &mut input, out)?;
                 Ok(procedures::Done { failed, ..procedures::Done::default() })
             }
+            Target::Nlm(..) | Target::Nsm(_) => {
+                let failed = match &shared.locks {
+                    Some(service) => self.perform_lock(service, &request, &mut input, out)?,
+                    // They are not dispatched then.
+                    None => true,
+                };
+                Ok(procedures::Done { failed, ..procedures::Done::default() })
+            }
+        }
+    }
+
+    fn perform_lock(
+        &self,
+        service: &Arc<lock::Service>,
+        request: &Request<'_>,
+        input: &mut Decoder<'_>,
+        out: &mut Encoder,
+    ) -> Result<bool, DecodeError> {
+        let from = self.peer.ip();
+        match self.target {
+            Target::Nlm(version, procedure) => {
+                let files = Files { exports: request.exports, key: request.key, who: request.who };
+                LockContext { service, files, from, version }.run(procedure, input, out)
+            }
+            Target::Nsm(procedure) => service.status_monitor(procedure, from, input, out),
+            Target::Nfs(_) | Target::Mount(_) | Target::Acl(_) => Ok(true),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::job::Target;
 use crate::observe::{Latency, LatencyCounts, Sharded};
-use ehpc_proto::{mount, nfs3, nfsacl};
+use ehpc_proto::{mount, nfs3, nfsacl, nlm, nsm};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -57,17 +57,25 @@ pub(super) const GARBAGE: u32 = 0x8000_0004;
 pub(super) const FAULT: u32 = 0x8000_0005;
 
 /// Procedures of all programs, in one row.
-const PROCEDURES: usize =
-    nfs3::Procedure::ALL.len() + mount::Procedure::ALL.len() + nfsacl::Procedure::ALL.len();
+const PROCEDURES: usize = NLM + nlm::Procedure::ALL.len() + nsm::Procedure::ALL.len();
+/// Where MOUNT begins in it.
+const MOUNT: usize = nfs3::Procedure::ALL.len();
+/// Where NFSACL begins.
+const ACL: usize = MOUNT + mount::Procedure::ALL.len();
+/// Where NLM begins: its versions are counted together.
+const NLM: usize = ACL + nfsacl::Procedure::ALL.len();
 
 /// The place of a procedure in the row.
 fn place(target: Target) -> usize {
     match target {
         Target::Nfs(procedure) => procedure as usize,
-        Target::Mount(procedure) => nfs3::Procedure::ALL.len() + procedure as usize,
-        Target::Acl(procedure) => {
-            nfs3::Procedure::ALL.len() + mount::Procedure::ALL.len() + procedure as usize
+        Target::Mount(procedure) => MOUNT + procedure as usize,
+        Target::Acl(procedure) => ACL + procedure as usize,
+        // Their numbers have a gap.
+        Target::Nlm(_, procedure) => {
+            NLM + nlm::Procedure::ALL.iter().position(|other| *other == procedure).unwrap_or(0)
         }
+        Target::Nsm(procedure) => NLM + nlm::Procedure::ALL.len() + procedure as usize,
     }
 }
 
@@ -75,7 +83,9 @@ fn place(target: Target) -> usize {
 fn every() -> impl Iterator<Item = Target> {
     let nfs = nfs3::Procedure::ALL.into_iter().map(Target::Nfs);
     let mount = mount::Procedure::ALL.into_iter().map(Target::Mount);
-    nfs.chain(mount).chain(nfsacl::Procedure::ALL.into_iter().map(Target::Acl))
+    let acl = nfsacl::Procedure::ALL.into_iter().map(Target::Acl);
+    let nlm = nlm::Procedure::ALL.into_iter().map(|procedure| Target::Nlm(4, procedure));
+    nfs.chain(mount).chain(acl).chain(nlm).chain(nsm::Procedure::ALL.into_iter().map(Target::Nsm))
 }
 
 /// What went through for one client or one export.
@@ -152,7 +162,7 @@ pub struct ClientStats {
 /// What one procedure did.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ProcedureStats {
-    /// Lower case; MOUNT's are prefixed with `mount_`, NFSACL's with `acl_`.
+    /// Lower case; those of other programs are prefixed: `mount_`, `acl_`, `nlm_`, `nsm_`.
     pub name: String,
     /// From the last byte of the request to the reply being ready to be sent.
     pub latency: LatencyCounts,

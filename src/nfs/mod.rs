@@ -1,40 +1,49 @@
-//! NFSv3 and MOUNT3 over TCP on one port, for a table of exports.
+//! NFSv3, MOUNT3, NLM and NSM over TCP on one port, all but NFS over UDP too, for a table of exports.
 //!
 //! `exports` is the table, `access` who may use what; both are asked for every call.
 //!
 //! `server` accepts, `engine` has a thread per core, on each of which `connection`s take records in and replies out;
 //! `dispatch` turns a record into a reply or a `job`, which is done there and then if it is quick, else by `workers`;
-//! `procedures` and `mount` do what is asked through the [`Vfs`] seam.
+//! `procedures` and `mount` do what is asked through the [`Vfs`] seam. `lock` has the locks, `udp` serves datagrams,
+//! `portmap` lets clients find the ports.
 
 mod access;
 mod budget;
 mod complaints;
 mod connection;
 mod convert;
+mod decisions;
 mod dispatch;
 mod engine;
 mod exports;
 mod handle;
 mod input;
 mod job;
+mod lock;
+mod lookup;
 mod meters;
 mod mount;
 mod names;
 mod offload;
 mod output;
+pub mod portmap;
 mod procedures;
 mod reply_cache;
+mod rpc;
 mod server;
 mod slow;
 mod spare;
 mod stats;
+mod turns;
+mod udp;
 mod workers;
 
 #[cfg(test)]
 mod tests;
 
-pub use exports::{Export, Exports, Table, TableError};
+pub use exports::{Crossing, Export, Exports, Table, TableError};
 pub use handle::{HandleKey, HandleKeyError};
+pub use lock::{LockOptions, MonitorError};
 pub use meters::OTHER;
 pub use server::{ServeError, Server, serve};
 pub use stats::{ClientStats, ExportStats, ProcedureStats, Stats};
@@ -46,6 +55,8 @@ use std::time::Duration;
 pub struct Options {
     /// Makes file handles unforgeable; must survive a restart.
     pub handle_key: HandleKey,
+    /// Groups of callers are those of this machine's user database, not those that the calls name.
+    pub manage_gids: bool,
     /// Threads that serve connections; one per core.
     pub threads: usize,
     /// Threads for what may have to wait for a disk.
@@ -68,6 +79,8 @@ pub struct Options {
     pub slow_request: Duration,
     /// Requests get this long to finish on shutdown.
     pub drain: Duration,
+    /// NLM and NSM, if locks are served.
+    pub locks: Option<LockOptions>,
 }
 
 impl Options {
@@ -75,6 +88,7 @@ impl Options {
     pub fn new(handle_key: HandleKey) -> Options {
         Options {
             handle_key,
+            manage_gids: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             workers: 16,
             queue: 1024,
@@ -86,6 +100,7 @@ impl Options {
             stall: Duration::from_secs(60),
             slow_request: Duration::from_secs(1),
             drain: Duration::from_secs(10),
+            locks: None,
         }
     }
 }

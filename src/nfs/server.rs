@@ -5,20 +5,26 @@ use super::budget::{self, Budget};
 use super::complaints::Complaints;
 use super::engine::{Engine, Newcomer};
 use super::exports::{Exports, Table};
+use super::lock;
+use super::lookup::Lookups;
 use super::meters::Traffic;
 use super::mount::Mounts;
+use super::portmap::{Network, Service};
 use super::reply_cache::ReplyCaches;
 use super::stats::{Counters, Stats};
+use super::udp;
 use super::workers::Workers;
 use crate::observe::metrics;
+use ehpc_proto::{mount, nfs3, nlm, nsm};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// An accept that fails (no descriptors left) is tried again after this time.
@@ -32,19 +38,25 @@ pub enum ServeError {
     /// The listener is not usable.
     #[error("the NFS listener has no address: {0}")]
     Listener(#[source] io::Error),
+    /// Nobody could remember who holds locks.
+    #[error(transparent)]
+    Locks(#[from] lock::MonitorError),
     /// No threads.
-    #[error("cannot start the NFS worker threads: {0}; is a limit on processes too low?")]
+    #[error("cannot start the NFS server's threads: {0}; is a limit on processes too low?")]
     Threads(#[source] io::Error),
 }
 
 /// What all connections share.
 pub(super) struct Shared {
     pub(super) exports: Exports,
+    pub(super) lookups: Lookups,
     pub(super) options: Options,
     pub(super) cache: ReplyCaches,
     pub(super) mounts: Mounts,
     pub(super) counters: Counters,
     pub(super) complaints: Complaints,
+    /// NLM and NSM, if they are served.
+    pub(super) locks: Option<Arc<lock::Service>>,
     pub(super) slow: Complaints,
     /// Connections open now.
     open: AtomicUsize,
@@ -92,6 +104,26 @@ impl Server {
         }
     }
 
+    /// Serves over UDP, too, what is asked over UDP; until `stop`. The task ends when all of it is done.
+    pub fn serve_datagrams(&self, socket: UdpSocket, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
+        Ok(tokio::spawn(udp::serve(Arc::clone(&self.shared), socket, stop)?))
+    }
+
+    /// What clients can find here, over TCP, and over UDP if that is served at `udp`.
+    pub fn services(&self, udp: Option<SocketAddr>) -> Vec<Service> {
+        const NFS: (u32, u32) = (nfs3::PROGRAM, nfs3::VERSION);
+        const MOUNT: (u32, u32) = (mount::PROGRAM, mount::VERSION);
+        let mut both = vec![MOUNT];
+        if self.shared.locks.is_some() {
+            both.extend(nlm::VERSIONS.map(|version| (nlm::PROGRAM, version)));
+            both.push((nsm::PROGRAM, nsm::VERSION));
+        }
+        let mut services = Service::at(self.address, Network::Tcp, &[NFS]);
+        services.extend(Service::at(self.address, Network::Tcp, &both));
+        services.extend(udp.into_iter().flat_map(|at| Service::at(at, Network::Udp, &both)));
+        services
+    }
+
     /// Resolves when the server has stopped: nothing of it uses the file system any more.
     pub async fn stopped(&self) {
         // The sender is dropped at the end and never sends.
@@ -108,16 +140,22 @@ pub fn serve(
 ) -> Result<Server, ServeError> {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     let workers = Arc::new(Workers::start(options.workers, options.queue).map_err(ServeError::Threads)?);
+    let locks = match &options.locks {
+        Some(locks) => Some(lock::Service::start(locks, address.ip(), shutdown.clone())?),
+        None => None,
+    };
     let shared = Arc::new(Shared {
         cache: ReplyCaches::new(options.reply_cache),
         mounts: Mounts::default(),
         counters: Counters::default(),
         complaints: Complaints::default(),
+        locks,
         slow: Complaints::default(),
         open: AtomicUsize::new(0),
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
         exports: Exports::new(exports),
+        lookups: Lookups::system().map_err(ServeError::Threads)?,
         options,
     });
     let mut engine = Engine::start(&shared, &workers, &shutdown).map_err(ServeError::Threads)?;

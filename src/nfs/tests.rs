@@ -4,14 +4,21 @@ mod acl;
 mod admission;
 mod bad_input;
 mod engine;
+mod fuzz;
 mod hooked;
+mod identity;
 mod listing;
+mod listing_bytes;
 mod metering;
+mod model;
 mod procedures;
+mod promises;
 mod retransmission;
 mod serving;
 mod table;
+mod udp;
 mod wire;
+mod wire_vfs;
 
 use super::{Export, HandleKey, Options, Server, Table, serve};
 use crate::host::Tree;
@@ -31,14 +38,14 @@ pub(super) const ID: u32 = 7;
 pub(super) const WAIT: Duration = Duration::from_secs(20);
 
 /// A server that runs for one test.
-struct Fixture {
+pub(super) struct Fixture {
     dir: TempDir,
-    runtime: Runtime,
-    server: Server,
+    pub(super) runtime: Runtime,
+    pub(super) server: Server,
     shutdown: CancellationToken,
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options::new(HandleKey::from_bytes([3; 32]))
 }
 
@@ -53,7 +60,7 @@ impl Fixture {
     }
 
     /// With other options, another export, and something around the file system.
-    fn with(
+    pub(super) fn with(
         options: Options,
         change: impl FnOnce(&mut Export),
         wrap: impl FnOnce(Arc<dyn Vfs>) -> Arc<dyn Vfs>,
@@ -78,18 +85,18 @@ impl Fixture {
     }
 
     /// A client, and the root's handle.
-    fn mounted(&self) -> (Client, Handle) {
+    pub(super) fn mounted(&self) -> (Client, Handle) {
         let mut client = self.client();
         let root = client.mount("/share").unwrap();
         (client, root)
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join(name)
     }
 
     /// Stops the server and waits until it has.
-    fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.shutdown.cancel();
         self.runtime
             .block_on(async { tokio::time::timeout(WAIT, self.server.stopped()).await })
@@ -109,7 +116,7 @@ fn status<T>(result: Result<T, Error>) -> u32 {
 }
 
 /// Waits for a condition, at most `WAIT`.
-fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
     let start = Instant::now();
     while !met() {
         assert!(start.elapsed() < WAIT, "waited too long: {what}");

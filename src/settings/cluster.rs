@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Ports of `up` and of a file that names none.
 pub const NFS_PORT: u16 = 12049;
+/// The port that clients try when they are told none.
+pub const STANDARD_NFS_PORT: u16 = 2049;
 /// Replication link.
 pub const REPLICATION_PORT: u16 = 12090;
 /// Dashboard, metrics, health, status.
@@ -23,6 +25,10 @@ const SCAN_INTERVAL: std::ops::RangeInclusive<Duration> =
 const DEFAULT_PACK_SIZE: Bytes = Bytes(256 << 20);
 /// Smaller ones make many files, larger ones are clumsy to copy.
 const PACK_SIZE: std::ops::RangeInclusive<Bytes> = Bytes(8 << 20)..=Bytes(4 << 30);
+/// As Linux has it, halved: clients are told at once, and ask again within seconds.
+const DEFAULT_GRACE: Seconds = Seconds(Duration::from_secs(45));
+/// Without any a client loses its locks to others; everybody waits for the end of a long one.
+const GRACE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 const DEFAULT_SCAN_INTERVAL: Seconds = Seconds(Duration::from_secs(6 * 3600));
 
 words! {
@@ -44,6 +50,27 @@ words! {
         Fanotify = "fanotify",
         /// One inotify watch a directory.
         Notify = "notify",
+    }
+}
+
+words! {
+    /// How clients find the ports of NFS, MOUNT and locks.
+    PortmapMode {
+        /// The system's rpcbind if there is one, else a port mapper of our own.
+        Auto = "auto",
+        /// The system's rpcbind.
+        Register = "register",
+        /// A port mapper of our own, on port 111.
+        Serve = "serve",
+        /// Not at all: they are told in mount options.
+        Off = "off",
+    }
+}
+
+impl PortmapMode {
+    /// What holds where nobody said: clients look for the port mapper of a server on NFS's own port.
+    pub fn default_for(nfs_port: u16) -> PortmapMode {
+        if nfs_port == STANDARD_NFS_PORT { PortmapMode::Auto } else { PortmapMode::Off }
     }
 }
 
@@ -107,6 +134,10 @@ pub struct Nfs1 {
     pub dashboard: Option<SocketAddr>,
     /// The share.
     pub export: Export,
+    /// exports(5): who may use which directory; without it the share is for everybody.
+    pub exports: Option<PathBuf>,
+    /// Groups of callers are those of this machine's user database.
+    pub manage_gids: bool,
     /// What watches it.
     pub watcher: WatcherChoice,
     /// Time between reconcile scans.
@@ -115,6 +146,10 @@ pub struct Nfs1 {
     pub limits: NfsLimits,
     /// Where the backup listens.
     pub backup: Option<HostPort>,
+    /// How clients find the ports.
+    pub portmap: PortmapMode,
+    /// After a restart only locks that were held before are granted for this long.
+    pub grace: Seconds,
 }
 
 /// The backup role.
@@ -172,10 +207,14 @@ impl Cluster {
                     durability: Durability::Local,
                     sync: true,
                 },
+                exports: None,
+                manage_gids: false,
                 watcher: WatcherChoice::Auto,
                 scan_interval: DEFAULT_SCAN_INTERVAL,
                 limits: NfsLimits::default(),
                 backup: Some(HostPort::from(backup_at)),
+                portmap: PortmapMode::Off,
+                grace: DEFAULT_GRACE,
             }),
             backup: Some(Backup {
                 host: "backup".to_owned(),
@@ -413,6 +452,10 @@ const NFS1_KEYS: &[&str] = &[
     "memory",
     "slow_request",
     "export",
+    "exports",
+    "manage_gids",
+    "portmap",
+    "grace",
 ];
 
 fn read_nfs1<'t>(
@@ -432,8 +475,16 @@ fn read_nfs1<'t>(
         let site = document.site_of(&section.path("scan_interval"));
         document.report(site, format!("a scan every {scan_interval}"), "from \"10s\" to \"30d\"", "");
     }
+    let portmap = document.get(&section, "portmap").unwrap_or(PortmapMode::default_for(listen.port()));
+    let grace = document.get(&section, "grace").unwrap_or(DEFAULT_GRACE);
+    if !GRACE.contains(&grace.0) {
+        let site = document.site_of(&section.path("grace"));
+        document.report(site, format!("a grace period of {grace}"), "from \"1s\" to \"10m\"", "");
+    }
     let limits = read_limits(document, &section);
     let export = read_export(document, &section);
+    let exports = document.get(&section, "exports");
+    let manage_gids = document.get(&section, "manage_gids").unwrap_or(false);
     let backup = backup.and_then(|backup| {
         let host = hosts.iter().find(|host| host.name == backup.host)?;
         Some(HostPort { host: host.address.to_string(), port: backup.listen.port() })
@@ -444,10 +495,14 @@ fn read_nfs1<'t>(
         listen,
         dashboard: Some(dashboard),
         export: export?,
+        exports,
+        manage_gids,
         watcher,
         scan_interval,
         limits,
         backup,
+        portmap,
+        grace,
     })
 }
 

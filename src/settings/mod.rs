@@ -14,7 +14,9 @@ pub mod problem;
 mod tests;
 pub mod units;
 
-pub use cluster::{Backup, Cluster, Durability, Export, Host, Log, LogFormat, LogLevel, Nfs1, WatcherChoice};
+pub use cluster::{
+    Backup, Cluster, Durability, Export, Host, Log, LogFormat, LogLevel, Nfs1, PortmapMode, WatcherChoice,
+};
 pub use limits::NfsLimits;
 pub use problem::{Problem, Problems, Site};
 pub use units::{Bytes, HostPort, Seconds};

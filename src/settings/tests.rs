@@ -40,6 +40,8 @@ fn the_sample_loads_unmodified_as_the_guide_says() {
     assert_eq!(nfs1.export.durability, Durability::Local);
     assert!(nfs1.export.sync);
     assert_eq!(nfs1.backup, Some(HostPort { host: "10.182.15.53".to_owned(), port: 12090 }));
+    assert_eq!(nfs1.portmap, PortmapMode::Auto);
+    assert_eq!(nfs1.grace, Seconds(Duration::from_secs(45)));
     assert_eq!(nfs1.scan_interval, Seconds(Duration::from_secs(6 * 3600)));
     let backup = cluster.backup.as_ref().expect("backup");
     assert!(backup.mirror);
@@ -96,7 +98,7 @@ c.toml:10:9: `state` is an integer
 c.toml:11:10: `0.0.0.0` is not an IP address with a port
     expected: an IP address of this host (0.0.0.0 for all) and a port in quotes, such as "0.0.0.0:2049"
 c.toml:12:1: unknown key `dashbord` in [nfs1]
-    expected: one of host, state, listen, dashboard, watcher, scan_interval, connections, in_flight, memory, slow_request, export
+    expected: one of host, state, listen, dashboard, watcher, scan_interval, connections, in_flight, memory, slow_request, export, exports, manage_gids, portmap, grace
     next: write `dashboard`
 c.toml:13:11: unknown word `inotify`, did you mean `notify`?
     expected: one of "auto", "fanotify", "notify"

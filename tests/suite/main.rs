@@ -5,11 +5,14 @@
 mod bad_state;
 mod cli;
 mod executable;
+mod exports;
 mod guest;
 mod kill;
 mod local;
 mod main_job;
+mod namespace;
 mod node;
+mod ports;
 mod power;
 mod scratch;
 mod unprivileged;

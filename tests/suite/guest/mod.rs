@@ -1,6 +1,7 @@
 //! The Linux kernel's NFS client, in micro virtual machines on a network of the test's own, as the server's peer.
 //! `tools/test` runs these two at a time.
 
+mod acl;
 mod fsx;
 mod outage;
 mod posix;
