@@ -3,6 +3,7 @@
 
 mod acl;
 mod fsx;
+mod guide;
 mod locks;
 mod outage;
 mod posix;
