@@ -6,6 +6,8 @@
 mod fault;
 pub mod local;
 pub mod memory;
+#[cfg(test)]
+pub(crate) mod twins;
 
 pub use local::{LocalOptions, LocalVfs};
 pub use memory::MemoryVfs;
