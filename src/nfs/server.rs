@@ -191,7 +191,7 @@ async fn accept_until(
                 }
             }
             Ok((_, peer)) => {
-                shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                shared.counters.refused.add(1);
                 metrics::NFS_CONNECTIONS_REFUSED.inc();
                 shared.complaints.say(|held_back| {
                     tracing::warn!(client = %peer, limit = shared.options.connections, held_back,
