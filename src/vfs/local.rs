@@ -46,11 +46,13 @@ pub struct LocalOptions {
     pub read_only: bool,
     /// The number of the file system that clients see, instead of its own (exports(5) `fsid=`).
     pub fsid: Option<u64>,
+    /// Listings name what is mounted below: whoever serves this finds the way there by himself.
+    pub show_mount_points: bool,
 }
 
 impl Default for LocalOptions {
     fn default() -> LocalOptions {
-        LocalOptions { sync: true, read_only: false, fsid: None }
+        LocalOptions { sync: true, read_only: false, fsid: None, show_mount_points: false }
     }
 }
 
@@ -340,7 +342,7 @@ impl Vfs for LocalVfs {
         };
         let target = if object.stat.kind == Kind::Symlink {
             let target = self.as_caller(caller).and_then(|()| Ok(self.tree.read_link(object.fd.as_fd())?));
-            self.listings.changed(key); // its access time
+            self.listings.accessed(key);
             target
         } else {
             Err(VfsError::Inval)

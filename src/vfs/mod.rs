@@ -360,7 +360,7 @@ pub trait Vfs: Send + Sync + 'static {
         name: &[u8],
     ) -> (Mutation<()>, Option<Attributes>);
     /// Calls `each` for entries after `cookie` (0 = from the start, "." and ".." included with their own cookies)
-    /// until it returns false; true in the result = the end was reached. It may stop early, but not before the first. `plus`: with `node` (under the caller's ids).
+    /// until it returns false; true in the result = the end was reached. `plus`: with `node` (under the caller's ids).
     fn readdir(
         &self,
         caller: &Caller,
@@ -395,8 +395,7 @@ pub trait Vfs: Send + Sync + 'static {
     ) -> Option<Result<ReadDone, VfsError>> {
         None
     }
-    /// As [`Vfs::readdir`] if it can be done without waiting; `None` (and `each` was not called): it cannot. It may stop
-    /// early, but not before the first entry.
+    /// As [`Vfs::readdir`] if it can be done without waiting; `None`: it cannot, and what `each` was told does not count.
     fn readdir_quickly(
         &self,
         _caller: &Caller,

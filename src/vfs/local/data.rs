@@ -131,7 +131,7 @@ impl LocalVfs {
         }
         // Reading moves the access time now and then (relatime).
         if crate::host::coarse_now().seconds - stat.atime.seconds < 2 {
-            self.listings.changed(key);
+            self.listings.accessed(key);
         }
         let eof = offset.saturating_add(bytes as u64) >= stat.size;
         Ok(ReadDone { bytes, eof, attributes: Some(self.attributes(&stat)) })

@@ -24,6 +24,16 @@ struct Target {
     born: Option<Timestamp>,
 }
 
+/// How far the telling of kept entries came.
+enum Told {
+    /// He who takes them has enough.
+    Enough,
+    /// To the directory's end.
+    All,
+    /// To the entry of this cookie; what comes after it is not known.
+    UpTo(u64),
+}
+
 impl LocalVfs {
     pub(super) fn list(
         &self,
@@ -39,16 +49,22 @@ impl LocalVfs {
         // Before anything is looked at: what changes later makes the listing void.
         let (stamp, read) = (self.listings.now(), Instant::now());
         let dir = self.directory(key)?;
+        let mut cookie = cookie;
         if let Some(listing) = self.kept(caller, key, &dir, plus) {
             let mut listing = listing.lock();
-            if let Some(told) = self.tell(&dir, key, (&mut listing, cookie), plus, true, each) {
-                return Ok(told);
+            match self.tell(&dir, key, (&mut listing, cookie), plus, true, each) {
+                Told::Enough => return Ok(false),
+                Told::All => return Ok(true),
+                Told::UpTo(last) => cookie = last,
             }
         }
-        self.read_listing(caller, key, &dir, (cookie, plus, stamp, read), each)
+        let end = self.read_listing(caller, key, &dir, (cookie, plus, stamp, read), each);
+        self.listings.accessed(key);
+        end
     }
 
-    /// From what is kept alone, without a wait for the disk or for another thread; `None`: that is not possible.
+    /// From what is kept alone, without a wait for the disk or for another thread; `None`: that is not possible, and
+    /// what was told does not count.
     pub(super) fn list_kept(
         &self,
         caller: &Caller,
@@ -63,7 +79,11 @@ impl LocalVfs {
         };
         let listing = self.kept(caller, key, &dir, plus)?;
         let mut listing = listing.try_lock()?;
-        self.tell(&dir, key, (&mut listing, cookie), plus, false, each).map(Ok)
+        match self.tell(&dir, key, (&mut listing, cookie), plus, false, each) {
+            Told::Enough => Some(Ok(false)),
+            Told::All => Some(Ok(true)),
+            Told::UpTo(_) => None,
+        }
     }
 
     /// What is kept of a directory, if this caller may read it.
@@ -81,8 +101,7 @@ impl LocalVfs {
         permitted.then_some(listing)
     }
 
-    /// Tells entries that are kept; whether the end was reached. What may have changed is looked at again if `renew`.
-    /// `None`: not one entry can be told.
+    /// Tells entries that are kept. What may have changed is looked at again if `renew`.
     fn tell(
         &self,
         dir: &Object,
@@ -91,20 +110,20 @@ impl LocalVfs {
         plus: bool,
         renew: bool,
         each: Each<'_>,
-    ) -> Option<bool> {
-        let from = listing.after(cookie)?;
+    ) -> Told {
+        let Some(from) = listing.after(cookie) else { return Told::UpTo(cookie) };
         let now = Instant::now();
+        let mut last = cookie;
         for at in from..listing.entries.len() {
-            let told = at > from;
-            let entry = listing.entries.get_mut(at)?;
+            let Some(entry) = listing.entries.get_mut(at) else { break };
             let itself = &*entry.name == b".";
             if plus && !itself && !self.listings.is_fresh(entry, now) {
                 if !renew {
-                    return told.then_some(false);
+                    return Told::UpTo(last);
                 }
                 if !self.renew(dir.fd.as_fd(), entry) {
                     listing.cut(at); // the name is gone: the rest is read anew
-                    return told.then_some(false);
+                    return Told::UpTo(last);
                 }
             }
             let own = match &entry.node {
@@ -121,11 +140,11 @@ impl LocalVfs {
             let shown =
                 DirEntry { fileid: entry.fileid, name: &entry.name, cookie: entry.cookie, node, memo };
             if !each(shown) {
-                return Some(false);
+                return Told::Enough;
             }
+            last = entry.cookie;
         }
-        let told = from < listing.entries.len();
-        if listing.complete { Some(true) } else { told.then_some(false) }
+        if listing.complete { Told::All } else { Told::UpTo(last) }
     }
 
     /// The node as this view of the file system shows it, if another view has read it.
@@ -177,6 +196,8 @@ impl LocalVfs {
         let open = file::reopen(dir.fd.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?;
         let is_root = key == self.tree.root_key();
         let mut entries = Vec::new();
+        // An object that could not be looked at may be there for another caller.
+        let mut known = plus;
         let now = coarse_now();
         let end = directory::read(open.as_fd(), cookie, &mut |listed| {
             let (stamp, read) = (self.listings.now(), Instant::now());
@@ -185,7 +206,8 @@ impl LocalVfs {
             let name = listed.name.to_bytes();
             let node = target.node.as_ref();
             let taken = each(DirEntry { fileid, name, cookie: listed.next, node, memo: None });
-            if taken && plus {
+            known = known && (target.node.is_some() || name == b"..");
+            if taken && known {
                 let Target { node, born } = target;
                 let (name, cookie) = (name.into(), listed.next);
                 entries.push(Entry { fileid, name, cookie, node, born, memo: Memo::new(), stamp, read });
@@ -200,6 +222,7 @@ impl LocalVfs {
         };
         if plus {
             let directory = dir.stat;
+            let complete = complete && known;
             self.listings.keep(key, Part { from: cookie, directory, stamp, read, now, entries, complete });
         }
         Ok(complete)
@@ -225,7 +248,9 @@ impl LocalVfs {
         }
         if plus {
             return match self.tree.lookup(dir, name) {
-                Ok(Some(found)) if found.stat.mount_root => None,
+                Ok(Some(found)) if found.stat.mount_root => {
+                    self.options.show_mount_points.then(|| (listed.ino, Target::default()))
+                }
                 Ok(Some(found)) => {
                     let node = Some(self.node(found.key, &found.stat));
                     Some((found.stat.ino, Target { node, born: found.stat.btime }))
@@ -233,6 +258,9 @@ impl LocalVfs {
                 // Removed meanwhile, or no search permission: the name alone.
                 Ok(None) | Err(_) => Some((listed.ino, Target::default())),
             };
+        }
+        if self.options.show_mount_points {
+            return Some((listed.ino, Target::default()));
         }
         // Mount points are directories, but for file mounts, which LOOKUP refuses.
         let hidden = matches!(listed.kind, Some(Kind::Directory) | None)

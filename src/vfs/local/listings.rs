@@ -86,6 +86,11 @@ pub(super) struct Part {
     pub(super) complete: bool,
 }
 
+/// Is the last stamp no later than `since`?
+fn not_after(last: Option<&AtomicU64>, since: u64) -> bool {
+    last.is_some_and(|last| last.load(Ordering::SeqCst) <= since)
+}
+
 fn cost(entries: &[Entry]) -> usize {
     entries.iter().map(|entry| ENTRY + entry.name.len()).sum()
 }
@@ -126,14 +131,28 @@ impl Listings {
         }
     }
 
-    fn stamp_of(&self, key: &ObjectKey) -> Option<&AtomicU64> {
-        self.stamps.get(self.hasher.hash_one(key) as usize % STAMPS)
+    /// The stamps of the object's attributes and of its entries.
+    fn stamps_of(&self, key: &ObjectKey) -> (Option<&AtomicU64>, Option<&AtomicU64>) {
+        let hash = self.hasher.hash_one(key);
+        let at = |hash: u64| self.stamps.get(hash as usize % STAMPS);
+        (at(hash), at(hash.rotate_left(32)))
     }
 
     /// The object was just changed, its attributes or its entries. To be told before the change is answered.
     pub(super) fn changed(&self, key: &ObjectKey) {
+        let (attributes, entries) = self.stamps_of(key);
+        self.stamp(attributes);
+        self.stamp(entries);
+    }
+
+    /// The object was read: its access time may have moved, its entries have not.
+    pub(super) fn accessed(&self, key: &ObjectKey) {
+        self.stamp(self.stamps_of(key).0);
+    }
+
+    fn stamp(&self, stamp: Option<&AtomicU64>) {
         let number = self.newest.fetch_add(1, Ordering::SeqCst) + 1;
-        if let Some(stamp) = self.stamp_of(key) {
+        if let Some(stamp) = stamp {
             stamp.fetch_max(number, Ordering::SeqCst);
         }
     }
@@ -143,14 +162,10 @@ impl Listings {
         self.newest.load(Ordering::SeqCst)
     }
 
-    fn unchanged_since(&self, key: &ObjectKey, stamp: u64) -> bool {
-        self.stamp_of(key).is_some_and(|last| last.load(Ordering::SeqCst) <= stamp)
-    }
-
     /// May the entry's attributes be told?
     pub(super) fn is_fresh(&self, entry: &Entry, now: Instant) -> bool {
         now.saturating_duration_since(entry.read) < BELIEVED
-            && entry.node.as_ref().is_none_or(|node| self.unchanged_since(&node.key, entry.stamp))
+            && entry.node.as_ref().is_none_or(|node| not_after(self.stamps_of(&node.key).0, entry.stamp))
     }
 
     /// What is kept of a directory, which is as `stat` says now.
@@ -172,7 +187,7 @@ impl Listings {
 
     fn is_valid(&self, key: &ObjectKey, listing: &Listing, stat: &Stat, now: Instant) -> bool {
         listing.times == (stat.mtime, stat.ctime)
-            && self.unchanged_since(key, listing.stamp)
+            && not_after(self.stamps_of(key).1, listing.stamp)
             && (!listing.racy || now.saturating_duration_since(listing.read) < BELIEVED)
     }
 

@@ -48,7 +48,7 @@ pub(super) fn directory_for_all() -> Share {
 }
 
 fn serve(path: &Path) -> LocalVfs {
-    serve_with(path, LocalOptions { sync: false, read_only: false, fsid: None })
+    serve_with(path, LocalOptions { sync: false, read_only: false, fsid: None, show_mount_points: false })
 }
 
 fn serve_with(path: &Path, options: LocalOptions) -> LocalVfs {
