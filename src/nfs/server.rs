@@ -6,6 +6,7 @@ use super::complaints::Complaints;
 use super::engine::{Engine, Newcomer};
 use super::exports::{Exports, Table};
 use super::lock;
+use super::lookup::Lookups;
 use super::meters::Traffic;
 use super::mount::Mounts;
 use super::portmap::{Network, Service};
@@ -41,13 +42,14 @@ pub enum ServeError {
     #[error(transparent)]
     Locks(#[from] lock::MonitorError),
     /// No threads.
-    #[error("cannot start the NFS worker threads: {0}; is a limit on processes too low?")]
+    #[error("cannot start the NFS server's threads: {0}; is a limit on processes too low?")]
     Threads(#[source] io::Error),
 }
 
 /// What all connections share.
 pub(super) struct Shared {
     pub(super) exports: Exports,
+    pub(super) lookups: Lookups,
     pub(super) options: Options,
     pub(super) cache: ReplyCaches,
     pub(super) mounts: Mounts,
@@ -153,6 +155,7 @@ pub fn serve(
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
         exports: Exports::new(exports),
+        lookups: Lookups::system().map_err(ServeError::Threads)?,
         options,
     });
     let mut engine = Engine::start(&shared, &workers, &shutdown).map_err(ServeError::Threads)?;

@@ -6,6 +6,7 @@ mod bad_input;
 mod engine;
 mod fuzz;
 mod hooked;
+mod identity;
 mod listing;
 mod listing_bytes;
 mod metering;

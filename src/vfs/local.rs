@@ -11,6 +11,7 @@ mod data;
 mod descriptors;
 mod directory;
 mod entries;
+mod group_commit;
 mod locks;
 #[cfg(test)]
 mod model_test;
@@ -19,11 +20,12 @@ mod tests;
 
 use super::{
     Acls, Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAcls, SetAttributes, Stability, Vfs, VfsError, Wcc, Work, WriteDone, access,
+    SetAcls, SetAttributes, Settled, Stability, Vfs, VfsError, Wcc, Work, WriteDone, access,
 };
 use crate::host::{self, ObjectKey, Stat, Tree, credentials, file, statx};
 use descriptors::{Descriptors, Use};
 use ehpc_proto::replication::{Kind, Timestamp};
+use group_commit::{Debt, GroupCommit};
 use locks::Locks;
 use rustix::fs::OFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -42,11 +44,13 @@ pub struct LocalOptions {
     pub read_only: bool,
     /// The number of the file system that clients see, instead of its own (exports(5) `fsid=`).
     pub fsid: Option<u64>,
+    /// Listings name what is mounted below: whoever serves this finds the way there by himself.
+    pub show_mount_points: bool,
 }
 
 impl Default for LocalOptions {
     fn default() -> LocalOptions {
-        LocalOptions { sync: true, read_only: false, fsid: None }
+        LocalOptions { sync: true, read_only: false, fsid: None, show_mount_points: false }
     }
 }
 
@@ -59,6 +63,7 @@ pub struct LocalVfs {
     descriptors: Arc<Descriptors>,
     locks: Arc<Locks>,
     verifier: Arc<AtomicU64>,
+    commits: Arc<GroupCommit>,
     fsid: u64,
     limits: Limits,
     /// Ends the sweeper when it goes.
@@ -81,7 +86,9 @@ impl LocalVfs {
         // Without handles a kept descriptor also saves the walk by name, and is the owner's way to a file
         // whose mode forbids it; so it is kept longer.
         let idle = Duration::from_secs(if tree.opens_by_handle() { 4 } else { 60 });
+        let verifier = Arc::new(AtomicU64::new(rand::random()));
         LocalVfs {
+            commits: commits(&tree, &verifier),
             assumes: host::privileges().assumes_identities(),
             fsid: options.fsid.unwrap_or(u64::from_be_bytes(tree.filesystem_id())),
             limits: limits_of(&tree),
@@ -90,7 +97,7 @@ impl LocalVfs {
             options,
             descriptors,
             locks: Arc::new(Locks::new()),
-            verifier: Arc::new(AtomicU64::new(rand::random())),
+            verifier,
         }
     }
 
@@ -104,6 +111,7 @@ impl LocalVfs {
             descriptors: Arc::clone(&self.descriptors),
             locks: Arc::clone(&self.locks),
             verifier: Arc::clone(&self.verifier),
+            commits: Arc::clone(&self.commits),
             limits: self.limits,
             fsid: options.fsid.unwrap_or(u64::from_be_bytes(self.tree.filesystem_id())),
             _sweeper: self._sweeper.clone(),
@@ -219,39 +227,49 @@ impl LocalVfs {
         if self.options.read_only { Err(VfsError::Rofs) } else { Ok(()) }
     }
 
-    /// fsync; a failure may have lost what unstable writes left in the cache, so the verifier changes.
-    fn flush(&self, fd: BorrowedFd<'_>, data_only: bool) -> Result<(), VfsError> {
-        let done = if data_only { rustix::fs::fdatasync(fd) } else { rustix::fs::fsync(fd) };
-        done.map_err(|error| {
-            self.verifier.store(rand::random(), Ordering::Release);
-            tracing::error!(%error, "fsync failed: clients will be told to write again what was not committed");
-            VfsError::from(error)
-        })
-    }
-
-    /// An object's own state on disk, whatever it is.
-    fn flush_object(&self, key: &ObjectKey, object: &Object) -> Result<(), VfsError> {
-        if !matches!(object.stat.kind, Kind::File | Kind::Directory) {
+    /// The change that is being made is durable with this object's own state on disk, whatever it is.
+    fn owe_object(&self, key: &ObjectKey, fd: BorrowedFd<'_>, kind: Kind) -> Result<(), VfsError> {
+        if !matches!(kind, Kind::File | Kind::Directory) {
             // Links and devices cannot be opened for fsync.
-            return Ok(self.tree.sync()?);
+            group_commit::owe(Debt::FileSystem);
+            return Ok(());
         }
         let kept =
             [Use::Write, Use::Read, Use::Flush].into_iter().find_map(|how| self.descriptors.get(key, how));
         if let Some(fd) = kept {
-            return self.flush(fd.as_fd(), false);
+            group_commit::owe(Debt::Object(key.clone(), fd));
+            return Ok(());
         }
         self.as_self()?;
-        match file::reopen(object.fd.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK) {
+        match file::reopen(fd, OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(fd) => {
                 let fd = Arc::new(fd);
                 self.descriptors.keep(key, Use::Flush, &fd);
-                self.flush(fd.as_fd(), false)
+                group_commit::owe(Debt::Object(key.clone(), fd));
             }
             // Not ours to read: the whole file system, then.
-            Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(self.tree.sync()?),
-            Err(error) => Err(error.into()),
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => group_commit::owe(Debt::FileSystem),
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
+}
+
+/// How debts are paid. A failed fsync may have lost what unstable writes left in the cache, so the verifier changes.
+fn commits(tree: &Arc<Tree>, verifier: &Arc<AtomicU64>) -> Arc<GroupCommit> {
+    let (tree, verifier) = (Arc::clone(tree), Arc::clone(verifier));
+    GroupCommit::new(move |debt| {
+        let done = match debt {
+            Debt::Object(_, fd) => rustix::fs::fsync(fd).map_err(std::io::Error::from),
+            Debt::Data(_, fd) => rustix::fs::fdatasync(fd).map_err(std::io::Error::from),
+            Debt::FileSystem => tree.sync(),
+        };
+        done.map_err(|error| {
+            verifier.store(rand::random(), Ordering::Release);
+            tracing::error!(%error, "fsync failed: clients will be told to write again what was not committed");
+            VfsError::from(error)
+        })
+    })
 }
 
 /// Closes idle descriptors until the `LocalVfs` is gone.
@@ -487,16 +505,15 @@ impl Vfs for LocalVfs {
         Some(format!("{} (inode {})", inside.display(), object.stat.ino))
     }
 
-    /// By handle all but the disk's own delays is quick; a walk by name may take its time. What is durable before it is
-    /// answered waits for the disk.
+    /// By handle all but the disk's own delays is quick; a walk by name may take its time. Durability is waited for in
+    /// `settled`.
     fn quick(&self, work: Work) -> bool {
         if !self.tree.opens_by_handle() {
             return false;
         }
         match work {
-            Work::Look | Work::Read | Work::Write(Stability::Unstable) => true,
-            Work::Change => !self.options.sync,
-            Work::Write(_) | Work::Flush | Work::List { .. } => false,
+            Work::Look | Work::Read | Work::Change | Work::Write(_) | Work::Flush => true,
+            Work::List { .. } => false,
         }
     }
 
@@ -509,6 +526,10 @@ impl Vfs for LocalVfs {
         into: &mut Vec<u8>,
     ) -> Option<Result<ReadDone, VfsError>> {
         self.read_cached(caller, object, offset, count, into)
+    }
+
+    fn settled(&self) -> Option<Settled> {
+        GroupCommit::settled(&self.commits)
     }
 
     fn write_verifier(&self) -> [u8; 8] {

@@ -34,7 +34,7 @@ impl Context<'_> {
         let dir_max = if args.dir_count == 0 { usize::MAX } else { args.dir_count as usize };
         let page =
             Page { cookie: args.cookie, verifier: args.verifier, max: args.max_count, dir_max, plus: true };
-        if !self.readdirplus {
+        if !self.grant.readdirplus {
             let failure = match self.object_or_void(&args.dir) {
                 Ok(dir) => (nfsstat3::NFS3ERR_NOTSUPP, self.post_op(&dir)),
                 Err(failure) => failure,

@@ -2,14 +2,14 @@
 
 use super::{
     BorrowedFd, Caller, Kind, LocalVfs, Mutation, Object, ObjectKey, SetAttributes, Stat, Timestamp, Use,
-    VfsError, Wcc, credentials, failed, file, statx, wcc_before,
+    VfsError, Wcc, credentials, failed, file, group_commit, statx, wcc_before,
 };
 use crate::vfs::SetTime;
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-const SET_ID_BITS: u16 = 0o6000;
+pub(super) const SET_ID_BITS: u16 = 0o6000;
 
 impl LocalVfs {
     pub(super) fn set_attributes(
@@ -19,6 +19,7 @@ impl LocalVfs {
         set: &SetAttributes,
         guard: Option<Timestamp>,
     ) -> Mutation<()> {
+        group_commit::begin();
         if let Err(error) = self.writable() {
             return failed(error);
         }
@@ -36,7 +37,7 @@ impl LocalVfs {
             self.change_under_lock(caller, &object, content, set, guard)
         };
         let result = match result {
-            Ok(()) if self.options.sync => self.flush_object(key, &object),
+            Ok(()) if self.options.sync => self.owe_object(key, object.fd.as_fd(), object.stat.kind),
             other => other,
         };
         Mutation { result, wcc }

@@ -58,11 +58,16 @@ impl LocalVfs {
         }
         if plus {
             return match self.tree.lookup(dir, name) {
-                Ok(Some(found)) if found.stat.mount_root => None,
+                Ok(Some(found)) if found.stat.mount_root => {
+                    self.options.show_mount_points.then_some((listed.ino, None))
+                }
                 Ok(Some(found)) => Some((found.stat.ino, Some(self.node(found.key, &found.stat)))),
                 // Removed meanwhile, or no search permission: the name alone.
                 Ok(None) | Err(_) => Some((listed.ino, None)),
             };
+        }
+        if self.options.show_mount_points {
+            return Some((listed.ino, None));
         }
         // Mount points are directories, but for file mounts, which LOOKUP refuses.
         let hidden = matches!(listed.kind, Some(Kind::Directory) | None)

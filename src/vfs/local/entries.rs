@@ -1,9 +1,9 @@
 //! Operations on names: look up, make, remove, rename, link.
 
-use super::attributes::{change_times, truncate};
+use super::attributes::{SET_ID_BITS, change_times, truncate};
 use super::{
-    Attributes, BorrowedFd, Caller, CreateHow, Kind, LocalVfs, Mutation, Node, Object, ObjectKey, RenameDone,
-    SetAttributes, Stat, Use, VfsError, Wcc, failed, file, statx, wcc_before,
+    Attributes, BorrowedFd, Caller, CreateHow, Debt, Kind, LocalVfs, Mutation, Node, Object, ObjectKey,
+    RenameDone, SetAttributes, Stat, Use, VfsError, Wcc, failed, file, group_commit, statx, wcc_before,
 };
 use crate::host::file::c_name;
 use crate::vfs::{SetTime, made_with, verifier_times};
@@ -106,8 +106,9 @@ impl LocalVfs {
         &self,
         caller: &Caller,
         dir: &ObjectKey,
-        act: impl FnOnce(BorrowedFd<'_>) -> Result<(T, Option<Arc<OwnedFd>>), VfsError>,
+        act: impl FnOnce(BorrowedFd<'_>) -> Result<T, VfsError>,
     ) -> Mutation<T> {
+        group_commit::begin();
         if let Err(error) = self.writable() {
             return failed(error);
         }
@@ -123,15 +124,10 @@ impl LocalVfs {
             let after = statx::of(fd).ok();
             (self.judged(dir, result, after.as_ref()), self.wcc(before.as_ref(), after.as_ref()))
         };
-        let result = result.and_then(|(value, file)| {
-            if self.options.sync {
-                if let Some(file) = file {
-                    self.flush(file.as_fd(), false)?;
-                }
-                self.flush_object(dir, &object)?;
-            }
-            Ok(value)
-        });
+        let result = match result {
+            Ok(value) if self.options.sync => self.owe_object(dir, fd, Kind::Directory).map(|()| value),
+            other => other,
+        };
         Mutation { result, wcc }
     }
 
@@ -173,7 +169,10 @@ impl LocalVfs {
                 CreateHow::Unchecked(set) => self.create_or_open(caller, dir, fd, name, &set),
                 CreateHow::Exclusive(verifier) => self.create_exclusive(dir, fd, name, verifier),
             }?;
-            Ok((self.node(made.key, &made.stat), made.file))
+            if let Some(file) = made.file.filter(|_| self.options.sync) {
+                group_commit::owe(Debt::Object(made.key.clone(), file));
+            }
+            Ok(self.node(made.key, &made.stat))
         })
     }
 
@@ -205,7 +204,12 @@ impl LocalVfs {
         set: &SetAttributes,
     ) -> Result<Made, VfsError> {
         let stat = self.finish_new(file.as_fd(), Some(file.as_fd()), set)?;
-        Ok(Made { key, stat, file: Some(file) })
+        // The file is made in the same transaction as its name, which the directory's fsync makes durable; what was
+        // done to it after that is its own affair.
+        let as_made =
+            SetAttributes { mode: set.mode, size: set.size.filter(|&size| size == 0), ..Default::default() };
+        let touched = *set != as_made || set.mode.is_some_and(|mode| mode & SET_ID_BITS != 0);
+        Ok(Made { key, stat, file: touched.then_some(file) })
     }
 
     fn create_or_open(
@@ -255,8 +259,8 @@ impl LocalVfs {
                 change_times(file.as_fd(), SetTime::To(atime), SetTime::To(mtime))?;
                 let stat = statx::of(file.as_fd())?;
                 // Always, for the verifier must survive what the client's retry survives.
-                self.flush(file.as_fd(), false)?;
-                self.flush_entries(dir)?;
+                group_commit::owe(Debt::Object(key.clone(), file));
+                self.owe_entries(dir_key, dir)?;
                 Ok(Made { key, stat, file: None })
             }
             Err(VfsError::Exist) => {
@@ -267,7 +271,7 @@ impl LocalVfs {
                 if !same {
                     return Err(VfsError::Exist);
                 }
-                self.flush_entries(dir)?;
+                self.owe_entries(dir_key, dir)?;
                 Ok(Made { key: found.key, stat: found.stat, file: None })
             }
             Err(error) => Err(error),
@@ -275,15 +279,11 @@ impl LocalVfs {
     }
 
     /// The directory's own fsync where a mutation is durable in any case.
-    fn flush_entries(&self, dir: BorrowedFd<'_>) -> Result<(), VfsError> {
+    fn owe_entries(&self, dir_key: &ObjectKey, dir: BorrowedFd<'_>) -> Result<(), VfsError> {
         if self.options.sync {
             return Ok(()); // comes with the end of the operation
         }
-        self.as_self()?;
-        match file::reopen(dir, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(fd) => self.flush(fd.as_fd(), false),
-            Err(_) => Ok(self.tree.sync()?),
-        }
+        self.owe_object(dir_key, dir, Kind::Directory)
     }
 
     /// What mkdir, symlink and mknod have in common: `make`, then open what was made and finish it.
@@ -299,7 +299,7 @@ impl LocalVfs {
             make(fd, &c_name(name)?)?;
             let (made, found) = self.tree.lookup_open(fd, name)?.ok_or(VfsError::Jukebox)?;
             let stat = self.finish_new(made.as_fd(), None, set)?;
-            Ok((self.node(found.key, &stat), None))
+            Ok(self.node(found.key, &stat))
         })
     }
 
@@ -371,7 +371,7 @@ impl LocalVfs {
             let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             rustix::fs::unlinkat(fd, c_name.as_c_str(), flags)?;
             self.forget(victim);
-            Ok(((), None))
+            Ok(())
         })
     }
 
@@ -398,6 +398,7 @@ impl LocalVfs {
         from: (&ObjectKey, &[u8]),
         to: (&ObjectKey, &[u8]),
     ) -> RenameDone {
+        group_commit::begin();
         let refused = |error| RenameDone { result: Err(error), from: Wcc::default(), to: Wcc::default() };
         if let Err(error) = self.writable() {
             return refused(error);
@@ -431,9 +432,9 @@ impl LocalVfs {
         let result = result.and_then(|()| {
             if self.options.sync {
                 // The new name first: a crash in between leaves two names rather than none.
-                self.flush_object(to.0, &target)?;
+                self.owe_object(to.0, target.fd.as_fd(), Kind::Directory)?;
                 if from.0 != to.0 {
-                    self.flush_object(from.0, &source)?;
+                    self.owe_object(from.0, source.fd.as_fd(), Kind::Directory)?;
                 }
             }
             Ok(())
@@ -480,7 +481,7 @@ impl LocalVfs {
         let done = self.in_directory(caller, dir, |fd| {
             file::link(object.fd.as_fd(), fd, &c_name(name)?).map_err(VfsError::from)?;
             self.tree.remember(key, dir, name);
-            Ok(((), None))
+            Ok(())
         });
         (done, self.attributes_of(object.fd.as_fd()))
     }

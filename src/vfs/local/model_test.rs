@@ -8,7 +8,8 @@ use std::any::Any;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-const QUICK: LocalOptions = LocalOptions { sync: false, read_only: false, fsid: None };
+const QUICK: LocalOptions =
+    LocalOptions { sync: false, read_only: false, fsid: None, show_mount_points: false };
 
 /// A local directory and the model; `below` goes when they do.
 fn stage(tree: Tree, options: LocalOptions, below: Vec<Box<dyn Any>>) -> Stage {

@@ -1,5 +1,6 @@
 //! What the model cannot show: handles over restarts, identities on many threads, caches.
 
+mod durability;
 mod machine;
 
 pub(super) use machine::Mount;
@@ -46,7 +47,7 @@ pub(super) fn directory_for_all() -> Share {
 }
 
 fn serve(path: &Path) -> LocalVfs {
-    serve_with(path, LocalOptions { sync: false, read_only: false, fsid: None })
+    serve_with(path, LocalOptions { sync: false, read_only: false, fsid: None, show_mount_points: false })
 }
 
 fn serve_with(path: &Path, options: LocalOptions) -> LocalVfs {
@@ -249,9 +250,15 @@ fn a_failed_flush_is_reported_and_changes_the_verifier() {
         fd: Arc::new(vfs.tree.open_path(&key).unwrap()),
         stat: statx::of(vfs.tree.open_path(&key).unwrap().as_fd()).unwrap(),
     };
-    assert!(vfs.flush_object(&key, &object).is_err());
+    group_commit::begin();
+    vfs.owe_object(&key, object.fd.as_fd(), object.stat.kind).unwrap();
+    assert!(wait(vfs.settled().unwrap()).is_err());
     assert_ne!(vfs.write_verifier(), verifier);
     assert_ne!(serve(dir.path()).write_verifier(), vfs.write_verifier(), "one per start");
+}
+
+fn wait(settled: Settled) -> Result<(), VfsError> {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(settled)
 }
 
 #[test]

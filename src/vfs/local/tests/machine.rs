@@ -63,7 +63,10 @@ fn a_full_disk_says_so_and_recovers() {
 fn a_read_only_export_changes_nothing() {
     let dir = directory_for_all();
     fs::write(dir.path().join("file"), b"content").unwrap();
-    let vfs = serve_with(dir.path(), LocalOptions { sync: true, read_only: true, fsid: None });
+    let vfs = serve_with(
+        dir.path(),
+        LocalOptions { sync: true, read_only: true, fsid: None, show_mount_points: false },
+    );
     let key = find(&vfs, "file").unwrap().key;
     let (root, set) = (vfs.root(), with_mode(0o777));
     let rofs = VfsError::Rofs;
