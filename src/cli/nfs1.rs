@@ -72,7 +72,7 @@ pub(super) struct Nfs1 {
     /// Time after a restart in which clients take their locks back, and nobody gets new ones [default: 45s]
     #[arg(long, value_name = "TIME", conflicts_with = "cluster")]
     grace: Option<Seconds>,
-    /// NFS connections open at once, 1 to 65536 [default: 1024]
+    /// NFS connections open at once, 1 to 65536 [default: 16384]
     #[arg(long, value_name = "N", conflicts_with = "cluster")]
     connections: Option<usize>,
     /// Requests of one connection that may be unanswered, 1 to 16384 [default: 128]

@@ -26,7 +26,6 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -352,7 +351,7 @@ impl Connection {
 
     fn call(&mut self, record: Cow<'_, [u8]>) -> Result<(), End> {
         self.spent += 1;
-        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
+        self.traffic.asked();
         let (shared, peer) = (&self.shared, self.peer);
         let read = |out: &mut Encoder| dispatch::read(shared, peer, &record, out);
         match self.output.gather(&self.thread.spare, read) {
