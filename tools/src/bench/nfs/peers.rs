@@ -32,31 +32,27 @@ enum Process {
 }
 
 impl Server {
-    /// Our server of one export that is not replicated. `durable`: exports(5) `sync`.
+    /// Our server of one export that is not replicated: it lies outside of the share. `durable`: exports(5) `sync`.
     pub(super) fn ours(scratch: &Path, durable: bool) -> Result<Server> {
         let name = if durable { "ours-sync" } else { "ours" };
         let home = scratch.join(name);
-        let directory = home.join("share");
+        let (directory, share) = (home.join("plain"), home.join("share"));
         fs::create_dir_all(&directory)?;
+        fs::create_dir_all(&share)?;
+        let export = directory.display().to_string();
+        let exports = home.join("exports");
+        let how = if durable { "sync" } else { "async" };
+        fs::write(&exports, format!("{export} *(rw,{how},no_root_squash,insecure)\n"))?;
         let text = |path: &Path| path.display().to_string();
-        let mut arguments = vec!["nfs1".to_owned(), "--export".to_owned(), text(&directory)];
-        arguments.extend(["--export-name".to_owned(), "/share".to_owned()]);
+        let mut arguments = vec!["nfs1".to_owned(), "--export".to_owned(), text(&share)];
+        arguments.extend(["--exports".to_owned(), text(&exports)]);
         arguments.extend(["--state".to_owned(), text(&home.join("state"))]);
         arguments.extend(["--listen", "127.0.0.1:0", "--dashboard", "127.0.0.1:0"].map(String::from));
         arguments.extend(["--backup", "127.0.0.1:9"].map(String::from));
-        if !durable {
-            arguments.push("--async".to_owned());
-        }
         let daemon = Daemon::start(&arguments, &home.join("log"))?;
         let address = SocketAddr::new(LOOPBACK.into(), daemon.port("nfs")?);
-        Ok(Server {
-            name,
-            address,
-            mount_address: address,
-            export: "/share".to_owned(),
-            directory,
-            process: Process::Ours(daemon),
-        })
+        let process = Process::Ours(daemon);
+        Ok(Server { name, address, mount_address: address, export, directory, process })
     }
 
     /// One that runs already, with this export.
