@@ -70,6 +70,7 @@ pub(crate) async fn listen(cluster: &Cluster, key: &'static str, address: Socket
 
 async fn live(launch: Launch) -> Result<Verdict> {
     let mut signals = Signals::new()?;
+    let mut hangups = signal(SignalKind::hangup())?;
     let mut locks = Vec::new();
     for path in launch.state_directories() {
         locks.push(StateDirectory::open(&path)?);
@@ -113,6 +114,7 @@ async fn live(launch: Launch) -> Result<Verdict> {
         tracing::warn!(%error, "the ready line could not be written");
     }
     let ended = tokio::select! {
+        () = reload_on_hangup(&*node, &mut hangups) => Ok(Verdict::Good),
         name = signals.next() => {
             tracing::info!(signal = name, "ending: a second signal ends at once");
             Ok(Verdict::Good)
@@ -132,6 +134,24 @@ async fn live(launch: Launch) -> Result<Verdict> {
         let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
     }
     ended
+}
+
+/// SIGHUP: what can be read again is read again. Does not return.
+async fn reload_on_hangup(node: &dyn Control, hangups: &mut Signal) {
+    loop {
+        if hangups.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        if !node.actions().iter().any(|action| action.name == "reload") {
+            tracing::info!("SIGHUP: this node has nothing to reload");
+            continue;
+        }
+        let (progress, _) = tokio::sync::mpsc::channel(1);
+        match node.act("reload", serde_json::Value::Null, progress).await {
+            Ok(_) => tracing::info!("SIGHUP: reloaded"),
+            Err(error) => tracing::error!("SIGHUP: {error}"),
+        }
+    }
 }
 
 /// SIGTERM and SIGINT.

@@ -34,6 +34,7 @@ pub(super) fn nfs(
         operations: export.requests,
         read_bytes: export.read_bytes,
         written_bytes: export.written_bytes,
+        ..NfsExport::default()
     });
     let procedures = stats.procedures.iter().map(|procedure| NfsProcedure {
         name: procedure.name.clone(),

@@ -18,6 +18,7 @@ mod prove;
 mod rate;
 mod role_backup;
 mod role_nfs1;
+mod shares;
 mod state_directory;
 mod status;
 mod unprivileged;
@@ -53,7 +54,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Up(up::Up),
-    Nfs1(nfs1::Nfs1),
+    Nfs1(Box<nfs1::Nfs1>),
     Backup(backup::Backup),
     Verify(verify::Verify),
     Status(status::Status),

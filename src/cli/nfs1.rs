@@ -1,9 +1,9 @@
 //! `ehpc-store nfs1`: the node that holds the share.
 
-use super::Verdict;
 use super::assemble::Launch;
 use super::daemon::{self, DaemonOptions};
-use super::locate::Where;
+use super::locate::{Role, Where};
+use super::{Verdict, say};
 use crate::settings::cluster::check_export_name;
 use crate::settings::environment::Roles;
 use crate::settings::{
@@ -11,7 +11,8 @@ use crate::settings::{
     Problems, Seconds, Site, WatcherChoice,
 };
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
+use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 /// With --cluster FILE everything comes from the file; without, from --export, --state and the other options.
 /// Pair it with its backup once: `ehpc-store pair --help`. Until then the share is served and changes wait.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Nfs1 {
     /// Cluster file that describes this node, such as config/cluster.toml
     #[arg(long, value_name = "FILE", conflicts_with_all = ["export", "state"])]
@@ -33,6 +35,12 @@ pub(super) struct Nfs1 {
     /// Path that clients mount
     #[arg(long, value_name = "PATH", default_value = "/share", conflicts_with = "cluster")]
     export_name: String,
+    /// Who may use which directory, in the form of exports(5), such as /etc/exports (and /etc/exports.d beside it)
+    #[arg(long, value_name = "FILE", conflicts_with = "cluster")]
+    exports: Option<PathBuf>,
+    /// Take the groups of callers from this machine's user database (for users with more than 16)
+    #[arg(long, conflicts_with = "cluster")]
+    manage_gids: bool,
     /// Directory for index, keys and control socket; not inside the share
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -64,7 +72,7 @@ pub(super) struct Nfs1 {
     /// Time after a restart in which clients take their locks back, and nobody gets new ones [default: 45s]
     #[arg(long, value_name = "TIME", conflicts_with = "cluster")]
     grace: Option<Seconds>,
-    /// NFS connections open at once, 1 to 65536 [default: 1024]
+    /// NFS connections open at once, 1 to 65536 [default: 16384]
     #[arg(long, value_name = "N", conflicts_with = "cluster")]
     connections: Option<usize>,
     /// Requests of one connection that may be unanswered, 1 to 16384 [default: 128]
@@ -84,12 +92,46 @@ pub(super) struct Nfs1 {
     accept_removal: bool,
     #[command(flatten)]
     daemon: DaemonOptions,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Read the exports file of the running nfs1 again, without a restart (as SIGHUP does)
+    ///
+    /// Exports are added, changed and removed at once, while clients work. If anything in the file is wrong, it
+    /// is said, and nothing changes. Exit status: 0 reloaded, 2 the exports stay as they were.
+    Reload(Reload),
+}
+
+#[derive(Args)]
+struct Reload {
+    #[command(flatten)]
+    at: Where,
+    /// What has changed as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Reload {
+    fn run(&self) -> Result<Verdict> {
+        let result = self.at.node(Role::Nfs1)?.act("reload", json!({}), &mut |_| ())?;
+        match result["text"].as_str().filter(|_| !self.json) {
+            Some(text) => say(text)?,
+            None => say(&result["reloaded"].to_string())?,
+        }
+        Ok(Verdict::Good)
+    }
 }
 
 const ONLY_NFS1: Roles = Roles { nfs1: true, backup: false };
 
 impl Nfs1 {
     pub(super) fn run(self) -> Result<Verdict> {
+        if let Some(Action::Reload(reload)) = &self.action {
+            return reload.run();
+        }
         let at = Where { cluster: self.cluster.clone(), host: self.host.clone(), ..Where::default() };
         let cluster = match daemon::from_file(&at)? {
             Some((cluster, roles)) if roles.nfs1 => cluster,
@@ -149,6 +191,8 @@ impl Nfs1 {
                 durability: self.durability.unwrap_or(defaults.export.durability),
                 sync: !self.asynchronous,
             },
+            exports: self.exports.as_ref().map(std::path::absolute).transpose()?,
+            manage_gids: self.manage_gids,
             watcher: self.watcher.unwrap_or(defaults.watcher),
             scan_interval: self.scan_interval.unwrap_or(defaults.scan_interval),
             limits: self.limits(defaults.limits)?,

@@ -5,12 +5,12 @@ use super::daemon::listen;
 use super::describe;
 use super::prove::Prover;
 use super::rate::Rate;
+use super::shares::Shares;
 use super::unprivileged;
 use crate::change::{
-    self, CaptureOptions, ChangeCapture, DirtySet, Recording, ShadowNotes, ShadowReader, WatchChoice,
-    watch::Watcher,
+    self, CaptureOptions, ChangeCapture, DirtySet, ShadowNotes, ShadowReader, WatchChoice, watch::Watcher,
 };
-use crate::host::{self, Tree};
+use crate::host::{self, Tree, mounts};
 use crate::nfs::portmap::{self, Portmap};
 use crate::nfs::{self, HandleKey, LockOptions};
 use crate::observe::control::{Action, Outcome, Progress};
@@ -18,7 +18,6 @@ use crate::observe::{Control, NodeStatus, Refusal};
 use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkState, TlsConnector};
 use crate::replication::identity::{Identity, Peers};
 use crate::replication::sender::{self, SenderControl, SenderParts};
-use crate::settings::exports::{self, Rule};
 use crate::settings::{Cluster, Durability, Nfs1, PortmapMode, WatcherChoice};
 use crate::verify;
 use crate::vfs::{LocalOptions, LocalVfs};
@@ -36,8 +35,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Part of every file handle; there is one export.
-const EXPORT_ID: u32 = 1;
+/// The mounts of this machine are looked at so often.
+const MOUNTS_LOOKED_AT: Duration = Duration::from_secs(5);
 /// A fence that somebody asked for waits so long for the backup.
 const FENCE_PATIENCE: Duration = Duration::from_secs(600);
 /// The fence at a stop.
@@ -50,6 +49,7 @@ pub(super) struct Nfs1Role {
     cluster: Cluster,
     settings: Nfs1,
     server: nfs::Server,
+    shares: Arc<Shares>,
     /// What cannot be done for want of privileges.
     notes: Vec<String>,
     stop_nfs: CancellationToken,
@@ -121,7 +121,8 @@ impl Nfs1Role {
         };
         let stop_nfs = CancellationToken::new();
         let mut notes = unprivileged::notes(host::privileges(), capture.status().watch.why.as_deref());
-        let server = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone(), &mut notes)?;
+        let served = serve(&settings, tree, Arc::clone(&dirty), listener, stop_nfs.clone(), &mut notes);
+        let (server, shares) = served.await?;
         notes.iter().for_each(|note| tracing::info!("{note}"));
         let beside = Beside::start(&settings, &server, &stop_nfs).await?;
         let rate = Arc::default();
@@ -130,6 +131,7 @@ impl Nfs1Role {
             cluster: launch.cluster.clone(),
             settings,
             server,
+            shares,
             notes,
             stop_nfs,
             beside: tokio::sync::Mutex::new(beside),
@@ -146,6 +148,18 @@ impl Nfs1Role {
     /// Where NFS listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    fn reload(&self) -> Outcome {
+        let (shares, server) = (Arc::clone(&self.shares), self.server.clone());
+        Box::pin(async move {
+            let run = tokio::task::spawn_blocking(move || shares.reload(server.exports()));
+            let reloaded = run
+                .await
+                .map_err(|error| Refusal::Failed(format!("the reload ended abnormally: {error}")))?;
+            let reloaded = reloaded.map_err(Refusal::Failed)?;
+            Ok(json!({ "text": reloaded.text(), "reloaded": reloaded }))
+        })
     }
 
     fn fence(&self) -> Outcome {
@@ -266,26 +280,29 @@ fn require_watcher(settings: &Nfs1, capture: &ChangeCapture) -> Result<()> {
     Ok(())
 }
 
-fn serve(
+/// Serves what the exports say.
+async fn serve(
     settings: &Nfs1,
     tree: Arc<Tree>,
     dirty: Arc<DirtySet>,
     listener: tokio::net::TcpListener,
     stop: CancellationToken,
     notes: &mut Vec<String>,
-) -> Result<nfs::Server> {
-    let vfs = LocalVfs::new(tree, LocalOptions { sync: settings.export.sync, read_only: false, fsid: None });
+) -> Result<(nfs::Server, Arc<Shares>)> {
+    let vfs = LocalVfs::new(tree, LocalOptions::default());
     notes.extend(vfs.notes());
     let durability = match settings.export.durability {
         Durability::Local => change::Durability::Local,
         Durability::Remote => change::Durability::Remote,
     };
-    let vfs = Arc::new(Recording::new(vfs, dirty, durability));
-    let everybody = vec![Rule::everybody(exports::Options::open())];
-    let exports =
-        nfs::Table::new(vec![nfs::Export::whole(EXPORT_ID, &settings.export.name, vfs, everybody)])?;
+    let shares = Arc::new(Shares::new(settings, vfs, dirty, durability));
+    let first = {
+        let shares = Arc::clone(&shares);
+        tokio::task::spawn_blocking(move || shares.first()).await??
+    };
     let limits = &settings.limits;
     let options = nfs::Options {
+        manage_gids: settings.manage_gids,
         connections: limits.connections,
         in_flight: limits.in_flight,
         memory: usize::try_from(limits.memory.0).unwrap_or(usize::MAX),
@@ -293,7 +310,30 @@ fn serve(
         locks: Some(LockOptions { grace: settings.grace.0, ..LockOptions::new(settings.state.clone()) }),
         ..nfs::Options::new(HandleKey::load_or_create(&settings.state)?)
     };
-    Ok(nfs::serve(listener, exports, options, stop)?)
+    let server = nfs::serve(listener, first, options, stop.clone())?;
+    tokio::spawn(follow_mounts(Arc::clone(&shares), server.clone(), stop));
+    Ok((server, shares))
+}
+
+/// Has the exports follow the mounts of this machine.
+async fn follow_mounts(shares: Arc<Shares>, server: nfs::Server, stop: CancellationToken) {
+    let mut every = tokio::time::interval(MOUNTS_LOOKED_AT);
+    let mut seen = mounts::table().unwrap_or_default();
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let now = mounts::table().unwrap_or_default();
+        if now != seen {
+            seen = now;
+            let (shares, server) = (Arc::clone(&shares), server.clone());
+            let looked = tokio::task::spawn_blocking(move || shares.look_again(server.exports())).await;
+            if let Err(error) = looked {
+                tracing::error!(%error, "following the mounts failed");
+            }
+        }
+    }
 }
 
 /// Looks at the counter now and then, so that whoever asks gets a rate at once.
@@ -353,14 +393,17 @@ impl Control for Nfs1Role {
     fn describe(&self, status: &mut NodeStatus) {
         let stats = self.server.stats();
         let per_second = self.rate.lock().per_second(stats.requests, Instant::now());
-        status.nfs = Some(describe::nfs(
+        let mut nfs = describe::nfs(
             &stats,
             per_second,
             &self.settings,
             &self.cluster,
             &self.notes,
             &mut status.attention,
-        ));
+        );
+        self.shares.describe(&mut nfs.exports);
+        status.nfs = Some(nfs);
+        status.attention.extend(self.shares.faults());
         if let Some(capture) = &*self.capture.lock() {
             status.capture = Some(describe::capture(&capture.status(), &mut status.attention));
         }
@@ -375,6 +418,7 @@ impl Control for Nfs1Role {
             Action { name: "verify", help: "prove that the backup equals the share" },
             Action { name: "fence", help: "wait until everything before now is on the backup's disk" },
             Action { name: "rescan", help: "compare the whole export with the index now" },
+            Action { name: "reload", help: "read the exports file again" },
             Action { name: "accept-removal", help: "go on although a scan would remove most of the objects" },
         ]
     }
@@ -387,6 +431,7 @@ impl Control for Nfs1Role {
                 self.prover.scans.ask();
                 done("a scan begins; `ehpc-store status` shows it")
             }
+            "reload" => self.reload(),
             "accept-removal" => {
                 self.prover.scans.consent();
                 done("accepted: a scan begins, and may remove what it finds missing")

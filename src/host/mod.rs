@@ -9,6 +9,8 @@ pub mod directory;
 pub mod fanotify;
 pub mod file;
 pub mod handle;
+pub mod mounts;
+pub mod name_service;
 mod names;
 pub mod object;
 pub mod process;

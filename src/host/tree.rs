@@ -17,7 +17,6 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -321,11 +320,10 @@ impl Tree {
 
     /// Mount points below the root (paths within the export): they are not part of it.
     pub fn mount_points(&self) -> Vec<PathBuf> {
-        let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-        let mut found: Vec<PathBuf> = table
-            .split(|&byte| byte == b'\n')
-            .filter_map(|line| line.split(|&byte| byte == b' ').nth(4))
-            .map(|field| PathBuf::from(std::ffi::OsString::from_vec(unescape(field))))
+        let mut found: Vec<PathBuf> = super::mounts::table()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|mount| mount.point)
             .filter_map(|path| path.strip_prefix(&self.path).ok().map(Path::to_path_buf))
             .filter(|path| !path.as_os_str().is_empty())
             .collect();
@@ -371,28 +369,4 @@ fn inode_key(stat: &Stat) -> ObjectKey {
     bytes.extend_from_slice(&born.seconds.to_be_bytes());
     bytes.extend_from_slice(&born.nanos.to_be_bytes());
     ObjectKey { kind: KeyKind::Inode, handle_type: 0, bytes }
-}
-
-/// mountinfo writes space, tab, newline and backslash as octal.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = (byte == b'\\')
-            .then(|| after.get(..3))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match octal {
-            Some(value) => {
-                out.push(value);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push(byte);
-                rest = after;
-            }
-        }
-    }
-    out
 }

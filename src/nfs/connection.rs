@@ -14,6 +14,7 @@ use super::offload::{self, Outgoing};
 use super::output::{Output, Segment};
 use super::procedures::Promise;
 use super::server::Shared;
+use super::turns;
 use super::workers::Workers;
 use crate::observe::metrics;
 use ehpc_proto::codec::Encoder;
@@ -25,7 +26,6 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -33,14 +33,24 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-/// Calls answered before the others of this thread have their turn.
+/// Calls answered before the other connections of this thread are looked at.
 const TURN: usize = 32;
+/// The same while other clients have connections on this thread.
+const SHARED_TURN: usize = 8;
+/// So many bytes of a call and its reply count as one more call.
+const BYTES_AS_CALL: usize = 16 * 1024;
 /// Bytes of small replies after which they are sent before more calls are answered.
 const SEND_AT: usize = 16 * 1024;
 /// A reply that may be longer gets a buffer of its own.
 const LARGE_REPLY: usize = 8 * 1024;
 /// A record or reply that may be longer reserves its memory first.
 const LARGE: usize = 64 * 1024;
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.thread.turns.leave(self.peer.ip(), self.id);
+    }
+}
 
 /// Something that must come before the next call, and what comes of it.
 type Obstacle = Pin<Box<dyn Future<Output = Passed>>>;
@@ -81,6 +91,9 @@ pub(super) struct Connection {
     budget: Budget,
     peer: SocketAddr,
     traffic: Arc<Traffic>,
+    id: turns::Id,
+    /// What this turn has taken, in calls.
+    spent: usize,
     stream: TcpStream,
     input: Input,
     output: Output,
@@ -113,11 +126,13 @@ impl Connection {
         Connection {
             shared,
             workers,
-            thread,
             budget,
             peer,
             traffic,
+            id: thread.turns.join(peer.ip()),
+            spent: 0,
             stream,
+            thread,
             input: Input::default(),
             output: Output::default(),
             reserved: None,
@@ -159,6 +174,7 @@ impl Connection {
                 return Poll::Ready(false);
             }
             if let Some(end) = self.end {
+                self.thread.turns.release(self.id);
                 if self.elsewhere > 0 || !self.output.is_empty() {
                     return self.wait(cx);
                 }
@@ -222,8 +238,15 @@ impl Connection {
         }
     }
 
-    /// Answers what has arrived, or reads.
+    /// Has a turn, if there is something to do.
     fn advance(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
+        let step = self.take_turn(cx);
+        self.thread.turns.release(self.id);
+        step
+    }
+
+    /// Answers what has arrived, or reads.
+    fn take_turn(&mut self, cx: &mut Context<'_>) -> Result<Step, End> {
         if let Some(obstacle) = &mut self.obstacle {
             let Poll::Ready(passed) = obstacle.as_mut().poll(cx) else { return Ok(Step::Wait) };
             self.obstacle = None;
@@ -253,6 +276,14 @@ impl Connection {
                 self.input.not_waiting();
                 return Ok(Step::On);
             }
+        }
+        let turns = &self.thread.turns;
+        if turns.contended()
+            && (self.input.has_rest() || self.stream.poll_read_ready(cx).is_ready())
+            && turns.poll_turn(self.peer.ip(), self.id, cx).is_pending()
+        {
+            self.input.not_waiting();
+            return Ok(Step::Wait);
         }
         if let Some(rest) = self.input.take_rest() {
             let (used, step) = self.answer(rest.get(self.input.rest_start()..).unwrap_or_default())?;
@@ -294,12 +325,13 @@ impl Connection {
     /// Answers the calls in `bytes`, as many as one turn allows; how many bytes that were.
     fn answer(&mut self, bytes: &[u8]) -> Result<(usize, Step), End> {
         let mut rest = bytes;
-        let mut calls = 0;
+        self.spent = 0;
+        let turn = if self.thread.turns.contended() { SHARED_TURN } else { TURN };
         let step = loop {
             if rest.is_empty() {
                 break Step::On;
             }
-            if calls >= TURN {
+            if self.spent >= turn {
                 break Step::Yield;
             }
             let may_go_on = self.obstacle.is_none()
@@ -309,10 +341,7 @@ impl Connection {
                 break Step::On;
             }
             match self.input.record(&mut rest) {
-                Ok(Some(record)) => {
-                    calls += 1;
-                    self.call(record)?;
-                }
+                Ok(Some(record)) => self.call(record)?,
                 Ok(None) => break Step::On,
                 Err(error) => return Err(self.unreadable(&error.into())),
             }
@@ -321,7 +350,8 @@ impl Connection {
     }
 
     fn call(&mut self, record: Cow<'_, [u8]>) -> Result<(), End> {
-        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
+        self.spent += 1;
+        self.traffic.asked();
         let (shared, peer) = (&self.shared, self.peer);
         let read = |out: &mut Encoder| dispatch::read(shared, peer, &record, out);
         match self.output.gather(&self.thread.spare, read) {
@@ -339,6 +369,7 @@ impl Connection {
 
     /// Does a call on this thread if it is quick, else leaves it to the workers.
     fn run_here(&mut self, mut job: Job, record: Cow<'_, [u8]>) {
+        self.spent += job.cost / BYTES_AS_CALL;
         let mut reserved = self.reserved.take();
         if job.reply_bound > LARGE && reserved.is_none() {
             reserved = self.budget.try_reserve(job.cost);

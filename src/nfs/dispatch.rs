@@ -13,7 +13,6 @@ use ehpc_proto::xdr::{Decode, HANDLE_MAX, Opaque};
 use ehpc_proto::{mount, nfsacl, nlm, record};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// What is to be done with a record.
@@ -115,7 +114,7 @@ fn call_to(
             Seen::New => Some(key),
             Seen::InProgress => return Action::Ignore,
             Seen::Done(reply) => {
-                shared.counters.replayed.fetch_add(1, Ordering::Relaxed);
+                shared.counters.replayed.add(1);
                 metrics::NFS_REPLAYED.inc();
                 out.bytes(&reply);
                 return Action::Answered;
@@ -142,7 +141,7 @@ fn call_to(
 
 /// The handle that the arguments begin with, for those who want to know what a slow call was about.
 fn object(target: Target, arguments: &[u8]) -> SmallVec<[u8; HANDLE_MAX]> {
-    if matches!(target, Target::Mount(_)) {
+    if !matches!(target, Target::Nfs(_) | Target::Acl(_)) {
         return SmallVec::new();
     }
     let handle = <Opaque<'_, HANDLE_MAX>>::decode(&mut Decoder::new(arguments));
@@ -195,17 +194,17 @@ impl Shared {
     /// Counts input that cannot be served, and logs it now and then.
     pub(super) fn bad_request(&self, log: impl FnOnce(u64)) {
         metrics::NFS_BAD_REQUESTS.inc();
-        self.counters.bad_requests.fetch_add(1, Ordering::Relaxed);
+        self.counters.bad_requests.add(1);
         self.complaints.say(log);
     }
 
     /// Counts an answer.
     pub(super) fn answered(&self, failed: bool) {
         metrics::NFS_REQUESTS.inc();
-        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        self.counters.requests.add(1);
         if failed {
             metrics::NFS_ERRORS.inc();
-            self.counters.errors.fetch_add(1, Ordering::Relaxed);
+            self.counters.errors.add(1);
         }
     }
 }

@@ -6,6 +6,7 @@ use super::connection::Connection;
 use super::meters::Traffic;
 use super::server::{Counted, Shared};
 use super::spare::Spare;
+use super::turns::Turns;
 use super::workers::Workers;
 use std::cell::RefCell;
 use std::io;
@@ -16,6 +17,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet, LocalSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Bytes read at once while records are small.
 const READ_BUFFER: usize = 64 * 1024;
@@ -25,6 +27,7 @@ pub(super) struct Thread {
     /// What a read of any connection goes to; nobody keeps it beyond one turn.
     pub(super) buffer: RefCell<Box<[u8]>>,
     pub(super) spare: Spare,
+    pub(super) turns: Turns,
 }
 
 /// A connection that was accepted.
@@ -94,7 +97,10 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let buffer = RefCell::new(vec![0; READ_BUFFER].into_boxed_slice());
-    let thread = Rc::new(Thread { buffer, spare: Spare::default() });
+    let thread = Rc::new(Thread { buffer, spare: Spare::default(), turns: Turns::default() });
+    let turns = Rc::clone(&thread);
+    let _dispatcher =
+        AbortOnDropHandle::new(tokio::task::spawn_local(async move { turns.turns.dispatch().await }));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

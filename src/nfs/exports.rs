@@ -1,16 +1,19 @@
 //! The table of exports: read by every call as one snapshot, replaced as a whole while clients work.
 
 use super::access::{self, Claim, Grant, Refusal};
+use super::decisions::Decisions;
+use super::lookup::Lookups;
 use super::meters::Traffic;
 use super::mount::components;
 use super::stats::ExportStats;
 use crate::host::ObjectKey;
-use crate::settings::exports::Rule;
+use crate::settings::exports::{Client, Names, Rule};
 use crate::vfs::Vfs;
 use parking_lot::RwLock;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A directory that is served.
 #[derive(Clone)]
@@ -25,23 +28,61 @@ pub struct Export {
     pub root: ObjectKey,
     /// Who may use it, and how; who is in none of them may not.
     pub rules: Vec<Rule>,
+    /// Ways into file systems that are mounted below.
+    pub crossings: Vec<Crossing>,
+    /// Exported because what it is mounted in is (`crossmnt`); EXPORT does not name it.
+    pub implied: bool,
+}
+
+/// A mount point in an export, and the export of what is mounted there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Crossing {
+    /// The directory that the mount point lies in.
+    pub dir: ObjectKey,
+    /// Its name there.
+    pub name: Vec<u8>,
+    /// Number of the export that is entered.
+    pub to: u32,
 }
 
 impl Export {
     /// Serves the whole of `vfs` as `name`.
     pub fn whole(id: u32, name: &str, vfs: Arc<dyn Vfs>, rules: Vec<Rule>) -> Export {
-        Export { id, name: name.as_bytes().to_vec(), root: vfs.root(), vfs, rules }
+        Export {
+            id,
+            name: name.as_bytes().to_vec(),
+            root: vfs.root(),
+            vfs,
+            rules,
+            crossings: Vec::new(),
+            implied: false,
+        }
     }
 
-    /// What `peer` may do, who says that it calls for `claim`.
-    pub(super) fn admit(&self, peer: SocketAddr, claim: &Claim) -> Result<Grant, Refusal> {
-        access::admit(&self.rules, peer, claim)
+    /// The export that a name in a directory leads to, where another file system is mounted.
+    pub(super) fn crossing(&self, dir: &ObjectKey, name: &[u8]) -> Option<u32> {
+        if self.crossings.is_empty() {
+            return None;
+        }
+        self.crossings.iter().find(|way| way.dir == *dir && way.name == name).map(|way| way.to)
     }
 
     /// The name as people read it.
     pub fn display_name(&self) -> String {
         String::from_utf8_lossy(&self.name).into_owned()
     }
+}
+
+/// Who wants to use an export.
+#[derive(Clone, Copy)]
+pub(super) struct Who<'a> {
+    pub(super) peer: SocketAddr,
+    pub(super) claim: &'a Claim,
+    pub(super) lookups: &'a Lookups,
+    /// Groups are looked up on this machine.
+    pub(super) manage_gids: bool,
+    /// How long the name service is waited for; `None` on a thread that must not wait.
+    pub(super) patience: Option<Duration>,
 }
 
 /// Why exports do not make a table.
@@ -76,7 +117,8 @@ pub enum TableError {
 pub struct Table {
     /// Sorted by name.
     exports: Vec<Export>,
-    by_id: HashMap<u32, usize>,
+    /// Index, and who was found to be covered by which rule.
+    by_id: HashMap<u32, (usize, Arc<Decisions>)>,
     /// What went through each, in the same order.
     traffic: Vec<Arc<Traffic>>,
 }
@@ -85,7 +127,7 @@ impl Table {
     /// A table of these exports, in any order.
     pub fn new(mut exports: Vec<Export>) -> Result<Table, TableError> {
         exports.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut by_id: HashMap<u32, usize> = HashMap::new();
+        let mut by_id: HashMap<u32, (usize, Arc<Decisions>)> = HashMap::new();
         for (index, export) in exports.iter().enumerate() {
             let name = export.display_name();
             // "/" is the name of the whole machine's tree, and a good one.
@@ -95,7 +137,7 @@ impl Table {
             if index > 0 && exports[index - 1].name == export.name {
                 return Err(TableError::SameName { name });
             }
-            if let Some(other) = by_id.insert(export.id, index) {
+            if let Some((other, _)) = by_id.insert(export.id, (index, Arc::default())) {
                 return Err(TableError::SameId { first: exports[other].display_name(), second: name });
             }
         }
@@ -110,12 +152,34 @@ impl Table {
 
     /// The export of this number.
     pub(super) fn get(&self, id: u32) -> Option<&Export> {
-        self.by_id.get(&id).and_then(|&index| self.exports.get(index))
+        self.by_id.get(&id).and_then(|(index, _)| self.exports.get(*index))
+    }
+
+    /// What a caller may do with an export of this table.
+    pub(super) fn admit(&self, export: &Export, who: &Who<'_>) -> Result<Grant, Refusal> {
+        let Some((_, decisions)) = self.by_id.get(&export.id) else { return Err(Refusal::Client) };
+        let decide = || {
+            let rule = decisions.rule(&export.rules, who.peer.ip(), who.lookups)?;
+            access::grant(rule, who.peer.port(), who.claim, who.manage_gids.then_some(who.lookups))
+        };
+        match (decide(), who.patience) {
+            (Err(Refusal::NotKnownYet), Some(patience)) => {
+                let deadline = Instant::now() + patience;
+                loop {
+                    let seen = who.lookups.answered();
+                    match decide() {
+                        Err(Refusal::NotKnownYet) if who.lookups.wait_past(seen, deadline) => {}
+                        decided => return decided,
+                    }
+                }
+            }
+            (decided, _) => decided,
+        }
     }
 
     /// Counts what goes through the export of this number.
     pub(super) fn traffic(&self, id: u32) -> Option<&Traffic> {
-        self.by_id.get(&id).and_then(|&index| self.traffic.get(index)).map(|traffic| &**traffic)
+        self.by_id.get(&id).and_then(|(index, _)| self.traffic.get(*index)).map(|traffic| &**traffic)
     }
 
     /// What went through each export.
@@ -133,6 +197,15 @@ impl Table {
             let same = before.exports.iter().position(|other| other.name == export.name);
             if let Some(counted) = same.and_then(|index| before.traffic.get(index)) {
                 *traffic = Arc::clone(counted);
+            }
+        }
+    }
+
+    /// Has the name service asked for the hosts that rules name.
+    pub(super) fn ask_names(&self, lookups: &Lookups) {
+        for rule in self.exports.iter().flat_map(|export| &export.rules) {
+            if let Client::Host(name) = &rule.client {
+                lookups.is_host(name, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
             }
         }
     }

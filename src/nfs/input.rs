@@ -71,6 +71,11 @@ impl Input {
         (!self.rest.is_empty()).then(|| std::mem::take(&mut self.rest))
     }
 
+    /// Something is left of an earlier read.
+    pub(super) fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
     /// See [`Input::take_rest`].
     pub(super) fn rest_start(&self) -> usize {
         self.start

@@ -2,6 +2,7 @@
 
 use super::access::Claim;
 use super::dispatch::seal;
+use super::exports::Who;
 use super::lock::{self, Files, LockContext};
 use super::meters::{FAULT, GARBAGE, Traffic};
 use super::mount::MountContext;
@@ -18,7 +19,12 @@ use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A worker waits so long for the name service before the client is told to come again (NFS3ERR_JUKEBOX).
+const PATIENCE: Duration = Duration::from_millis(200);
+/// MNT has no such answer.
+const MOUNT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A procedure of one of the programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -293,24 +299,29 @@ impl Job {
         let mut input = Decoder::new(arguments);
         let exports = shared.exports.snapshot();
         let key = &shared.options.handle_key;
-        let request = Request { exports: &exports, key, peer: self.peer, claim: &self.claim, place };
+        let who = Who {
+            peer: self.peer,
+            claim: &self.claim,
+            lookups: &shared.lookups,
+            manage_gids: shared.options.manage_gids,
+            patience: match (place, self.target) {
+                (Place::Engine, _) => None,
+                (Place::Worker, Target::Mount(_)) => Some(MOUNT_PATIENCE),
+                (Place::Worker, _) => Some(PATIENCE),
+            },
+        };
+        let request = Request { exports: &exports, key, who, place };
         match self.target {
             Target::Nfs(procedure) => request.run(procedure, &mut input, out),
             Target::Acl(procedure) => request.run_acl(procedure, &mut input, out),
             Target::Mount(procedure) => {
-                let context = MountContext {
-                    exports: &exports,
-                    key,
-                    mounts: &shared.mounts,
-                    peer: self.peer,
-                    claim: &self.claim,
-                };
+                let context = MountContext { exports: &exports, key, mounts: &shared.mounts, who };
                 let failed = context.run(procedure, &mut input, out)?;
                 Ok(procedures::Done { failed, ..procedures::Done::default() })
             }
             Target::Nlm(..) | Target::Nsm(_) => {
                 let failed = match &shared.locks {
-                    Some(service) => self.perform_lock(shared, service, &mut input, out)?,
+                    Some(service) => self.perform_lock(service, &request, &mut input, out)?,
                     // They are not dispatched then.
                     None => true,
                 };
@@ -321,17 +332,15 @@ impl Job {
 
     fn perform_lock(
         &self,
-        shared: &Shared,
         service: &Arc<lock::Service>,
+        request: &Request<'_>,
         input: &mut Decoder<'_>,
         out: &mut Encoder,
     ) -> Result<bool, DecodeError> {
         let from = self.peer.ip();
         match self.target {
             Target::Nlm(version, procedure) => {
-                let exports = &shared.exports.snapshot();
-                let key = &shared.options.handle_key;
-                let files = Files { exports, key, peer: self.peer, claim: &self.claim };
+                let files = Files { exports: request.exports, key: request.key, who: request.who };
                 LockContext { service, files, from, version }.run(procedure, input, out)
             }
             Target::Nsm(procedure) => service.status_monitor(procedure, from, input, out),

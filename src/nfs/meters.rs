@@ -1,7 +1,7 @@
 //! What is counted of every call: by procedure, by client, by export.
 
 use super::job::Target;
-use crate::observe::{Latency, LatencyCounts};
+use crate::observe::{Latency, LatencyCounts, Sharded};
 use ehpc_proto::{mount, nfs3, nfsacl, nlm, nsm};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -90,39 +90,57 @@ fn every() -> impl Iterator<Item = Target> {
 
 /// What went through for one client or one export.
 #[derive(Debug, Default)]
-pub(super) struct Traffic {
-    pub(super) requests: AtomicU64,
+pub(super) struct Traffic(Sharded<Flow>);
+
+#[derive(Debug, Default)]
+struct Flow {
+    requests: AtomicU64,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
 }
 
+impl Flow {
+    fn add(&self, requests: u64, read: u64, written: u64) {
+        for (counter, n) in
+            [(&self.requests, requests), (&self.read_bytes, read), (&self.written_bytes, written)]
+        {
+            if n > 0 {
+                counter.fetch_add(n, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 impl Traffic {
+    /// A call has come.
+    pub(super) fn asked(&self) {
+        self.0.here().add(1, 0, 0);
+    }
+
     /// A call read or wrote so many bytes.
     pub(super) fn moved(&self, read: u32, written: u32) {
-        for (counter, bytes) in [(&self.read_bytes, read), (&self.written_bytes, written)] {
-            if bytes > 0 {
-                counter.fetch_add(u64::from(bytes), Ordering::Relaxed);
-            }
+        if (read, written) != (0, 0) {
+            self.0.here().add(0, read.into(), written.into());
         }
     }
 
     /// A call was answered, and moved so many bytes.
     pub(super) fn answered(&self, read: u32, written: u32) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.moved(read, written);
+        self.0.here().add(1, read.into(), written.into());
     }
 
     /// Requests, bytes read, bytes written.
     pub(super) fn load(&self) -> (u64, u64, u64) {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (count(&self.requests), count(&self.read_bytes), count(&self.written_bytes))
+        self.0.iter().fold((0, 0, 0), |(requests, read, written), flow| {
+            let more = (count(&flow.requests), count(&flow.read_bytes), count(&flow.written_bytes));
+            (requests + more.0, read + more.1, written + more.2)
+        })
     }
 
     fn take_over(&self, other: &Traffic) {
         let (requests, read, written) = other.load();
-        self.requests.fetch_add(requests, Ordering::Relaxed);
-        self.read_bytes.fetch_add(read, Ordering::Relaxed);
-        self.written_bytes.fetch_add(written, Ordering::Relaxed);
+        self.0.here().add(requests, read, written);
     }
 }
 
@@ -302,12 +320,12 @@ mod tests {
         let address = |n: usize| IpAddr::from([10, 0, (n / 256) as u8, (n % 256) as u8]);
         let visit = |n: usize, bytes: u32| {
             let traffic = meters.connected(address(n));
-            traffic.requests.fetch_add(1, Ordering::Relaxed);
+            traffic.asked();
             traffic.moved(bytes, 0);
             traffic
         };
         let busy = visit(0, 1);
-        busy.requests.fetch_add(1000, Ordering::Relaxed);
+        (0..1000).for_each(|_| busy.asked());
         meters.disconnected(address(0), &busy);
         for n in 1..2 * CLIENTS {
             meters.disconnected(address(n), &visit(n, 10));

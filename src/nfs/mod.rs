@@ -12,6 +12,7 @@ mod budget;
 mod complaints;
 mod connection;
 mod convert;
+mod decisions;
 mod dispatch;
 mod engine;
 mod exports;
@@ -19,6 +20,7 @@ mod handle;
 mod input;
 mod job;
 mod lock;
+mod lookup;
 mod meters;
 mod mount;
 mod names;
@@ -32,13 +34,14 @@ mod server;
 mod slow;
 mod spare;
 mod stats;
+mod turns;
 mod udp;
 mod workers;
 
 #[cfg(test)]
 mod tests;
 
-pub use exports::{Export, Exports, Table, TableError};
+pub use exports::{Crossing, Export, Exports, Table, TableError};
 pub use handle::{HandleKey, HandleKeyError};
 pub use lock::{LockOptions, MonitorError};
 pub use meters::OTHER;
@@ -52,6 +55,8 @@ use std::time::Duration;
 pub struct Options {
     /// Makes file handles unforgeable; must survive a restart.
     pub handle_key: HandleKey,
+    /// Groups of callers are those of this machine's user database, not those that the calls name.
+    pub manage_gids: bool,
     /// Threads that serve connections; one per core.
     pub threads: usize,
     /// Threads for what may have to wait for a disk.
@@ -83,6 +88,7 @@ impl Options {
     pub fn new(handle_key: HandleKey) -> Options {
         Options {
             handle_key,
+            manage_gids: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             workers: 16,
             queue: 1024,

@@ -1,7 +1,6 @@
 //! MOUNT3: from a path to the first file handle, and who has mounted what.
 
-use super::access::Claim;
-use super::exports::{Export, Table};
+use super::exports::{Export, Table, Who};
 use super::handle::{HandleKey, Handles};
 use super::names::{Purpose, check};
 use crate::host::ObjectKey;
@@ -17,7 +16,7 @@ use ehpc_proto::rpc::AUTH_SYS;
 use ehpc_proto::xdr::{Decode, Encode, Opaque};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// Most lines that the table of mounts holds; it informs people and decides nothing.
 const MAX_MOUNTS: usize = 512;
@@ -55,8 +54,7 @@ pub(super) struct MountContext<'a> {
     pub(super) exports: &'a Table,
     pub(super) key: &'a HandleKey,
     pub(super) mounts: &'a Mounts,
-    pub(super) peer: SocketAddr,
-    pub(super) claim: &'a Claim,
+    pub(super) who: Who<'a>,
 }
 
 impl MountContext<'_> {
@@ -84,8 +82,8 @@ impl MountContext<'_> {
                 });
                 List(lines.collect()).encode(out);
             }
-            Procedure::Umnt => self.mounts.remove(self.peer.ip(), DirPath::decode(input)?.0),
-            Procedure::UmntAll => self.mounts.remove_all(self.peer.ip()),
+            Procedure::Umnt => self.mounts.remove(self.who.peer.ip(), DirPath::decode(input)?.0),
+            Procedure::UmntAll => self.mounts.remove_all(self.who.peer.ip()),
             Procedure::Export => self.export(out),
         }
         Ok(failed)
@@ -93,8 +91,13 @@ impl MountContext<'_> {
 
     /// The exports and who may mount them, to anybody who asks.
     fn export(&self, out: &mut Encoder) {
-        let all: Vec<(&[u8], Vec<String>)> =
-            self.exports.exports().iter().map(|export| (&export.name[..], groups(&export.rules))).collect();
+        let all: Vec<(&[u8], Vec<String>)> = self
+            .exports
+            .exports()
+            .iter()
+            .filter(|export| !export.implied)
+            .map(|export| (&export.name[..], groups(&export.rules)))
+            .collect();
         let lines = all.iter().map(|(name, groups)| ExportEntry {
             directory: Opaque(bounded(name, PATH_MAX)),
             groups: List(groups.iter().map(|group| group_name(group)).collect()),
@@ -112,14 +115,14 @@ impl MountContext<'_> {
         // A client that the deepest export does not know may still use one that holds it.
         let mut refused = MountError::NoEnt;
         for (export, names) in self.exports.holding(path) {
-            match export.admit(self.peer, self.claim) {
+            match self.exports.admit(export, &self.who) {
                 Ok(_) => {
                     let handle = Handles::new(self.key, export.id).encode(&walk(
                         export,
                         &names,
-                        &self.claim.unsquashed(),
+                        &self.who.claim.unsquashed(),
                     )?);
-                    self.mounts.add(self.peer.ip(), path);
+                    self.mounts.add(self.who.peer.ip(), path);
                     return Ok(MountOk { handle, flavours: vec![AUTH_SYS] });
                 }
                 Err(refusal) => refused = refusal.mount_error(),

@@ -6,6 +6,7 @@ use super::complaints::Complaints;
 use super::engine::{Engine, Newcomer};
 use super::exports::{Exports, Table};
 use super::lock;
+use super::lookup::Lookups;
 use super::meters::Traffic;
 use super::mount::Mounts;
 use super::portmap::{Network, Service};
@@ -41,13 +42,14 @@ pub enum ServeError {
     #[error(transparent)]
     Locks(#[from] lock::MonitorError),
     /// No threads.
-    #[error("cannot start the NFS worker threads: {0}; is a limit on processes too low?")]
+    #[error("cannot start the NFS server's threads: {0}; is a limit on processes too low?")]
     Threads(#[source] io::Error),
 }
 
 /// What all connections share.
 pub(super) struct Shared {
     pub(super) exports: Exports,
+    pub(super) lookups: Lookups,
     pub(super) options: Options,
     pub(super) cache: ReplyCaches,
     pub(super) mounts: Mounts,
@@ -142,6 +144,9 @@ pub fn serve(
         Some(locks) => Some(lock::Service::start(locks, address.ip(), shutdown.clone())?),
         None => None,
     };
+    let lookups = Lookups::system().map_err(ServeError::Threads)?;
+    // Asked now, so that a name without an address is in the log before its client stands at the door.
+    exports.ask_names(&lookups);
     let shared = Arc::new(Shared {
         cache: ReplyCaches::new(options.reply_cache),
         mounts: Mounts::default(),
@@ -153,6 +158,7 @@ pub fn serve(
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
         exports: Exports::new(exports),
+        lookups,
         options,
     });
     let mut engine = Engine::start(&shared, &workers, &shutdown).map_err(ServeError::Threads)?;
@@ -188,7 +194,7 @@ async fn accept_until(
                 }
             }
             Ok((_, peer)) => {
-                shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                shared.counters.refused.add(1);
                 metrics::NFS_CONNECTIONS_REFUSED.inc();
                 shared.complaints.say(|held_back| {
                     tracing::warn!(client = %peer, limit = shared.options.connections, held_back,

@@ -5,13 +5,12 @@ use super::job::Job;
 use super::server::Shared;
 use crate::observe::metrics;
 use ehpc_proto::nfs3::nfs_fh3;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Counts a call that took longer than `slow_request`, and logs it unless another was logged a moment ago.
 pub(super) fn tell(job: &Job, shared: &Shared, ready: Instant) {
     metrics::NFS_SLOW.inc();
-    shared.counters.slow.fetch_add(1, Ordering::Relaxed);
+    shared.counters.slow.add(1);
     shared.slow.say(|held_back| {
         let (started, done) = job.measured.done.unwrap_or((ready, ready));
         let ms = |from: Instant, to: Instant| {

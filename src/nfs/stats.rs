@@ -2,9 +2,9 @@
 
 use super::meters::Meters;
 pub use super::meters::{ClientStats, ProcedureStats};
+use crate::observe::Count;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What went through an export.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -59,28 +59,27 @@ impl Stats {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) meters: Meters,
-    pub(super) refused: AtomicU64,
-    pub(super) requests: AtomicU64,
-    pub(super) errors: AtomicU64,
-    pub(super) bad_requests: AtomicU64,
-    pub(super) slow: AtomicU64,
-    pub(super) replayed: AtomicU64,
+    pub(super) refused: Count,
+    pub(super) requests: Count,
+    pub(super) errors: Count,
+    pub(super) bad_requests: Count,
+    pub(super) slow: Count,
+    pub(super) replayed: Count,
 }
 
 impl Counters {
     pub(super) fn snapshot(&self) -> Stats {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             clients: self.meters.clients(),
             exports: Vec::new(),
             procedures: self.meters.procedures(),
             connections: self.meters.connections(),
-            refused: count(&self.refused),
-            requests: count(&self.requests),
-            errors: count(&self.errors),
-            bad_requests: count(&self.bad_requests),
-            slow: count(&self.slow),
-            replayed: count(&self.replayed),
+            refused: self.refused.get(),
+            requests: self.requests.get(),
+            errors: self.errors.get(),
+            bad_requests: self.bad_requests.get(),
+            slow: self.slow.get(),
+            replayed: self.replayed.get(),
             reply_cache_bytes: 0,
             mounts: Vec::new(),
         }

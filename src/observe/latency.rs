@@ -1,49 +1,31 @@
 //! How long things take: counts in buckets that grow with the time, so that short and long ones are told apart alike.
 
+use super::shards::Sharded;
 use serde::{Deserialize, Serialize};
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Threads that count at once do not wait for one another's cache lines.
-const SHARDS: usize = 4;
 /// Buckets of an octave: a percentile is exact to an eighth.
 const PER_OCTAVE: usize = 4;
 /// The last octave ends at 2^27 microseconds, 134 s; longer ones are counted in the last bucket.
 const OCTAVES: usize = 26;
 const BUCKETS: usize = PER_OCTAVE * OCTAVES;
 
-thread_local! {
-    static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-/// This thread's shard.
-fn shard() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    SHARD.with(|shard| {
-        if shard.get() == usize::MAX {
-            shard.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
-        }
-        shard.get()
-    })
-}
-
-#[repr(align(128))]
-struct Shard {
+struct Buckets {
     buckets: [AtomicU64; BUCKETS],
     sum_ns: AtomicU64,
 }
 
-/// Counts times as they come; takes two additions without a lock.
-pub struct Latency {
-    shards: [Shard; SHARDS],
+impl Default for Buckets {
+    fn default() -> Buckets {
+        Buckets { buckets: [const { AtomicU64::new(0) }; BUCKETS], sum_ns: AtomicU64::new(0) }
+    }
 }
 
-impl Default for Latency {
-    fn default() -> Latency {
-        let shard = || Shard { buckets: [const { AtomicU64::new(0) }; BUCKETS], sum_ns: AtomicU64::new(0) };
-        Latency { shards: std::array::from_fn(|_| shard()) }
-    }
+/// Counts times as they come; takes two additions without a lock.
+#[derive(Default)]
+pub struct Latency {
+    shards: Sharded<Buckets>,
 }
 
 impl std::fmt::Debug for Latency {
@@ -77,19 +59,18 @@ impl Latency {
     /// One that took so long.
     pub fn add(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        if let Some(shard) = self.shards.get(shard()) {
-            if let Some(counter) = shard.buckets.get(bucket(nanos)) {
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-            shard.sum_ns.fetch_add(nanos, Ordering::Relaxed);
+        let here = self.shards.here();
+        if let Some(counter) = here.buckets.get(bucket(nanos)) {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
+        here.sum_ns.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// What was counted so far.
     pub fn counts(&self) -> LatencyCounts {
         let mut fine = [0; BUCKETS];
         let mut sum_ns = 0u64;
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             for (sum, counter) in fine.iter_mut().zip(&shard.buckets) {
                 *sum += counter.load(Ordering::Relaxed);
             }

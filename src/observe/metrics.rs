@@ -1,6 +1,6 @@
 //! The one table of metrics: name, kind, unit and help; `/metrics` and the documentation are made from it.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use super::shards::Count;
 
 /// How Prometheus should read it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,17 +18,17 @@ pub struct Metric {
     pub kind: MetricKind,
     /// One sentence.
     pub help: &'static str,
-    value: AtomicI64,
+    value: Count,
 }
 
 impl Metric {
     const fn new(name: &'static str, kind: MetricKind, help: &'static str) -> Metric {
-        Metric { name, kind, help, value: AtomicI64::new(0) }
+        Metric { name, kind, help, value: Count::new() }
     }
 
     /// Adds `n` (counters: never negative).
     pub fn add(&self, n: u64) {
-        self.value.fetch_add(n as i64, Ordering::Relaxed);
+        self.value.add(n);
     }
 
     /// Adds one.
@@ -38,17 +38,17 @@ impl Metric {
 
     /// Takes `n` off a gauge.
     pub fn sub(&self, n: u64) {
-        self.value.fetch_sub(n as i64, Ordering::Relaxed);
+        self.value.sub(n);
     }
 
-    /// Sets a gauge.
+    /// Sets a gauge that nobody adds to.
     pub fn set(&self, value: i64) {
-        self.value.store(value, Ordering::Relaxed);
+        self.value.set(value as u64);
     }
 
     /// The value now.
     pub fn get(&self) -> i64 {
-        self.value.load(Ordering::Relaxed)
+        self.value.get() as i64
     }
 }
 

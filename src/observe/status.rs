@@ -55,7 +55,7 @@ pub struct NfsStatus {
     pub written_bytes: u64,
     /// Procedures that were called.
     pub procedures: Vec<NfsProcedure>,
-    /// Exports that were used.
+    /// What is exported, sorted by name.
     pub exports: Vec<NfsExport>,
     pub connections: u64,
     /// Most of them at once; `[nfs1] connections`.
@@ -88,6 +88,12 @@ pub struct NfsClient {
 #[allow(missing_docs)]
 pub struct NfsExport {
     pub name: String,
+    /// Who may use it, as exports(5) writes it: "web1(rw,sync,secure,root_squash)".
+    pub clients: Vec<String>,
+    /// It lies in what is replicated.
+    pub backed_up: bool,
+    /// Exported because what it is mounted in is (`crossmnt`).
+    pub implied: bool,
     pub operations: u64,
     pub read_bytes: u64,
     pub written_bytes: u64,

@@ -10,6 +10,11 @@ impl NodeStatus {
     pub(super) fn render_nfs(&self, out: &mut Screen) {
         let Some(nfs) = &self.nfs else { return };
         out.line("export", format!("{} = {} (durability {})", nfs.export, nfs.path, nfs.durability));
+        for export in nfs.exports.iter().filter(|export| !export.clients.is_empty()) {
+            let backup = if export.backed_up { "" } else { " NOT BACKED UP" };
+            let implied = if export.implied { " (crossmnt)" } else { "" };
+            out.line("", format!("{}{implied}{backup} {}", export.name, export.clients.join(" ")));
+        }
         let connected = nfs.clients.iter().filter(|client| client.connections > 0).count();
         out.line(
             "nfs",

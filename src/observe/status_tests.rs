@@ -48,12 +48,26 @@ pub(crate) fn full() -> NodeStatus {
                 },
                 NfsProcedure { name: "acl_getacl".into(), ..NfsProcedure::default() },
             ],
-            exports: vec![NfsExport {
-                name: "/sh\"are\\\n".into(),
-                operations: 12_345,
-                read_bytes: 1 << 30,
-                written_bytes: 1536,
-            }],
+            exports: vec![
+                NfsExport {
+                    name: "/other".into(),
+                    clients: vec!["*(rw,async,insecure,all_squash)".into()],
+                    implied: true,
+                    ..NfsExport::default()
+                },
+                NfsExport {
+                    name: "/sh\"are\\\n".into(),
+                    clients: vec![
+                        "web1(rw,sync,secure,root_squash)".into(),
+                        "*(ro,sync,secure,root_squash)".into(),
+                    ],
+                    backed_up: true,
+                    implied: false,
+                    operations: 12_345,
+                    read_bytes: 1 << 30,
+                    written_bytes: 1536,
+                },
+            ],
             connections: 2,
             connections_max: 1024,
             reply_cache_bytes: 4096,
@@ -125,6 +139,8 @@ fn one_screen() {
 node          nfs1 + backup healthy, up 3 min 20 s, pid 42, 50.0 MiB of memory, version 0.1.0
 listening     nfs 127.0.0.1:12049, dashboard 127.0.0.1:8900
 export        /share = /d/share (durability local)
+              /other (crossmnt) NOT BACKED UP *(rw,async,insecure,all_squash)
+              /sh\"are\\? web1(rw,sync,secure,root_squash) *(ro,sync,secure,root_squash)
 nfs           1 client, 2 connections, 17.2 operations/s, 12,345 operations (3 with an error status), 1.0 GiB read, 1.5 KiB written
               10.182.15.51:700 (web1): 1,234 operations, 2.0 KiB read, 0 B written
 note          not root: clients cannot make device nodes

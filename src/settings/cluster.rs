@@ -134,6 +134,10 @@ pub struct Nfs1 {
     pub dashboard: Option<SocketAddr>,
     /// The share.
     pub export: Export,
+    /// exports(5): who may use which directory; without it the share is for everybody.
+    pub exports: Option<PathBuf>,
+    /// Groups of callers are those of this machine's user database.
+    pub manage_gids: bool,
     /// What watches it.
     pub watcher: WatcherChoice,
     /// Time between reconcile scans.
@@ -203,6 +207,8 @@ impl Cluster {
                     durability: Durability::Local,
                     sync: true,
                 },
+                exports: None,
+                manage_gids: false,
                 watcher: WatcherChoice::Auto,
                 scan_interval: DEFAULT_SCAN_INTERVAL,
                 limits: NfsLimits::default(),
@@ -446,6 +452,8 @@ const NFS1_KEYS: &[&str] = &[
     "memory",
     "slow_request",
     "export",
+    "exports",
+    "manage_gids",
     "portmap",
     "grace",
 ];
@@ -475,6 +483,8 @@ fn read_nfs1<'t>(
     }
     let limits = read_limits(document, &section);
     let export = read_export(document, &section);
+    let exports = document.get(&section, "exports");
+    let manage_gids = document.get(&section, "manage_gids").unwrap_or(false);
     let backup = backup.and_then(|backup| {
         let host = hosts.iter().find(|host| host.name == backup.host)?;
         Some(HostPort { host: host.address.to_string(), port: backup.listen.port() })
@@ -485,6 +495,8 @@ fn read_nfs1<'t>(
         listen,
         dashboard: Some(dashboard),
         export: export?,
+        exports,
+        manage_gids,
         watcher,
         scan_interval,
         limits,

@@ -1,6 +1,7 @@
 //! Does this machine have what the settings name? Looked at before anything starts.
 
 use super::cluster::Cluster;
+use super::exports;
 use super::ports;
 use super::problem::{Problem, Problems};
 use rustix::fs::Access;
@@ -35,6 +36,11 @@ pub fn check(cluster: &Cluster, roles: Roles, own_pids: &[u32]) -> Result<(), Pr
             },
             next,
         }));
+    }
+    if let Some(file) = cluster.nfs1.as_ref().and_then(|nfs1| nfs1.exports.as_ref()).filter(|_| roles.nfs1)
+        && let Err(found) = exports::load(file)
+    {
+        problems.0.extend(found.0);
     }
     for (key, _, address) in cluster.listeners() {
         if (key.starts_with("nfs1") && roles.nfs1) || (key.starts_with("backup") && roles.backup) {

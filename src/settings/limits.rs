@@ -21,7 +21,7 @@ pub struct NfsLimits {
 impl Default for NfsLimits {
     fn default() -> NfsLimits {
         NfsLimits {
-            connections: 1024,
+            connections: 16_384,
             in_flight: 128,
             memory: Bytes(64 << 20),
             slow_request: Seconds(Duration::from_secs(1)),

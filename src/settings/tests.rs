@@ -98,7 +98,7 @@ c.toml:10:9: `state` is an integer
 c.toml:11:10: `0.0.0.0` is not an IP address with a port
     expected: an IP address of this host (0.0.0.0 for all) and a port in quotes, such as "0.0.0.0:2049"
 c.toml:12:1: unknown key `dashbord` in [nfs1]
-    expected: one of host, state, listen, dashboard, watcher, scan_interval, connections, in_flight, memory, slow_request, export, portmap, grace
+    expected: one of host, state, listen, dashboard, watcher, scan_interval, connections, in_flight, memory, slow_request, export, exports, manage_gids, portmap, grace
     next: write `dashboard`
 c.toml:13:11: unknown word `inotify`, did you mean `notify`?
     expected: one of "auto", "fanotify", "notify"

@@ -10,7 +10,10 @@ mod attributes;
 mod data;
 mod descriptors;
 mod directory;
+mod durability;
 mod entries;
+mod group_commit;
+mod listings;
 mod locks;
 #[cfg(test)]
 mod model_test;
@@ -19,13 +22,14 @@ mod tests;
 
 use super::{
     Acls, Attributes, Caller, CreateHow, DirEntry, FsStat, Limits, Mutation, Node, ReadDone, RenameDone,
-    SetAcls, SetAttributes, Stability, Vfs, VfsError, Wcc, Work, WriteDone, access,
+    SetAcls, SetAttributes, Settled, Stability, Vfs, VfsError, Wcc, Work, WriteDone, access,
 };
 use crate::host::{self, ObjectKey, Stat, Tree, credentials, file, statx};
 use descriptors::{Descriptors, Use};
 use ehpc_proto::replication::{Kind, Timestamp};
+use group_commit::GroupCommit;
+use listings::Listings;
 use locks::Locks;
-use rustix::fs::OFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,11 +46,13 @@ pub struct LocalOptions {
     pub read_only: bool,
     /// The number of the file system that clients see, instead of its own (exports(5) `fsid=`).
     pub fsid: Option<u64>,
+    /// Listings name what is mounted below: whoever serves this finds the way there by himself.
+    pub show_mount_points: bool,
 }
 
 impl Default for LocalOptions {
     fn default() -> LocalOptions {
-        LocalOptions { sync: true, read_only: false, fsid: None }
+        LocalOptions { sync: true, read_only: false, fsid: None, show_mount_points: false }
     }
 }
 
@@ -59,6 +65,8 @@ pub struct LocalVfs {
     descriptors: Arc<Descriptors>,
     locks: Arc<Locks>,
     verifier: Arc<AtomicU64>,
+    commits: Arc<GroupCommit>,
+    listings: Arc<Listings>,
     fsid: u64,
     limits: Limits,
     /// Ends the sweeper when it goes.
@@ -81,7 +89,9 @@ impl LocalVfs {
         // Without handles a kept descriptor also saves the walk by name, and is the owner's way to a file
         // whose mode forbids it; so it is kept longer.
         let idle = Duration::from_secs(if tree.opens_by_handle() { 4 } else { 60 });
+        let verifier = Arc::new(AtomicU64::new(rand::random()));
         LocalVfs {
+            commits: durability::commits(&tree, &verifier),
             assumes: host::privileges().assumes_identities(),
             fsid: options.fsid.unwrap_or(u64::from_be_bytes(tree.filesystem_id())),
             limits: limits_of(&tree),
@@ -90,7 +100,8 @@ impl LocalVfs {
             options,
             descriptors,
             locks: Arc::new(Locks::new()),
-            verifier: Arc::new(AtomicU64::new(rand::random())),
+            verifier,
+            listings: Arc::new(Listings::new()),
         }
     }
 
@@ -104,6 +115,8 @@ impl LocalVfs {
             descriptors: Arc::clone(&self.descriptors),
             locks: Arc::clone(&self.locks),
             verifier: Arc::clone(&self.verifier),
+            commits: Arc::clone(&self.commits),
+            listings: Arc::clone(&self.listings),
             limits: self.limits,
             fsid: options.fsid.unwrap_or(u64::from_be_bytes(self.tree.filesystem_id())),
             _sweeper: self._sweeper.clone(),
@@ -176,8 +189,8 @@ impl LocalVfs {
             self.descriptors.drop_object(key);
             return Err(VfsError::Stale);
         }
-        // Opening a file by its handle is cheap, and keeping it open would pin its blocks.
-        if kept.is_none() && (stat.kind == Kind::Directory || !self.tree.opens_by_handle()) {
+        // It pins a deleted file's blocks, though not for long: removal drops it, and so does the sweeper.
+        if kept.is_none() {
             self.descriptors.keep(key, Use::Path, &fd);
         }
         Ok(Object { fd, stat })
@@ -217,40 +230,6 @@ impl LocalVfs {
 
     fn writable(&self) -> Result<(), VfsError> {
         if self.options.read_only { Err(VfsError::Rofs) } else { Ok(()) }
-    }
-
-    /// fsync; a failure may have lost what unstable writes left in the cache, so the verifier changes.
-    fn flush(&self, fd: BorrowedFd<'_>, data_only: bool) -> Result<(), VfsError> {
-        let done = if data_only { rustix::fs::fdatasync(fd) } else { rustix::fs::fsync(fd) };
-        done.map_err(|error| {
-            self.verifier.store(rand::random(), Ordering::Release);
-            tracing::error!(%error, "fsync failed: clients will be told to write again what was not committed");
-            VfsError::from(error)
-        })
-    }
-
-    /// An object's own state on disk, whatever it is.
-    fn flush_object(&self, key: &ObjectKey, object: &Object) -> Result<(), VfsError> {
-        if !matches!(object.stat.kind, Kind::File | Kind::Directory) {
-            // Links and devices cannot be opened for fsync.
-            return Ok(self.tree.sync()?);
-        }
-        let kept =
-            [Use::Write, Use::Read, Use::Flush].into_iter().find_map(|how| self.descriptors.get(key, how));
-        if let Some(fd) = kept {
-            return self.flush(fd.as_fd(), false);
-        }
-        self.as_self()?;
-        match file::reopen(object.fd.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK) {
-            Ok(fd) => {
-                let fd = Arc::new(fd);
-                self.descriptors.keep(key, Use::Flush, &fd);
-                self.flush(fd.as_fd(), false)
-            }
-            // Not ours to read: the whole file system, then.
-            Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(self.tree.sync()?),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 
@@ -356,17 +335,15 @@ impl Vfs for LocalVfs {
         Ok((granted & wanted, Some(self.attributes(&object.stat))))
     }
 
-    fn readlink(
-        &self,
-        caller: &Caller,
-        object: &ObjectKey,
-    ) -> (Result<Vec<u8>, VfsError>, Option<Attributes>) {
-        let object = match self.object(object) {
+    fn readlink(&self, caller: &Caller, key: &ObjectKey) -> (Result<Vec<u8>, VfsError>, Option<Attributes>) {
+        let object = match self.object(key) {
             Ok(object) => object,
             Err(error) => return (Err(error), None),
         };
         let target = if object.stat.kind == Kind::Symlink {
-            self.as_caller(caller).and_then(|()| Ok(self.tree.read_link(object.fd.as_fd())?))
+            let target = self.as_caller(caller).and_then(|()| Ok(self.tree.read_link(object.fd.as_fd())?));
+            self.listings.accessed(key);
+            target
         } else {
             Err(VfsError::Inval)
         };
@@ -487,16 +464,14 @@ impl Vfs for LocalVfs {
         Some(format!("{} (inode {})", inside.display(), object.stat.ino))
     }
 
-    /// By handle all but the disk's own delays is quick; a walk by name may take its time. What is durable before it is
-    /// answered waits for the disk.
+    /// By handle all but the disk's own delays is quick; a walk by name may take its time. Durability is waited for in
+    /// `settled`.
     fn quick(&self, work: Work) -> bool {
         if !self.tree.opens_by_handle() {
             return false;
         }
         match work {
-            Work::Look | Work::Read | Work::Write(Stability::Unstable) => true,
-            Work::Change => !self.options.sync,
-            Work::Write(_) | Work::Flush | Work::List { .. } => false,
+            Work::Look | Work::Read | Work::Change | Work::Write(_) | Work::Flush | Work::List => true,
         }
     }
 
@@ -509,6 +484,21 @@ impl Vfs for LocalVfs {
         into: &mut Vec<u8>,
     ) -> Option<Result<ReadDone, VfsError>> {
         self.read_cached(caller, object, offset, count, into)
+    }
+
+    fn readdir_quickly(
+        &self,
+        caller: &Caller,
+        dir: &ObjectKey,
+        cookie: u64,
+        plus: bool,
+        each: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Option<Result<bool, VfsError>> {
+        self.list_kept(caller, dir, cookie, plus, each)
+    }
+
+    fn settled(&self) -> Option<Settled> {
+        GroupCommit::settled(&self.commits)
     }
 
     fn write_verifier(&self) -> [u8; 8] {

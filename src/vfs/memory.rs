@@ -4,6 +4,7 @@
 //! no set-id or sticky bits) and POSIX ACLs, error for error. Time is a counter.
 
 mod acl;
+mod content;
 mod state;
 
 use super::{
@@ -58,6 +59,15 @@ impl MemoryVfs {
         Mutation { result, wcc: Wcc { before: Some(before), after } }
     }
 
+    /// Refused for its attributes, whatever the name and the permissions.
+    fn refused<T>(&self, caller: &Caller, dir: &ObjectKey, error: VfsError) -> Mutation<T> {
+        let mut done = self.in_directory(caller, dir, b"", |_, _| Err(error));
+        if done.wcc.before.is_some() {
+            done.result = Err(error);
+        }
+        done
+    }
+
     fn make(
         &self,
         caller: &Caller,
@@ -66,6 +76,9 @@ impl MemoryVfs {
         set: &SetAttributes,
         inode: Inode,
     ) -> Mutation<Node> {
+        if let Err(error) = state::owner_can_be_set(set) {
+            return self.refused(caller, dir, error);
+        }
         self.in_directory(caller, dir, name, |state, dir| {
             let id = state.make(caller, dir, name, inode)?;
             state.finish_new(caller, id, set)?;
@@ -176,7 +189,9 @@ impl Vfs for MemoryVfs {
         let state = self.state();
         let id = id_of(object);
         match state.get(id) {
-            Ok(found) if found.kind == Kind::Symlink => (Ok(found.data.clone()), Some(found.attributes(id))),
+            Ok(found) if found.kind == Kind::Symlink => {
+                (Ok(found.target.clone()), Some(found.attributes(id)))
+            }
             Ok(found) => (Err(VfsError::Inval), Some(found.attributes(id))),
             Err(error) => (Err(error), None),
         }
@@ -197,12 +212,9 @@ impl Vfs for MemoryVfs {
             state.note_read(id)?;
         }
         let found = state.get(id)?;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(found.data.len());
-        let end = start.saturating_add(count as usize).min(found.data.len());
-        let bytes = found.data.get(start..end).unwrap_or_default();
-        into.extend_from_slice(bytes);
-        let eof = offset.saturating_add(bytes.len() as u64) >= found.data.len() as u64;
-        Ok(ReadDone { bytes: bytes.len(), eof, attributes: Some(found.attributes(id)) })
+        let bytes = found.content.read(offset, count as usize, into);
+        let eof = offset.saturating_add(bytes as u64) >= found.size();
+        Ok(ReadDone { bytes, eof, attributes: Some(found.attributes(id)) })
     }
 
     fn write(
@@ -226,11 +238,16 @@ impl Vfs for MemoryVfs {
     }
 
     fn create(&self, caller: &Caller, dir: &ObjectKey, name: &[u8], how: CreateHow) -> Mutation<Node> {
+        let set = match how {
+            CreateHow::Unchecked(set) | CreateHow::Guarded(set) => set,
+            CreateHow::Exclusive(_) => SetAttributes { mode: Some(0o600), ..SetAttributes::default() },
+        };
+        let too_large = set.size.is_some_and(|size| size > state::MAX_SIZE);
+        let refused = state::owner_can_be_set(&set).and(if too_large { Err(VfsError::FBig) } else { Ok(()) });
+        if let Err(error) = refused {
+            return self.refused(caller, dir, error);
+        }
         self.in_directory(caller, dir, name, |state, dir| {
-            let set = match how {
-                CreateHow::Unchecked(set) | CreateHow::Guarded(set) => set,
-                CreateHow::Exclusive(_) => SetAttributes { mode: Some(0o600), ..SetAttributes::default() },
-            };
             let new = Inode::new(Kind::File, set.mode.unwrap_or(0o644));
             let id = match (state.make(caller, dir, name, new), how) {
                 (Ok(id), CreateHow::Exclusive(verifier)) => {
@@ -288,7 +305,7 @@ impl Vfs for MemoryVfs {
         if target.is_empty() {
             return self.in_directory(caller, dir, name, |_, _| Err(VfsError::Inval));
         }
-        let inode = Inode { data: target.to_vec(), ..Inode::new(Kind::Symlink, 0o777) };
+        let inode = Inode { target: target.to_vec(), ..Inode::new(Kind::Symlink, 0o777) };
         let set = SetAttributes { mode: None, size: None, ..*set };
         self.make(caller, dir, name, &set, inode)
     }
@@ -304,6 +321,9 @@ impl Vfs for MemoryVfs {
     ) -> Mutation<Node> {
         if matches!(kind, Kind::File | Kind::Directory | Kind::Symlink) {
             return self.in_directory(caller, dir, name, |_, _| Err(VfsError::Inval));
+        }
+        if let Err(error) = state::owner_can_be_set(set) {
+            return self.refused(caller, dir, error);
         }
         let device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
         if device && caller.uid != 0 {
@@ -386,7 +406,7 @@ impl Vfs for MemoryVfs {
             } else {
                 None
             };
-            if !each(DirEntry { fileid: child, name, cookie: at, node }) {
+            if !each(DirEntry { fileid: child, name, cookie: at, node: node.as_ref(), memo: None }) {
                 return Ok(false);
             }
         }

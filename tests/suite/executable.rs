@@ -31,8 +31,14 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(arguments: &[&str]) -> Daemon {
-        let mut child = Command::new(EXECUTABLE)
-            .args(arguments)
+        let mut command = Command::new(EXECUTABLE);
+        command.args(arguments);
+        Daemon::started_by(command)
+    }
+
+    /// Started by a command that becomes the executable.
+    pub(crate) fn started_by(mut command: Command) -> Daemon {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -5,6 +5,7 @@
 mod bad_state;
 mod cli;
 mod executable;
+mod exports;
 mod guest;
 mod kill;
 mod local;

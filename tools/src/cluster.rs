@@ -22,6 +22,10 @@ pub struct Cluster {
     pub uid: Option<u32>,
     /// Run in this network namespace, with NFS on port 2049 of all its addresses.
     pub namespace: Option<PathBuf>,
+    /// Shell commands that run before each daemon, in a mount namespace of its own.
+    pub stage: Option<String>,
+    /// The exported directory as the daemon sees it on its stage; [`Cluster::share`] when `None`.
+    pub export: Option<PathBuf>,
     /// The running nfs1.
     pub nfs1: Option<Daemon>,
     /// The running backup.
@@ -41,6 +45,8 @@ impl Cluster {
             backup_at: None,
             uid: None,
             namespace: None,
+            stage: None,
+            export: None,
             nfs1: None,
             backup: None,
             backup_port: 0,
@@ -84,10 +90,15 @@ impl Cluster {
     /// Starts both, paired, in the namespace of `lan`.
     pub fn started_on(lan: &Lan, directory: &Path) -> Result<Cluster> {
         let mut cluster = Cluster::new(directory)?;
-        cluster.namespace = Some(lan.namespace());
-        cluster.nfs_port = 2049;
-        cluster.start()?;
+        cluster.start_on(lan)?;
         Ok(cluster)
+    }
+
+    /// Starts both, paired, in the namespace of `lan`.
+    pub fn start_on(&mut self, lan: &Lan) -> Result<()> {
+        self.namespace = Some(lan.namespace());
+        self.nfs_port = 2049;
+        self.start()
     }
 
     /// The executable, as the user and in the namespace asked for.
@@ -101,6 +112,10 @@ impl Cluster {
                 format!("--regid={uid}").into(),
             ]);
             words.extend(["--clear-groups".into(), "--no-new-privs".into()]);
+        }
+        if let Some(stage) = &self.stage {
+            words.extend(["unshare", "--mount", "sh", "-c"].map(OsString::from));
+            words.extend([format!("{stage}\nexec \"$@\"").into(), "stage".into()]);
         }
         words.push(executable.into());
         let mut command = match &self.namespace {
@@ -157,7 +172,11 @@ impl Cluster {
 
     /// Starts nfs1 (on the port it had before, if any).
     pub fn start_nfs1(&mut self) -> Result<()> {
-        let mut arguments: Vec<OsString> = vec!["nfs1".into(), "--export".into(), self.share().into()];
+        let mut arguments: Vec<OsString> = vec![
+            "nfs1".into(),
+            "--export".into(),
+            self.export.clone().unwrap_or_else(|| self.share()).into(),
+        ];
         arguments.extend(["--export-name".into(), "/share".into(), "--state".into(), self.state().into()]);
         let address = if self.namespace.is_some() { "0.0.0.0" } else { "127.0.0.1" };
         arguments.extend(["--listen".into(), format!("{address}:{}", self.nfs_port).into()]);

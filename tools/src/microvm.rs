@@ -321,12 +321,12 @@ reboot -f
 fn base_image(version: &str) -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
-    let path = std::env::temp_dir().join(format!("ehpc-microvm-base-{version}-4.cpio"));
+    let path = std::env::temp_dir().join(format!("ehpc-microvm-base-{version}-5.cpio"));
     if path.exists() {
         return Ok(path);
     }
     let mut modules: Vec<String> = Vec::new();
-    for name in ["virtio_pci", "virtio_net", "virtio_blk", "nfsv3"] {
+    for name in ["virtio_pci", "virtio_net", "virtio_blk", "nfsv3", "nfsv4"] {
         let output = Command::new("modprobe").args(["-S", version, "--show-depends", name]).output()?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             if let Some(module) = line.split_whitespace().nth(1)

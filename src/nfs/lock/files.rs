@@ -2,21 +2,18 @@
 
 use super::table::FileKey;
 use crate::host::ObjectKey;
-use crate::nfs::access::Claim;
-use crate::nfs::exports::Table;
+use crate::nfs::exports::{Table, Who};
 use crate::nfs::handle::{HandleKey, Handles, claimed_export};
 use crate::vfs::{Caller, Vfs, VfsError, access};
 use ehpc_proto::nfs3::nfs_fh3;
 use ehpc_proto::nlm::Status;
 use ehpc_proto::replication::Kind;
-use std::net::SocketAddr;
 
 /// The files that one call may mean.
 pub(in crate::nfs) struct Files<'a> {
     pub(in crate::nfs) exports: &'a Table,
     pub(in crate::nfs) key: &'a HandleKey,
-    pub(in crate::nfs) peer: SocketAddr,
-    pub(in crate::nfs) claim: &'a Claim,
+    pub(in crate::nfs) who: Who<'a>,
 }
 
 impl Files<'_> {
@@ -30,7 +27,7 @@ impl Files<'_> {
     pub(super) fn lockable(&self, handle: &[u8]) -> Result<FileKey, Status> {
         let (export, object) = self.object(handle)?;
         let export = self.exports.get(export).ok_or(Status::StaleHandle)?;
-        let grant = export.admit(self.peer, self.claim).map_err(|_| Status::Denied)?;
+        let grant = self.exports.admit(export, &self.who).map_err(|_| Status::Denied)?;
         may_lock(&*export.vfs, &grant.caller, &object, grant.auth_nlm)?;
         Ok(key(&object))
     }

@@ -19,7 +19,7 @@ impl Context<'_> {
         input: &mut Decoder<'_>,
         out: &mut Encoder,
     ) -> Result<Outcome, DecodeError> {
-        if !self.acl && procedure != Procedure::Null {
+        if !self.grant.acl && procedure != Procedure::Null {
             // no_acl: the client then shows and sets modes alone.
             let object: nfs_fh3 = Decode::decode(input)?;
             let failure = match self.object_or_void(&object) {

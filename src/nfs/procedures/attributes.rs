@@ -29,7 +29,7 @@ impl Context<'_> {
     pub(super) fn access(&self, args: &arguments::Access) -> results::Access {
         let object = self.object_or_void(&args.object)?;
         let mut wanted = args.access & access::ALL;
-        if self.read_only {
+        if self.grant.read_only {
             wanted &= !(access::MODIFY | access::EXTEND | access::DELETE);
         }
         match self.vfs.access(self.caller, &object, wanted) {

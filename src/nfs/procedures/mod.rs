@@ -12,9 +12,9 @@ mod io;
 mod names;
 mod work;
 
-use super::access::{Claim, Grant};
+use super::access::Grant;
 use super::convert;
-use super::exports::{Export, Table};
+use super::exports::{Export, Table, Who};
 use super::handle::{self, HandleKey, Handles};
 use super::job::Place;
 use super::names::{Purpose, check};
@@ -26,7 +26,6 @@ use ehpc_proto::nfs3::{
 };
 use ehpc_proto::nfsacl;
 use ehpc_proto::xdr::{Decode, Encode, HANDLE_MAX, Opaque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What a procedure works with: one export, as this caller may use it.
@@ -36,10 +35,9 @@ struct Context<'a> {
     root: &'a ObjectKey,
     caller: &'a Caller,
     handles: Handles<'a>,
-    read_only: bool,
-    readdirplus: bool,
-    acl: bool,
-    exports: &'a Table,
+    grant: &'a Grant,
+    export: &'a Export,
+    request: &'a Request<'a>,
     /// Whether it may wait for a disk.
     place: Place,
 }
@@ -48,8 +46,7 @@ struct Context<'a> {
 pub(super) struct Request<'a> {
     pub(super) exports: &'a Table,
     pub(super) key: &'a HandleKey,
-    pub(super) peer: SocketAddr,
-    pub(super) claim: &'a Claim,
+    pub(super) who: Who<'a>,
     /// Where it is done.
     pub(super) place: Place,
 }
@@ -132,6 +129,10 @@ impl Request<'_> {
         let first = <Opaque<'_, HANDLE_MAX>>::decode(&mut Decoder::new(input.rest()))?;
         let (export, grant) = match self.admit_to_one(first, second) {
             Ok(admitted) => admitted,
+            // A worker may wait for the name service.
+            Err(nfsstat3::NFS3ERR_JUKEBOX) if self.place == Place::Engine => {
+                return Ok(Done { blocks: true, ..Done::default() });
+            }
             Err(status) => {
                 status.encode(out);
                 (0..left_out).for_each(|_| out.u32(0));
@@ -147,10 +148,9 @@ impl Request<'_> {
             root: &export.root,
             caller: &grant.caller,
             handles: Handles::new(self.key, export.id),
-            read_only: grant.read_only,
-            readdirplus: grant.readdirplus,
-            acl: grant.acl,
-            exports: self.exports,
+            grant: &grant,
+            export,
+            request: self,
             place: self.place,
         };
         let outcome = act(&context, input, out)?;
@@ -184,7 +184,7 @@ impl Request<'_> {
             let handle = nfs_fh3 { data: handle.to_vec() };
             return Err(Handles::new(self.key, id).decode(&handle).err().unwrap_or(nfsstat3::NFS3ERR_STALE));
         };
-        match export.admit(self.peer, self.claim) {
+        match self.exports.admit(export, &self.who) {
             Ok(grant) => Ok((export, grant)),
             Err(refusal) => Err(refusal.status()),
         }
@@ -294,7 +294,9 @@ impl Context<'_> {
     fn same_export(&self, second: &nfs_fh3) -> Result<(), nfsstat3> {
         let own = self.handles.export();
         match handle::claimed_export(&second.data) {
-            Some(other) if other != own && self.exports.get(other).is_some() => Err(nfsstat3::NFS3ERR_XDEV),
+            Some(other) if other != own && self.request.exports.get(other).is_some() => {
+                Err(nfsstat3::NFS3ERR_XDEV)
+            }
             _ => Ok(()),
         }
     }
@@ -327,7 +329,7 @@ impl Context<'_> {
     /// The object of a handle that is about to be changed.
     fn changeable(&self, handle: &nfs_fh3) -> Result<ObjectKey, (nfsstat3, wcc_data)> {
         let object = self.object(handle).map_err(|status| (status, wcc_data::default()))?;
-        if self.read_only {
+        if self.grant.read_only {
             return Err((nfsstat3::NFS3ERR_ROFS, self.untouched(&object)));
         }
         Ok(object)

@@ -1,6 +1,7 @@
 //! LOOKUP, READLINK, REMOVE, RMDIR, RENAME, LINK.
 
 use super::super::convert;
+use super::super::handle::Handles;
 use super::super::names::{Purpose, check};
 use super::{Context, Outcome, answer};
 use crate::host::ObjectKey;
@@ -20,6 +21,9 @@ impl Context<'_> {
         let dir = self.object_or_void(&args.dir)?;
         let name = args.name.0;
         check(name, Purpose::Lookup).map_err(|status| (status, self.post_op(&dir)))?;
+        if let Some(entered) = self.enter(&dir, name) {
+            return Ok(entered);
+        }
         let (found, dir_attributes) = match name {
             b"." => self.lookup_itself(&dir),
             b".." => self.lookup_above(&dir),
@@ -52,6 +56,26 @@ impl Context<'_> {
             Err(VfsError::NotDir)
         };
         (found, Some(attributes))
+    }
+
+    /// The root of another export, where `name` is a mount point that may be crossed: by `crossmnt` of this export
+    /// or `nohide` of the other, for a client whom the other admits.
+    fn enter(&self, dir: &ObjectKey, name: &[u8]) -> Option<results::LookupOk> {
+        let inner = self.request.exports.get(self.export.crossing(dir, name)?)?;
+        let grant = self.request.exports.admit(inner, &self.request.who).ok()?;
+        if grant.hide && !self.grant.crossmnt {
+            return None;
+        }
+        let (may_search, dir_attributes) = self.vfs.access(self.caller, dir, access::LOOKUP).ok()?;
+        if may_search & access::LOOKUP == 0 {
+            return None;
+        }
+        let attributes = inner.vfs.getattr(&grant.caller, &inner.root).ok()?;
+        Some(results::LookupOk {
+            object: Handles::new(self.request.key, inner.id).encode(&inner.root),
+            attributes: convert::post_op(Some(attributes)),
+            dir_attributes: convert::post_op(dir_attributes),
+        })
     }
 
     /// ".." in a directory: the one above, but never what is above the export.

@@ -1,12 +1,12 @@
 //! What exports(5) says is asked on every call of every procedure, not only at MOUNT.
 
 use super::{Fixture, local, options, status};
-use crate::nfs::{Export, Table};
+use crate::nfs::{Crossing, Export, Table};
 use crate::settings::Site;
 use crate::settings::exports::{Client as Who, Options, Rule};
 use ehpc_proto::codec::{Decoder, Encoder};
-use ehpc_proto::mount::MountError;
-use ehpc_proto::nfs3::{Procedure, arguments, directory, results};
+use ehpc_proto::mount::{self, MountError};
+use ehpc_proto::nfs3::{Procedure, arguments, directory, post_op_attr, results};
 use ehpc_proto::nfsacl;
 use ehpc_proto::xdr::{Decode, Encode, Opaque};
 use ehpc_tools::nfs_client::{Client, Error, Handle, mode, place};
@@ -311,4 +311,97 @@ fn nordirplus_refuses_readdirplus_alone() {
     let (mut client, root) = fixture.mounted();
     assert_eq!(status(client.readdirplus(&root, 0, 8192)), NOTSUPP);
     client.readdir(&root, 0, 8192).unwrap();
+}
+
+#[test]
+fn file_systems_mounted_below_are_entered_where_that_is_allowed() {
+    let fixture = Fixture::start();
+    let inner_dir = tempfile::tempdir().unwrap();
+    fs::write(inner_dir.path().join("inside"), b"").unwrap();
+    // What the mount hides; a test has no need of a real mount to see which of the two is shown.
+    fs::create_dir(fixture.path("mnt")).unwrap();
+    let outer = fixture.server.exports().snapshot().exports()[0].clone();
+    let (mut client, root) = fixture.mounted();
+    let served = |crossmnt: bool, hide: bool, inner_rules: Option<Vec<Rule>>| {
+        let rules =
+            inner_rules.unwrap_or_else(|| vec![rule(Who::Everybody, Options { hide, ..Options::open() })]);
+        let inner = Export::whole(99, "/share/mnt", local(inner_dir.path()), rules);
+        let way = Crossing { dir: outer.root.clone(), name: b"mnt".to_vec(), to: 99 };
+        let mut outer = Export { crossings: vec![way], ..outer.clone() };
+        outer.rules[0].options.crossmnt = crossmnt;
+        fixture.server.exports().replace(Table::new(vec![outer, inner]).unwrap());
+    };
+    for (crossmnt, hide, entered) in [(false, true, false), (true, true, true), (false, false, true)] {
+        served(crossmnt, hide, None);
+        let (mnt, attributes) = client.lookup(&root, b"mnt").unwrap();
+        assert_eq!(client.lookup(&mnt, b"inside").is_ok(), entered, "crossmnt {crossmnt} hide {hide}");
+        assert_eq!(mnt.data == client.mount("/share/mnt").unwrap().data, entered);
+        let post_op_attr::attributes(told) = attributes else { panic!("no attributes") };
+        assert_eq!(told.fileid, client.getattr(&mnt).unwrap().fileid);
+        if entered {
+            assert_eq!(client.lookup(&mnt, b"..").unwrap().0.data, mnt.data, "each export ends at its root");
+        }
+    }
+    // Whom the inner export does not know does not get in by this way.
+    served(true, true, Some(vec![rule(host(STRANGER), Options::open())]));
+    let (mnt, _) = client.lookup(&root, b"mnt").unwrap();
+    assert_eq!(status(client.lookup(&mnt, b"inside")), NOENT);
+    // Nor does somebody who may not search the directory that the mount point lies in.
+    served(true, true, None);
+    fs::set_permissions(fixture.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    client.act_as(77_001, 77_001, &[]);
+    assert_eq!(status(client.lookup(&root, b"mnt")), ACCES);
+}
+
+#[test]
+fn clients_are_known_by_name() {
+    let fixture = Fixture::start();
+    let before = fixture.server.exports().snapshot().exports()[0].clone();
+    let mut client = fixture.client();
+    for (names, known) in [
+        (&["localhost"][..], true),
+        (&["l?calhos[st]"], true),
+        (&["no-such-host.invalid", "localhost"], true),
+        (&["@no-such-netgroup", "other*"], false),
+    ] {
+        let rules = names.iter().map(|name| rule(Who::parse(name).unwrap(), Options::open())).collect();
+        let export = Export { rules, ..before.clone() };
+        fixture.server.exports().replace(Table::new(vec![export]).unwrap());
+        // The first question may take the name service longer than one MNT waits.
+        let mut answer = client.mount("/share");
+        let until = std::time::Instant::now() + super::WAIT;
+        while let Err(Error::Mount { error: MountError::ServerFault, .. }) = answer {
+            assert!(std::time::Instant::now() < until, "{names:?}: the name service does not answer");
+            answer = client.mount("/share");
+        }
+        assert_eq!(answer.is_ok(), known, "{names:?}: {answer:?}");
+        if let Ok(root) = answer {
+            client.getattr(&root).unwrap();
+        }
+    }
+}
+
+#[test]
+fn export_names_who_may_mount() {
+    let fixture = guarded();
+    let before = fixture.server.exports().snapshot().exports()[0].clone();
+    let rules = ["web1", "10.0.0.0/8", "*.example.org", "@web"];
+    let rules = rules.iter().map(|name| rule(Who::parse(name).unwrap(), Options::open())).collect();
+    let named = Export { id: 50, name: b"/named".to_vec(), rules, ..before.clone() };
+    let implied = Export { id: 51, name: b"/implied".to_vec(), implied: true, ..before.clone() };
+    let everybody = vec![rule(host(FRIEND), Options::open()), rule(Who::Everybody, Options::open())];
+    let open = Export { id: 52, name: b"/open".to_vec(), rules: everybody, ..before.clone() };
+    fixture.server.exports().replace(Table::new(vec![before, named, implied, open]).unwrap());
+    let answer = fixture.client().mount_call(mount::Procedure::Export, &()).unwrap();
+    let list = answer.result::<mount::List<mount::ExportEntry<'_>>>().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let lines: Vec<String> = list
+        .0
+        .iter()
+        .map(|line| {
+            let groups: Vec<String> = line.groups.0.iter().map(|group| text(group.0)).collect();
+            format!("{} {}", text(line.directory.0), groups.join(","))
+        })
+        .collect();
+    assert_eq!(lines, ["/named web1,10.0.0.0/8,*.example.org,@web", "/open ", "/share 127.0.0.2,127.0.0.3"]);
 }

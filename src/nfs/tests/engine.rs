@@ -6,10 +6,11 @@ use crate::vfs::{Settled, Vfs, VfsError, Work};
 use ehpc_proto::nfs3::{Procedure, StableHow, arguments, results};
 use ehpc_proto::rpc::Reply;
 use ehpc_proto::xdr::Opaque;
-use ehpc_tools::nfs_client::{Error, mode, place};
+use ehpc_tools::nfs_client::{Client, Error, mode, place};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
@@ -112,6 +113,61 @@ fn a_quick_change_is_answered_when_it_is_settled_and_others_meanwhile() {
     let again = client.nfs(Procedure::Mkdir, &args(b"a")).unwrap();
     again.result::<results::Created>().unwrap().unwrap();
     assert_eq!(fixture.server.stats().replayed, 1);
+}
+
+/// What has arrived from one client does not go before what has arrived from another: their calls are done in turns.
+#[test]
+fn a_client_with_much_to_do_leaves_turns_to_another() {
+    let (open, gate) = crossbeam_channel::bounded::<()>(0);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&order);
+    let fixture = Fixture::with(
+        super::Options { threads: 1, ..options() },
+        |_| {},
+        |inner| {
+            let before = move |operation: &str, name: &[u8]| {
+                if operation == "lookup" {
+                    noted.lock().push(name.to_vec());
+                }
+                if name == b"gate" {
+                    let _ = gate.recv_timeout(super::WAIT);
+                }
+            };
+            Arc::new(Hooked { quick: |_| true, ..Hooked::new(inner, before, || None) })
+        },
+    );
+    let (mut light, root) = fixture.mounted();
+    let mut crowd: Vec<Client> = (0..4).map(|_| from_address(&fixture, [127, 0, 0, 2])).collect();
+    crowd.iter_mut().for_each(|client| client.null().unwrap());
+    let ask = |client: &mut Client, name: &'static [u8], times: usize| {
+        for _ in 0..times {
+            client.queue_nfs(Procedure::Lookup, &place(&root, name));
+        }
+        client.flush().unwrap();
+    };
+    // The only thread is kept busy until everything has arrived.
+    ask(&mut crowd[0], b"gate", 1);
+    wait_until("the thread is busy", || order.lock().len() == 1);
+    crowd.iter_mut().for_each(|client| ask(client, b"crowd", 100));
+    ask(&mut light, b"light", 10);
+    drop(open);
+    for _ in 0..10 {
+        light.receive().unwrap();
+    }
+    for _ in 0..100 {
+        crowd.iter_mut().for_each(|client| drop(client.receive().unwrap()));
+    }
+    let order = order.lock();
+    let last = order.iter().rposition(|name| name == b"light").unwrap();
+    // Ten calls are two turns of eight; before each the crowd may have had one, and the one that was under way.
+    assert!(last < 50, "the last of ten calls was number {last} of {}", order.len());
+}
+
+fn from_address(fixture: &Fixture, address: [u8; 4]) -> Client {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+    socket.connect(&fixture.server.address().into()).unwrap();
+    Client::over(socket.into()).unwrap()
 }
 
 #[test]

@@ -6,35 +6,16 @@ mod listed;
 mod mount;
 mod world;
 
-use super::wire::{Outcome, Rest, ask};
+use super::wire::{Outcome, Rest, ask, view};
 use crate::vfs::VfsError;
-use cause::{BEYOND, Cause, cause};
+pub(super) use cause::Cause;
+use cause::{BEYOND, cause};
 use ehpc_proto::nfs3::{Procedure, StableHow, fattr3, nfsstat3};
 use ehpc_tools::nfs_client::Handle;
-use listed::{LISTED, WORDS};
+use listed::LISTED;
+pub(super) use listed::WORDS;
 use std::collections::BTreeSet;
-use world::World;
-
-/// What is compared of attributes: everything but the time of access, which reading changes.
-fn view(of: &fattr3) -> String {
-    let time = |time: ehpc_proto::nfs3::nfstime3| (time.seconds, time.nseconds);
-    format!(
-        "{:?} mode {:o} nlink {} owner {}:{} size {} used {} rdev {}:{} fsid {} fileid {} mtime {:?} ctime {:?}",
-        of.ftype as u32,
-        of.mode,
-        of.nlink,
-        of.uid,
-        of.gid,
-        of.size,
-        of.used,
-        of.rdev.specdata1,
-        of.rdev.specdata2,
-        of.fsid,
-        of.fileid,
-        time(of.mtime),
-        time(of.ctime)
-    )
-}
+pub(super) use world::World;
 
 /// Attributes now, as root; `None` for a handle that leads nowhere.
 fn attributes_now(world: &mut World, handle: &Handle) -> Option<fattr3> {

@@ -63,6 +63,8 @@ pub(super) struct Outcome {
     /// In the reply's order: the returned object first, then the objects of the arguments.
     pub(super) seen: Vec<Seen>,
     pub(super) rest: Rest,
+    /// Bytes of the result after the status.
+    pub(super) len: usize,
 }
 
 /// Sends a call and decodes its answer, of which nothing may be left over.
@@ -72,10 +74,10 @@ pub(super) fn ask(client: &mut Client, call: &Call) -> Outcome {
     let mut input = Decoder::new(answer.body());
     let outcome = decode(call.procedure, &mut input);
     assert!(input.rest().is_empty(), "{:?}: bytes after the result", call.procedure);
-    outcome
+    Outcome { len: answer.body().len().saturating_sub(4), ..outcome }
 }
 
-fn decode(procedure: Procedure, input: &mut Decoder<'_>) -> Outcome {
+pub(super) fn decode(procedure: Procedure, input: &mut Decoder<'_>) -> Outcome {
     use Procedure::*;
     match procedure {
         Null => with(0, vec![], Rest::Nothing),
@@ -201,7 +203,7 @@ fn decode_listing(procedure: Procedure, input: &mut Decoder<'_>) -> Outcome {
 }
 
 fn with(status: u32, seen: Vec<Seen>, rest: Rest) -> Outcome {
-    Outcome { status, object: None, seen, rest }
+    Outcome { status, object: None, seen, rest, len: 0 }
 }
 
 fn failed((status, attributes): (nfsstat3, post_op_attr)) -> Outcome {
@@ -319,4 +321,25 @@ impl Call {
 /// A handle that no server has given.
 pub(super) fn forged() -> Handle {
     nfs_fh3 { data: vec![0x45; 27] }
+}
+
+/// What is compared of attributes: everything but the time of access, which reading
+/// changes, and the space used, which the file system decides when it likes.
+pub(super) fn view(of: &fattr3) -> String {
+    let time = |time: nfstime3| (time.seconds, time.nseconds);
+    format!(
+        "{:?} mode {:o} nlink {} owner {}:{} size {} rdev {}:{} fsid {} fileid {} mtime {:?} ctime {:?}",
+        of.ftype as u32,
+        of.mode,
+        of.nlink,
+        of.uid,
+        of.gid,
+        of.size,
+        of.rdev.specdata1,
+        of.rdev.specdata2,
+        of.fsid,
+        of.fileid,
+        time(of.mtime),
+        time(of.ctime)
+    )
 }

@@ -23,6 +23,7 @@ impl LocalVfs {
     }
 
     pub(super) fn write_acls(&self, caller: &Caller, key: &ObjectKey, set: &SetAcls) -> Mutation<()> {
+        super::group_commit::begin();
         if let Err(error) = self.writable() {
             return failed(error);
         }
@@ -38,10 +39,11 @@ impl LocalVfs {
                 Err(error) => return failed(error.into()),
             };
             let result = self.as_caller(caller).and_then(|()| write_both(fd, before.kind, set));
+            self.listings.changed(key);
             (result, Wcc { before: wcc_before(&before), after: self.attributes_of(fd) })
         };
         let result = match result {
-            Ok(()) if self.options.sync => self.flush_object(key, &object),
+            Ok(()) if self.options.sync => self.owe_object(key, object.fd.as_fd(), object.stat.kind),
             other => other,
         };
         Mutation { result, wcc }

@@ -2,14 +2,14 @@
 
 use super::{
     BorrowedFd, Caller, Kind, LocalVfs, Mutation, Object, ObjectKey, SetAttributes, Stat, Timestamp, Use,
-    VfsError, Wcc, credentials, failed, file, statx, wcc_before,
+    VfsError, Wcc, credentials, failed, file, group_commit, statx, wcc_before,
 };
 use crate::vfs::SetTime;
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-const SET_ID_BITS: u16 = 0o6000;
+pub(super) const SET_ID_BITS: u16 = 0o6000;
 
 impl LocalVfs {
     pub(super) fn set_attributes(
@@ -19,6 +19,7 @@ impl LocalVfs {
         set: &SetAttributes,
         guard: Option<Timestamp>,
     ) -> Mutation<()> {
+        group_commit::begin();
         if let Err(error) = self.writable() {
             return failed(error);
         }
@@ -33,10 +34,12 @@ impl LocalVfs {
         };
         let (result, wcc) = {
             let _lock = self.locks.one(key);
-            self.change_under_lock(caller, &object, content, set, guard)
+            let done = self.change_under_lock(caller, &object, content, set, guard);
+            self.listings.changed(key);
+            done
         };
         let result = match result {
-            Ok(()) if self.options.sync => self.flush_object(key, &object),
+            Ok(()) if self.options.sync => self.owe_object(key, object.fd.as_fd(), object.stat.kind),
             other => other,
         };
         Mutation { result, wcc }
@@ -110,6 +113,16 @@ impl LocalVfs {
         }
     }
 
+    /// Refuses what no object can be made with, before one is: a failure leaves nothing behind.
+    pub(super) fn can_be_set(&self, set: &SetAttributes, kind: Kind) -> Result<(), VfsError> {
+        owner_can_be_set(set.uid, set.gid)?;
+        let size = set.size.filter(|&size| size > 0 && kind == Kind::File);
+        if size.is_some_and(|size| size > file::max_size(self.tree.root_fd())) {
+            return Err(VfsError::FBig);
+        }
+        Ok(())
+    }
+
     /// Attributes of an object just made by this caller, its mode being part of the making.
     pub(super) fn finish_new(
         &self,
@@ -152,11 +165,13 @@ fn change_owner(fd: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Resul
     if uid.is_none() && gid.is_none() {
         return Ok(());
     }
-    // All ones means "leave it" to the system call, and is nobody's id.
-    if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
-        return Err(VfsError::Inval);
-    }
+    owner_can_be_set(uid, gid)?;
     Ok(rustix::fs::chownat(fd, c"", credentials::uid(uid), credentials::gid(gid), AtFlags::EMPTY_PATH)?)
+}
+
+/// All ones means "leave it" to the system call, and is nobody's id.
+fn owner_can_be_set(uid: Option<u32>, gid: Option<u32>) -> Result<(), VfsError> {
+    if uid == Some(u32::MAX) || gid == Some(u32::MAX) { Err(VfsError::Inval) } else { Ok(()) }
 }
 
 pub(super) fn change_times(fd: BorrowedFd<'_>, atime: SetTime, mtime: SetTime) -> rustix::io::Result<()> {

@@ -1,8 +1,9 @@
 //! READ, WRITE, COMMIT.
 
+use super::group_commit::Debt;
 use super::{
     BorrowedFd, Caller, Kind, LocalVfs, Mutation, ObjectKey, ReadDone, Stability, Stat, Use, VfsError, Wcc,
-    WriteDone, failed, file, statx, wcc_before,
+    WriteDone, failed, file, group_commit, statx, wcc_before,
 };
 use crate::host::{pread_append, pread_cached};
 use rustix::fs::OFlags;
@@ -128,6 +129,10 @@ impl LocalVfs {
             into.truncate(start);
             return Err(VfsError::Stale);
         }
+        // Reading moves the access time now and then (relatime).
+        if crate::host::coarse_now().seconds - stat.atime.seconds < 2 {
+            self.listings.accessed(key);
+        }
         let eof = offset.saturating_add(bytes as u64) >= stat.size;
         Ok(ReadDone { bytes, eof, attributes: Some(self.attributes(&stat)) })
     }
@@ -140,6 +145,7 @@ impl LocalVfs {
         data: &[u8],
         stable: Stability,
     ) -> Mutation<WriteDone> {
+        group_commit::begin();
         if let Err(error) = self.writable() {
             return failed(error);
         }
@@ -153,13 +159,12 @@ impl LocalVfs {
             Ok(written) => written,
             Err(error) => return Mutation { result: Err(error.unwrap_or(VfsError::Io)), wcc },
         };
-        // Outside the object's lock: concurrent flushes share one journal commit.
-        let flushed = match stable {
-            Stability::Unstable => Ok(()),
-            Stability::DataSync => self.flush(fd.as_fd(), true),
-            Stability::FileSync => self.flush(fd.as_fd(), false),
-        };
-        Mutation { result: flushed.map(|()| WriteDone { count, committed: stable }), wcc }
+        match stable {
+            Stability::Unstable => {}
+            Stability::DataSync => group_commit::owe(Debt::Data(key.clone(), fd)),
+            Stability::FileSync => group_commit::owe(Debt::Object(key.clone(), fd)),
+        }
+        Mutation { result: Ok(WriteDone { count, committed: stable }), wcc }
     }
 
     fn write_once(&self, caller: &Caller, key: &ObjectKey, offset: u64, data: &[u8]) -> (Written, Wcc) {
@@ -177,6 +182,7 @@ impl LocalVfs {
             return (Err(Some(VfsError::Stale)), Wcc::default());
         }
         let result = write_all(fd.as_fd(), offset, data);
+        self.listings.changed(key);
         let wcc = Wcc { before: wcc_before(&before), after: self.attributes_of(fd.as_fd()) };
         (result.map(|count| (fd, count)), wcc)
     }
@@ -192,6 +198,7 @@ impl LocalVfs {
     }
 
     pub(super) fn commit_data(&self, caller: &Caller, key: &ObjectKey) -> Mutation<()> {
+        group_commit::begin();
         let object = match self.object(key) {
             Ok(object) => object,
             Err(error) => return failed(error),
@@ -199,7 +206,7 @@ impl LocalVfs {
         let result = if object.stat.kind != Kind::File {
             Err(VfsError::Inval)
         } else {
-            self.as_caller(caller).and_then(|()| self.flush_object(key, &object))
+            self.as_caller(caller).and_then(|()| self.owe_object(key, object.fd.as_fd(), object.stat.kind))
         };
         let _lock = self.locks.one(key);
         let after = self.attributes_of(object.fd.as_fd());

@@ -1,9 +1,10 @@
 //! Operations on names: look up, make, remove, rename, link.
 
-use super::attributes::{change_times, truncate};
+use super::attributes::{SET_ID_BITS, change_times, truncate};
+use super::group_commit::Debt;
 use super::{
     Attributes, BorrowedFd, Caller, CreateHow, Kind, LocalVfs, Mutation, Node, Object, ObjectKey, RenameDone,
-    SetAttributes, Stat, Use, VfsError, Wcc, failed, file, statx, wcc_before,
+    SetAttributes, Stat, Use, VfsError, Wcc, failed, file, group_commit, statx, wcc_before,
 };
 use crate::host::file::c_name;
 use crate::vfs::{SetTime, made_with, verifier_times};
@@ -106,8 +107,9 @@ impl LocalVfs {
         &self,
         caller: &Caller,
         dir: &ObjectKey,
-        act: impl FnOnce(BorrowedFd<'_>) -> Result<(T, Option<Arc<OwnedFd>>), VfsError>,
+        act: impl FnOnce(BorrowedFd<'_>) -> Result<T, VfsError>,
     ) -> Mutation<T> {
+        group_commit::begin();
         if let Err(error) = self.writable() {
             return failed(error);
         }
@@ -120,18 +122,14 @@ impl LocalVfs {
             let _lock = self.locks.one(dir);
             let before = statx::of(fd).ok();
             let result = self.as_caller(caller).and_then(|()| act(fd));
+            self.listings.changed(dir);
             let after = statx::of(fd).ok();
             (self.judged(dir, result, after.as_ref()), self.wcc(before.as_ref(), after.as_ref()))
         };
-        let result = result.and_then(|(value, file)| {
-            if self.options.sync {
-                if let Some(file) = file {
-                    self.flush(file.as_fd(), false)?;
-                }
-                self.flush_object(dir, &object)?;
-            }
-            Ok(value)
-        });
+        let result = match result {
+            Ok(value) if self.options.sync => self.owe_object(dir, fd, Kind::Directory).map(|()| value),
+            other => other,
+        };
         Mutation { result, wcc }
     }
 
@@ -163,6 +161,9 @@ impl LocalVfs {
         how: CreateHow,
     ) -> Mutation<Node> {
         self.in_directory(caller, dir, |fd| {
+            if let CreateHow::Guarded(set) | CreateHow::Unchecked(set) = &how {
+                self.can_be_set(set, Kind::File)?;
+            }
             let made = match how {
                 CreateHow::Guarded(set) => self
                     .create_new(dir, fd, name, mode(&set, FILE_MODE))
@@ -170,7 +171,10 @@ impl LocalVfs {
                 CreateHow::Unchecked(set) => self.create_or_open(caller, dir, fd, name, &set),
                 CreateHow::Exclusive(verifier) => self.create_exclusive(dir, fd, name, verifier),
             }?;
-            Ok((self.node(made.key, &made.stat), made.file))
+            if let Some(file) = made.file.filter(|_| self.options.sync) {
+                group_commit::owe(Debt::Object(made.key.clone(), file));
+            }
+            Ok(self.node(made.key, &made.stat))
         })
     }
 
@@ -201,8 +205,15 @@ impl LocalVfs {
         (key, file): (ObjectKey, Arc<OwnedFd>),
         set: &SetAttributes,
     ) -> Result<Made, VfsError> {
-        let stat = self.finish_new(file.as_fd(), Some(file.as_fd()), set)?;
-        Ok(Made { key, stat, file: Some(file) })
+        let stat = self.finish_new(file.as_fd(), Some(file.as_fd()), set);
+        self.listings.changed(&key);
+        let stat = stat?;
+        // The file is made in the same transaction as its name, which the directory's fsync makes durable; what was
+        // done to it after that is its own affair.
+        let as_made =
+            SetAttributes { mode: set.mode, size: set.size.filter(|&size| size == 0), ..Default::default() };
+        let touched = *set != as_made || set.mode.is_some_and(|mode| mode & SET_ID_BITS != 0);
+        Ok(Made { key, stat, file: touched.then_some(file) })
     }
 
     fn create_or_open(
@@ -231,7 +242,9 @@ impl LocalVfs {
             };
             let content = Arc::new(self.open_content(caller, fd.as_fd(), &found.stat, Use::Write)?);
             self.as_caller(caller)?;
-            truncate(content.as_fd(), size)?;
+            let cut = truncate(content.as_fd(), size);
+            self.listings.changed(&found.key);
+            cut?;
             self.descriptors.keep(&found.key, Use::Write, &content);
             let stat = statx::of(content.as_fd())?;
             return Ok(Made { key: found.key, stat, file: Some(content) });
@@ -249,11 +262,13 @@ impl LocalVfs {
         match self.create_new(dir_key, dir, name, Mode::from_raw_mode(u32::from(EXCLUSIVE_MODE))) {
             Ok((key, file)) => {
                 let (atime, mtime) = verifier_times(verifier);
-                change_times(file.as_fd(), SetTime::To(atime), SetTime::To(mtime))?;
+                let changed = change_times(file.as_fd(), SetTime::To(atime), SetTime::To(mtime));
+                self.listings.changed(&key);
+                changed?;
                 let stat = statx::of(file.as_fd())?;
                 // Always, for the verifier must survive what the client's retry survives.
-                self.flush(file.as_fd(), false)?;
-                self.flush_entries(dir)?;
+                group_commit::owe(Debt::Object(key.clone(), file));
+                self.owe_entries(dir_key, dir)?;
                 Ok(Made { key, stat, file: None })
             }
             Err(VfsError::Exist) => {
@@ -264,7 +279,7 @@ impl LocalVfs {
                 if !same {
                     return Err(VfsError::Exist);
                 }
-                self.flush_entries(dir)?;
+                self.owe_entries(dir_key, dir)?;
                 Ok(Made { key: found.key, stat: found.stat, file: None })
             }
             Err(error) => Err(error),
@@ -272,31 +287,29 @@ impl LocalVfs {
     }
 
     /// The directory's own fsync where a mutation is durable in any case.
-    fn flush_entries(&self, dir: BorrowedFd<'_>) -> Result<(), VfsError> {
+    fn owe_entries(&self, dir_key: &ObjectKey, dir: BorrowedFd<'_>) -> Result<(), VfsError> {
         if self.options.sync {
             return Ok(()); // comes with the end of the operation
         }
-        self.as_self()?;
-        match file::reopen(dir, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(fd) => self.flush(fd.as_fd(), false),
-            Err(_) => Ok(self.tree.sync()?),
-        }
+        self.owe_object(dir_key, dir, Kind::Directory)
     }
 
     /// What mkdir, symlink and mknod have in common: `make`, then open what was made and finish it.
     fn make(
         &self,
         caller: &Caller,
-        dir: &ObjectKey,
-        name: &[u8],
-        set: &SetAttributes,
+        (dir, name): (&ObjectKey, &[u8]),
+        (kind, set): (Kind, &SetAttributes),
         make: impl FnOnce(BorrowedFd<'_>, &CStr) -> rustix::io::Result<()>,
     ) -> Mutation<Node> {
         self.in_directory(caller, dir, |fd| {
+            self.can_be_set(set, kind)?;
             make(fd, &c_name(name)?)?;
             let (made, found) = self.tree.lookup_open(fd, name)?.ok_or(VfsError::Jukebox)?;
-            let stat = self.finish_new(made.as_fd(), None, set)?;
-            Ok((self.node(found.key, &stat), None))
+            let stat = self.finish_new(made.as_fd(), None, set);
+            self.listings.changed(&found.key);
+            let stat = stat?;
+            Ok(self.node(found.key, &stat))
         })
     }
 
@@ -307,7 +320,7 @@ impl LocalVfs {
         name: &[u8],
         set: &SetAttributes,
     ) -> Mutation<Node> {
-        self.make(caller, dir, name, set, |fd, c_name| {
+        self.make(caller, (dir, name), (Kind::Directory, set), |fd, c_name| {
             rustix::fs::mkdirat(fd, c_name, mode(set, DIRECTORY_MODE))
         })
     }
@@ -321,7 +334,7 @@ impl LocalVfs {
         set: &SetAttributes,
     ) -> Mutation<Node> {
         let set = SetAttributes { mode: None, size: None, ..*set };
-        self.make(caller, dir, name, &set, |fd, c_name| {
+        self.make(caller, (dir, name), (Kind::Symlink, &set), |fd, c_name| {
             if target.is_empty() {
                 return Err(Errno::INVAL); // symlinkat says ENOENT, which would be about the directory
             }
@@ -350,7 +363,7 @@ impl LocalVfs {
             Kind::CharDevice | Kind::BlockDevice => rustix::fs::makedev(rdev.0, rdev.1),
             _ => 0,
         };
-        self.make(caller, dir, name, set, |fd, c_name| {
+        self.make(caller, (dir, name), (kind, set), |fd, c_name| {
             rustix::fs::mknodat(fd, c_name, file_type, mode(set, FILE_MODE), device)
         })
     }
@@ -367,8 +380,11 @@ impl LocalVfs {
             let victim = self.victim(fd, &c_name);
             let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             rustix::fs::unlinkat(fd, c_name.as_c_str(), flags)?;
+            if let Some((key, _)) = &victim {
+                self.listings.changed(key);
+            }
             self.forget(victim);
-            Ok(((), None))
+            Ok(())
         })
     }
 
@@ -395,6 +411,7 @@ impl LocalVfs {
         from: (&ObjectKey, &[u8]),
         to: (&ObjectKey, &[u8]),
     ) -> RenameDone {
+        group_commit::begin();
         let refused = |error| RenameDone { result: Err(error), from: Wcc::default(), to: Wcc::default() };
         if let Err(error) = self.writable() {
             return refused(error);
@@ -416,6 +433,8 @@ impl LocalVfs {
             let _locks = self.locks.two(from.0, to.0);
             let before = (statx::of(source.fd.as_fd()).ok(), statx::of(target.fd.as_fd()).ok());
             let result = self.rename_now(caller, (&source, from.1), (&target, to.0, to.1));
+            self.listings.changed(from.0);
+            self.listings.changed(to.0);
             let after = (statx::of(source.fd.as_fd()).ok(), statx::of(target.fd.as_fd()).ok());
             let result = self.judged(from.0, result, after.0.as_ref());
             let result = self.judged(to.0, result, after.1.as_ref());
@@ -428,9 +447,9 @@ impl LocalVfs {
         let result = result.and_then(|()| {
             if self.options.sync {
                 // The new name first: a crash in between leaves two names rather than none.
-                self.flush_object(to.0, &target)?;
+                self.owe_object(to.0, target.fd.as_fd(), Kind::Directory)?;
                 if from.0 != to.0 {
-                    self.flush_object(from.0, &source)?;
+                    self.owe_object(from.0, source.fd.as_fd(), Kind::Directory)?;
                 }
             }
             Ok(())
@@ -449,6 +468,9 @@ impl LocalVfs {
         let moved = self.victim(source.fd.as_fd(), &old);
         let replaced = self.victim(target.fd.as_fd(), &new);
         rustix::fs::renameat(&*source.fd, old.as_c_str(), &*target.fd, new.as_c_str())?;
+        for (key, _) in moved.iter().chain(&replaced) {
+            self.listings.changed(key);
+        }
         let same = matches!((&moved, &replaced), (Some((a, _)), Some((b, _))) if a == b);
         if !same {
             self.forget(replaced);
@@ -476,8 +498,9 @@ impl LocalVfs {
         }
         let done = self.in_directory(caller, dir, |fd| {
             file::link(object.fd.as_fd(), fd, &c_name(name)?).map_err(VfsError::from)?;
+            self.listings.changed(key);
             self.tree.remember(key, dir, name);
-            Ok(((), None))
+            Ok(())
         });
         (done, self.attributes_of(object.fd.as_fd()))
     }

@@ -1,6 +1,7 @@
 //! Inodes, entries and the permission rules of the model.
 
 use super::acl;
+use super::content::Content;
 use crate::host::{KeyKind, ObjectKey};
 use crate::vfs::{Attributes, Caller, Node, SetAttributes, SetTime, VfsError};
 use ehpc_proto::posix_acl::Acl;
@@ -9,8 +10,8 @@ use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
 
 pub(super) const ROOT: u64 = 1;
-/// Largest file (memory is what it costs).
-pub(super) const MAX_SIZE: u64 = 1 << 30;
+/// Largest file: the largest offset of Linux.
+pub(super) const MAX_SIZE: u64 = i64::MAX as u64;
 /// Cookies of entries; "." and ".." have 1 and 2.
 const FIRST_COOKIE: u64 = 3;
 
@@ -20,8 +21,10 @@ pub(super) struct Inode {
     pub(super) nlink: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// Content of a file, target of a symlink.
-    pub(super) data: Vec<u8>,
+    /// Of a file.
+    pub(super) content: Content,
+    /// Of a symlink.
+    pub(super) target: Vec<u8>,
     /// Name to child and cookie.
     pub(super) entries: BTreeMap<Vec<u8>, (u64, u64)>,
     pub(super) parent: u64,
@@ -44,7 +47,8 @@ impl Inode {
             nlink: if kind == Kind::Directory { 2 } else { 1 },
             uid: 0,
             gid: 0,
-            data: Vec::new(),
+            content: Content::default(),
+            target: Vec::new(),
             entries: BTreeMap::new(),
             parent: ROOT,
             rdev: (0, 0),
@@ -56,6 +60,10 @@ impl Inode {
         }
     }
 
+    pub(super) fn size(&self) -> u64 {
+        if self.kind == Kind::Symlink { self.target.len() as u64 } else { self.content.size() }
+    }
+
     pub(super) fn attributes(&self, id: u64) -> Attributes {
         Attributes {
             kind: self.kind,
@@ -63,8 +71,8 @@ impl Inode {
             nlink: self.nlink,
             uid: self.uid,
             gid: self.gid,
-            size: self.data.len() as u64,
-            used: self.data.len() as u64,
+            size: self.size(),
+            used: self.content.used(),
             rdev: self.rdev,
             fsid: 1,
             fileid: id,
@@ -75,7 +83,7 @@ impl Inode {
     }
 
     pub(super) fn before(&self) -> (u64, Timestamp, Timestamp) {
-        (self.data.len() as u64, self.mtime, self.ctime)
+        (self.size(), self.mtime, self.ctime)
     }
 
     /// r 4, w 2, x 1; all that are asked.
@@ -100,6 +108,11 @@ impl Inode {
     pub(super) fn is_owner(&self, caller: &Caller) -> bool {
         caller.uid == 0 || caller.uid == self.uid
     }
+}
+
+/// All ones is nobody's id.
+pub(super) fn owner_can_be_set(set: &SetAttributes) -> Result<(), VfsError> {
+    if set.uid == Some(u32::MAX) || set.gid == Some(u32::MAX) { Err(VfsError::Inval) } else { Ok(()) }
 }
 
 pub(super) fn in_group(caller: &Caller, gid: u32) -> bool {
@@ -188,32 +201,26 @@ impl State {
     }
 
     pub(super) fn write(&mut self, id: u64, offset: u64, data: &[u8]) -> Result<u32, VfsError> {
-        let end = offset.checked_add(data.len() as u64).filter(|&end| end <= MAX_SIZE);
-        let (start, end) = match (usize::try_from(offset), end.map(usize::try_from)) {
-            (Ok(start), Some(Ok(end))) => (start, end),
-            _ => return Err(VfsError::FBig),
-        };
+        if offset.checked_add(data.len() as u64).is_none_or(|end| end > MAX_SIZE) {
+            return Err(VfsError::FBig);
+        }
         if data.is_empty() {
             return Ok(0);
         }
         let now = self.now();
         let found = self.get_mut(id)?;
-        if found.data.len() < end {
-            found.data.resize(end, 0);
-        }
-        if let Some(into) = found.data.get_mut(start..end) {
-            into.copy_from_slice(data);
-        }
+        found.content.write(offset, data);
         (found.mtime, found.ctime) = (now, now);
         Ok(u32::try_from(data.len()).unwrap_or(u32::MAX))
     }
 
     pub(super) fn truncate(&mut self, id: u64, size: u64) -> Result<(), VfsError> {
-        let size =
-            usize::try_from(size).ok().filter(|&size| size as u64 <= MAX_SIZE).ok_or(VfsError::FBig)?;
+        if size > MAX_SIZE {
+            return Err(VfsError::FBig);
+        }
         let now = self.now();
         let found = self.get_mut(id)?;
-        found.data.resize(size, 0);
+        found.content.resize(size);
         (found.mtime, found.ctime) = (now, now);
         Ok(())
     }
@@ -250,6 +257,7 @@ impl State {
         if set.uid.is_none() && set.gid.is_none() {
             return Ok(());
         }
+        owner_can_be_set(set)?;
         let now = self.now();
         let found = self.get_mut(id)?;
         if caller.uid != 0 {

@@ -11,7 +11,7 @@ use ehpc_tools::nfs_client::mode;
 
 /// How a status comes about.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cause {
+pub(in crate::nfs::tests) enum Cause {
     /// The call as it should be.
     Plain,
     /// Each handle in turn is that of an object which was removed.

@@ -89,7 +89,7 @@ pub(super) const LISTED: &[(Procedure, &[nfsstat3])] = &[
 
 /// Every error that a file system can have, and its number on the wire (RFC 1813 section 2.6).
 #[rustfmt::skip]
-pub(super) const WORDS: &[(VfsError, nfsstat3)] = &[
+pub(in crate::nfs::tests) const WORDS: &[(VfsError, nfsstat3)] = &[
     (VfsError::Perm, NFS3ERR_PERM),
     (VfsError::NoEnt, NFS3ERR_NOENT),
     (VfsError::Io, NFS3ERR_IO),

@@ -19,10 +19,10 @@ const STRANGER: u32 = 77_001;
 
 type Fault = Arc<Mutex<Option<(&'static str, VfsError)>>>;
 
-pub(super) struct World {
-    pub(super) client: Client,
+pub(in crate::nfs::tests) struct World {
+    pub(in crate::nfs::tests) client: Client,
     /// Root, on a connection of its own.
-    pub(super) onlooker: Client,
+    pub(in crate::nfs::tests) onlooker: Client,
     /// Mode 755, root's: holds the others.
     pub(super) dir: Handle,
     /// "file", mode 644.
@@ -42,12 +42,12 @@ pub(super) struct World {
     dead_file: Handle,
     dead_dir: Handle,
     fault: Fault,
-    _fixture: Fixture,
+    fixture: Fixture,
     _mount: Option<(Mount, tempfile::TempDir)>,
 }
 
 impl World {
-    pub(super) fn new(cause: &Cause) -> World {
+    pub(in crate::nfs::tests) fn new(cause: &Cause) -> World {
         let fault = Fault::default();
         let armed = Arc::clone(&fault);
         let full = matches!(cause, Cause::FullDisk);
@@ -85,7 +85,7 @@ impl World {
             dir,
             onlooker,
             fault,
-            _fixture: fixture,
+            fixture,
             _mount: mount,
         };
         fs::remove_file(base.join("dir/dead-file")).unwrap();
@@ -94,6 +94,10 @@ impl World {
             fill(&base);
         }
         world
+    }
+
+    pub(in crate::nfs::tests) fn another_client(&self) -> Client {
+        self.fixture.client()
     }
 
     pub(super) fn act_as_stranger(&mut self) {
@@ -112,7 +116,7 @@ impl World {
     }
 
     /// The calls that provoke what a row says.
-    pub(super) fn calls(&mut self, procedure: Procedure, cause: &Cause) -> Vec<Call> {
+    pub(in crate::nfs::tests) fn calls(&mut self, procedure: Procedure, cause: &Cause) -> Vec<Call> {
         let plain = Parts::of(self, procedure);
         let as_it_should_be = plain.call(procedure).arguments;
         let (file, directory) = (self.file.clone(), self.dead_dir.clone());

@@ -2,22 +2,19 @@
 
 use super::*;
 
-/// Unmounted when it goes.
-pub(in crate::vfs::local) struct Mount<'a>(&'a Path);
+/// Unmounted when it goes, under the process's own ids.
+pub(in crate::vfs::local) struct Mount(Option<ehpc_tools::mount::Mount>);
 
-impl<'a> Mount<'a> {
-    pub(in crate::vfs::local) fn new(kind: &str, path: &'a Path, options: &str) -> Mount<'a> {
-        let done =
-            Command::new("mount").args(["-t", kind, "-o", options, "none"]).arg(path).output().unwrap();
-        assert!(done.status.success(), "mount: {}", String::from_utf8_lossy(&done.stderr));
-        Mount(path)
+impl Mount {
+    pub(in crate::vfs::local) fn new(kind: &str, path: &Path, options: &str) -> Mount {
+        Mount(Some(ehpc_tools::mount::Mount::new(kind, "none", path, options)))
     }
 }
 
-impl Drop for Mount<'_> {
+impl Drop for Mount {
     fn drop(&mut self) {
         let _ = credentials::resume();
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+        self.0.take();
     }
 }
 
@@ -66,7 +63,10 @@ fn a_full_disk_says_so_and_recovers() {
 fn a_read_only_export_changes_nothing() {
     let dir = directory_for_all();
     fs::write(dir.path().join("file"), b"content").unwrap();
-    let vfs = serve_with(dir.path(), LocalOptions { sync: true, read_only: true, fsid: None });
+    let vfs = serve_with(
+        dir.path(),
+        LocalOptions { sync: true, read_only: true, fsid: None, show_mount_points: false },
+    );
     let key = find(&vfs, "file").unwrap().key;
     let (root, set) = (vfs.root(), with_mode(0o777));
     let rofs = VfsError::Rofs;
