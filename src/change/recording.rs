@@ -335,6 +335,17 @@ impl<V: Vfs> Vfs for Recording<V> {
         self.inner.read_quickly(caller, object, offset, count, into)
     }
 
+    fn readdir_quickly(
+        &self,
+        caller: &Caller,
+        dir: &ObjectKey,
+        cookie: u64,
+        plus: bool,
+        each: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Option<Result<bool, VfsError>> {
+        self.inner.readdir_quickly(caller, dir, cookie, plus, each)
+    }
+
     fn settled(&self) -> Option<Settled> {
         let inner = self.inner.settled();
         if self.durability == Durability::Local {

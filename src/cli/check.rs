@@ -1,9 +1,11 @@
 //! `ehpc-store check`: everything wrong with the settings and this machine, at once; starts nothing.
 
 use super::locate::{DEFAULT_DATA, roles_of, this_host};
+use super::shares::is_mount;
 use super::{Verdict, say, state_directory};
 use crate::settings::environment::{self, Roles};
-use crate::settings::{Cluster, Problems};
+use crate::settings::exports::{self, Exported};
+use crate::settings::{Cluster, Problem, Problems};
 use anyhow::Result;
 use clap::Args;
 use std::fs;
@@ -93,5 +95,37 @@ fn check_here(cluster: &Cluster, roles: Roles) -> Result<(), Problems> {
     let states = cluster.nfs1.iter().map(|nfs1| &nfs1.state);
     let states = states.chain(cluster.backup.iter().map(|backup| &backup.directory));
     let own: Vec<u32> = states.filter_map(|state| state_directory::holder(state)).collect();
-    environment::check(cluster, roles, &own)
+    let mut problems = Problems::default();
+    if let Err(found) = environment::check(cluster, roles, &own) {
+        problems.0.extend(found.0);
+    }
+    if let Some(file) = cluster.nfs1.as_ref().and_then(|nfs1| nfs1.exports.as_ref()).filter(|_| roles.nfs1)
+        && let Ok(exports) = exports::load(file)
+    {
+        problems.0.extend(exports.exported.iter().filter_map(not_servable));
+        problems.0.extend(exports.warnings);
+    }
+    problems.into_result()
+}
+
+/// An export that nfs1 would start without, and serve as soon as it can.
+fn not_servable(export: &Exported) -> Option<Problem> {
+    let path = &export.path;
+    let (site, what, next) = match fs::metadata(path) {
+        Err(error) => (&export.site, error.to_string(), "create it or mount its disk"),
+        Ok(found) if !found.is_dir() => {
+            (&export.site, "is not a directory".to_owned(), "name the directory that it lies in")
+        }
+        Ok(_) => {
+            let rule = export.rules.iter().find(|rule| rule.options.subtree_check && !is_mount(path))?;
+            let what = "subtree_check can be had for the root of a file system only";
+            (&rule.site, what.to_owned(), "write no_subtree_check")
+        }
+    };
+    Some(Problem {
+        site: site.clone(),
+        what: format!("{} is not exported: {what}", path.display()),
+        expected: "an existing directory".to_owned(),
+        next: next.to_owned(),
+    })
 }

@@ -2,6 +2,8 @@
 
 mod build;
 
+pub(super) use build::is_mount;
+
 use crate::change::{DirtySet, Durability, Recording};
 use crate::nfs;
 use crate::observe::status::NfsExport;

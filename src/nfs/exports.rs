@@ -7,11 +7,11 @@ use super::meters::Traffic;
 use super::mount::components;
 use super::stats::ExportStats;
 use crate::host::ObjectKey;
-use crate::settings::exports::Rule;
+use crate::settings::exports::{Client, Names, Rule};
 use crate::vfs::Vfs;
 use parking_lot::RwLock;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -197,6 +197,15 @@ impl Table {
             let same = before.exports.iter().position(|other| other.name == export.name);
             if let Some(counted) = same.and_then(|index| before.traffic.get(index)) {
                 *traffic = Arc::clone(counted);
+            }
+        }
+    }
+
+    /// Has the name service asked for the hosts that rules name.
+    pub(super) fn ask_names(&self, lookups: &Lookups) {
+        for rule in self.exports.iter().flat_map(|export| &export.rules) {
+            if let Client::Host(name) = &rule.client {
+                lookups.is_host(name, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
             }
         }
     }

@@ -144,6 +144,9 @@ pub fn serve(
         Some(locks) => Some(lock::Service::start(locks, address.ip(), shutdown.clone())?),
         None => None,
     };
+    let lookups = Lookups::system().map_err(ServeError::Threads)?;
+    // Asked now, so that a name without an address is in the log before its client stands at the door.
+    exports.ask_names(&lookups);
     let shared = Arc::new(Shared {
         cache: ReplyCaches::new(options.reply_cache),
         mounts: Mounts::default(),
@@ -155,7 +158,7 @@ pub fn serve(
         runtime: tokio::runtime::Handle::current(),
         started: Instant::now(),
         exports: Exports::new(exports),
-        lookups: Lookups::system().map_err(ServeError::Threads)?,
+        lookups,
         options,
     });
     let mut engine = Engine::start(&shared, &workers, &shutdown).map_err(ServeError::Threads)?;

@@ -10,8 +10,10 @@ mod attributes;
 mod data;
 mod descriptors;
 mod directory;
+mod durability;
 mod entries;
 mod group_commit;
+mod listings;
 mod locks;
 #[cfg(test)]
 mod model_test;
@@ -25,9 +27,9 @@ use super::{
 use crate::host::{self, ObjectKey, Stat, Tree, credentials, file, statx};
 use descriptors::{Descriptors, Use};
 use ehpc_proto::replication::{Kind, Timestamp};
-use group_commit::{Debt, GroupCommit};
+use group_commit::GroupCommit;
+use listings::Listings;
 use locks::Locks;
-use rustix::fs::OFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,6 +66,7 @@ pub struct LocalVfs {
     locks: Arc<Locks>,
     verifier: Arc<AtomicU64>,
     commits: Arc<GroupCommit>,
+    listings: Arc<Listings>,
     fsid: u64,
     limits: Limits,
     /// Ends the sweeper when it goes.
@@ -88,7 +91,7 @@ impl LocalVfs {
         let idle = Duration::from_secs(if tree.opens_by_handle() { 4 } else { 60 });
         let verifier = Arc::new(AtomicU64::new(rand::random()));
         LocalVfs {
-            commits: commits(&tree, &verifier),
+            commits: durability::commits(&tree, &verifier),
             assumes: host::privileges().assumes_identities(),
             fsid: options.fsid.unwrap_or(u64::from_be_bytes(tree.filesystem_id())),
             limits: limits_of(&tree),
@@ -98,6 +101,7 @@ impl LocalVfs {
             descriptors,
             locks: Arc::new(Locks::new()),
             verifier,
+            listings: Arc::new(Listings::new()),
         }
     }
 
@@ -112,6 +116,7 @@ impl LocalVfs {
             locks: Arc::clone(&self.locks),
             verifier: Arc::clone(&self.verifier),
             commits: Arc::clone(&self.commits),
+            listings: Arc::clone(&self.listings),
             limits: self.limits,
             fsid: options.fsid.unwrap_or(u64::from_be_bytes(self.tree.filesystem_id())),
             _sweeper: self._sweeper.clone(),
@@ -184,8 +189,8 @@ impl LocalVfs {
             self.descriptors.drop_object(key);
             return Err(VfsError::Stale);
         }
-        // Opening a file by its handle is cheap, and keeping it open would pin its blocks.
-        if kept.is_none() && (stat.kind == Kind::Directory || !self.tree.opens_by_handle()) {
+        // It pins a deleted file's blocks, though not for long: removal drops it, and so does the sweeper.
+        if kept.is_none() {
             self.descriptors.keep(key, Use::Path, &fd);
         }
         Ok(Object { fd, stat })
@@ -226,50 +231,6 @@ impl LocalVfs {
     fn writable(&self) -> Result<(), VfsError> {
         if self.options.read_only { Err(VfsError::Rofs) } else { Ok(()) }
     }
-
-    /// The change that is being made is durable with this object's own state on disk, whatever it is.
-    fn owe_object(&self, key: &ObjectKey, fd: BorrowedFd<'_>, kind: Kind) -> Result<(), VfsError> {
-        if !matches!(kind, Kind::File | Kind::Directory) {
-            // Links and devices cannot be opened for fsync.
-            group_commit::owe(Debt::FileSystem);
-            return Ok(());
-        }
-        let kept =
-            [Use::Write, Use::Read, Use::Flush].into_iter().find_map(|how| self.descriptors.get(key, how));
-        if let Some(fd) = kept {
-            group_commit::owe(Debt::Object(key.clone(), fd));
-            return Ok(());
-        }
-        self.as_self()?;
-        match file::reopen(fd, OFlags::RDONLY | OFlags::NONBLOCK) {
-            Ok(fd) => {
-                let fd = Arc::new(fd);
-                self.descriptors.keep(key, Use::Flush, &fd);
-                group_commit::owe(Debt::Object(key.clone(), fd));
-            }
-            // Not ours to read: the whole file system, then.
-            Err(error) if error.raw_os_error() == Some(libc::EACCES) => group_commit::owe(Debt::FileSystem),
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-}
-
-/// How debts are paid. A failed fsync may have lost what unstable writes left in the cache, so the verifier changes.
-fn commits(tree: &Arc<Tree>, verifier: &Arc<AtomicU64>) -> Arc<GroupCommit> {
-    let (tree, verifier) = (Arc::clone(tree), Arc::clone(verifier));
-    GroupCommit::new(move |debt| {
-        let done = match debt {
-            Debt::Object(_, fd) => rustix::fs::fsync(fd).map_err(std::io::Error::from),
-            Debt::Data(_, fd) => rustix::fs::fdatasync(fd).map_err(std::io::Error::from),
-            Debt::FileSystem => tree.sync(),
-        };
-        done.map_err(|error| {
-            verifier.store(rand::random(), Ordering::Release);
-            tracing::error!(%error, "fsync failed: clients will be told to write again what was not committed");
-            VfsError::from(error)
-        })
-    })
 }
 
 /// Closes idle descriptors until the `LocalVfs` is gone.
@@ -374,17 +335,15 @@ impl Vfs for LocalVfs {
         Ok((granted & wanted, Some(self.attributes(&object.stat))))
     }
 
-    fn readlink(
-        &self,
-        caller: &Caller,
-        object: &ObjectKey,
-    ) -> (Result<Vec<u8>, VfsError>, Option<Attributes>) {
-        let object = match self.object(object) {
+    fn readlink(&self, caller: &Caller, key: &ObjectKey) -> (Result<Vec<u8>, VfsError>, Option<Attributes>) {
+        let object = match self.object(key) {
             Ok(object) => object,
             Err(error) => return (Err(error), None),
         };
         let target = if object.stat.kind == Kind::Symlink {
-            self.as_caller(caller).and_then(|()| Ok(self.tree.read_link(object.fd.as_fd())?))
+            let target = self.as_caller(caller).and_then(|()| Ok(self.tree.read_link(object.fd.as_fd())?));
+            self.listings.accessed(key);
+            target
         } else {
             Err(VfsError::Inval)
         };
@@ -512,8 +471,7 @@ impl Vfs for LocalVfs {
             return false;
         }
         match work {
-            Work::Look | Work::Read | Work::Change | Work::Write(_) | Work::Flush => true,
-            Work::List { .. } => false,
+            Work::Look | Work::Read | Work::Change | Work::Write(_) | Work::Flush | Work::List => true,
         }
     }
 
@@ -526,6 +484,17 @@ impl Vfs for LocalVfs {
         into: &mut Vec<u8>,
     ) -> Option<Result<ReadDone, VfsError>> {
         self.read_cached(caller, object, offset, count, into)
+    }
+
+    fn readdir_quickly(
+        &self,
+        caller: &Caller,
+        dir: &ObjectKey,
+        cookie: u64,
+        plus: bool,
+        each: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Option<Result<bool, VfsError>> {
+        self.list_kept(caller, dir, cookie, plus, each)
     }
 
     fn settled(&self) -> Option<Settled> {

@@ -406,7 +406,7 @@ impl Vfs for MemoryVfs {
             } else {
                 None
             };
-            if !each(DirEntry { fileid: child, name, cookie: at, node }) {
+            if !each(DirEntry { fileid: child, name, cookie: at, node: node.as_ref(), memo: None }) {
                 return Ok(false);
             }
         }

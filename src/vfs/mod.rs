@@ -207,8 +207,13 @@ pub struct DirEntry<'a> {
     pub name: &'a [u8],
     /// Resume after this entry.
     pub cookie: u64,
-    pub node: Option<Node>,
+    pub node: Option<&'a Node>,
+    /// Where the reader may keep what it makes of this entry: it is there again while the entry is the same.
+    pub memo: Option<&'a Memo>,
 }
+
+/// See [`DirEntry::memo`]. Who else may read it is the reader's business.
+pub type Memo = std::sync::OnceLock<Box<[u8]>>;
 
 /// RENAME touches two directories.
 #[derive(Debug)]
@@ -258,11 +263,8 @@ pub enum Work {
     Write(Stability),
     /// COMMIT, and what is durable before it is answered in any case (exclusive CREATE).
     Flush,
-    /// A listing, with attributes or without.
-    List {
-        /// READDIRPLUS.
-        plus: bool,
-    },
+    /// A listing. If quick, [`Vfs::readdir_quickly`] is tried first.
+    List,
 }
 
 /// A file system that NFS can serve. Names are bytes, 1 to 255, without '/' and NUL; "." and ".." are
@@ -391,6 +393,17 @@ pub trait Vfs: Send + Sync + 'static {
         _count: u32,
         _into: &mut Vec<u8>,
     ) -> Option<Result<ReadDone, VfsError>> {
+        None
+    }
+    /// As [`Vfs::readdir`] if it can be done without waiting; `None`: it cannot, and what `each` was told does not count.
+    fn readdir_quickly(
+        &self,
+        _caller: &Caller,
+        _dir: &ObjectKey,
+        _cookie: u64,
+        _plus: bool,
+        _each: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Option<Result<bool, VfsError>> {
         None
     }
     /// Asked right after a stable mutation on its thread; `None` = durable already. Awaited off the worker threads.

@@ -153,6 +153,17 @@ fn a_wrong_file_starts_nothing() {
     let checked = run(&["check", "--cluster", &cluster, "--host", "one"]);
     assert_eq!(status(&checked), 1, "{}", text(&checked.stdout));
     assert!(text(&checked.stdout).contains("exports:2:15: unknown option"), "{}", text(&checked.stdout));
+    node.write("@share web1 (rw)\n@none web1\n@exports web1\n@other web1(ro) web2(rw,subtree_check)\n");
+    let checked = run(&["check", "--cluster", &cluster, "--host", "one"]);
+    assert_eq!(status(&checked), 1, "{}", text(&checked.stdout));
+    let said = text(&checked.stdout);
+    let place = |line: u32, name: &str, what: &str| {
+        format!("exports:{line}:1: {} is not exported: {what}", node.path(name))
+    };
+    assert!(said.contains(&place(2, "none", "No such file or directory")), "{said}");
+    assert!(said.contains(&place(3, "exports", "is not a directory")), "{said}");
+    assert!(said.contains("(rw) has no client before it: everybody gets these options"), "{said}");
+    assert!(said.contains("subtree_check can be had for the root of a file system only"), "{said}");
 }
 
 /// Runs a command where the daemon lives.

@@ -112,7 +112,7 @@ impl ListingWriter {
         if !self.fits(len, len) {
             return false;
         }
-        self.plain(fileid, name, cookie);
+        plain(&mut self.entries, fileid, name, cookie);
         true
     }
 
@@ -129,9 +129,29 @@ impl ListingWriter {
         if !self.fits(plain + attributes_len + object_len, plain) {
             return false;
         }
-        self.plain(fileid, name, cookie);
-        attributes.encode(&mut self.entries);
-        object.encode(&mut self.entries);
+        ListingWriter::encode_plus((fileid, name, cookie), attributes, object, &mut self.entries);
+        true
+    }
+
+    /// Writes an entry of READDIRPLUS as [`ListingWriter::entry_encoded`] takes it.
+    pub fn encode_plus(
+        (fileid, name, cookie): (u64, &[u8], u64),
+        attributes: post_op_attr,
+        object: Option<nfs_fh3>,
+        out: &mut Encoder,
+    ) {
+        plain(out, fileid, name, cookie);
+        attributes.encode(out);
+        object.encode(out);
+    }
+
+    /// Adds an entry of READDIRPLUS, of this name, that was written before; false when it does not fit, and nothing
+    /// was written.
+    pub fn entry_encoded(&mut self, name: &[u8], encoded: &[u8]) -> bool {
+        if !self.fits(encoded.len(), entry_len(name)) {
+            return false;
+        }
+        self.entries.bytes(encoded);
         true
     }
 
@@ -143,13 +163,6 @@ impl ListingWriter {
         self.dir_left -= dir_len;
         self.written += 1;
         true
-    }
-
-    fn plain(&mut self, fileid: u64, name: &[u8], cookie: u64) {
-        self.entries.u32(1);
-        self.entries.u64(fileid);
-        encode_opaque(&mut self.entries, name);
-        self.entries.u64(cookie);
     }
 
     /// Entries written.
@@ -166,6 +179,13 @@ impl ListingWriter {
         out.u32(0);
         eof.encode(out);
     }
+}
+
+fn plain(out: &mut Encoder, fileid: u64, name: &[u8], cookie: u64) {
+    out.u32(1);
+    out.u64(fileid);
+    encode_opaque(out, name);
+    out.u64(cookie);
 }
 
 /// "An entry follows", file id, name, cookie.
@@ -218,6 +238,22 @@ mod tests {
         assert!(!listing.eof);
         for cut in 0..bytes.len() {
             assert!(Readdir::decode(&mut Decoder::new(&bytes[..cut])).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_entry_written_before_is_the_same_entry() {
+        let handle = || Some(nfs_fh3 { data: vec![7; 30] });
+        let named = (1, &b"abc"[..], 9);
+        let mut encoded = Encoder::new();
+        ListingWriter::encode_plus(named, attributes(), handle(), &mut encoded);
+        let room = 104 + encoded.len();
+        for (max, dir_max) in [(room, 1000), (room - 1, 1000), (room, 27), (room, 28)] {
+            let (mut fresh, mut kept) = (ListingWriter::new(max, dir_max), ListingWriter::new(max, dir_max));
+            let fits = fresh.entry_plus(named, attributes(), handle());
+            assert_eq!(kept.entry_encoded(b"abc", encoded.as_slice()), fits);
+            assert_eq!(fits, max == room && dir_max >= 28);
+            assert_eq!(kept.entries.as_slice(), fresh.entries.as_slice());
         }
     }
 

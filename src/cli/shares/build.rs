@@ -307,7 +307,8 @@ fn is_the_same(a: &Tree, b: &Tree) -> bool {
     (a.root_key(), a.device(), a.filesystem_id()) == (b.root_key(), b.device(), b.filesystem_id())
 }
 
-fn is_mount(path: &Path) -> bool {
+/// Is something mounted here?
+pub(in crate::cli) fn is_mount(path: &Path) -> bool {
     let open = fs::File::open(path);
     open.is_ok_and(|open| Tree::stat(open.as_fd()).is_ok_and(|stat| stat.mount_root))
 }

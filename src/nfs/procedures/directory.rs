@@ -1,7 +1,7 @@
 //! READDIR, READDIRPLUS. Cookies are the file system's own; the verifier is always 0.
 
 use super::super::convert;
-use super::{Context, Outcome, answer};
+use super::{Context, Outcome, Place, answer};
 use crate::host::ObjectKey;
 use crate::vfs::DirEntry;
 use ehpc_proto::codec::Encoder;
@@ -50,7 +50,8 @@ impl Context<'_> {
             Err(failure) => return answer::<(), _>(Err(failure), out),
         };
         match self.fill(&dir, page) {
-            Ok((writer, eof)) => {
+            Ok(None) => Outcome { blocks: true, ..Outcome::default() },
+            Ok(Some((writer, eof))) => {
                 writer.finish(self.post_op(&dir), eof, out);
                 Outcome::default()
             }
@@ -61,7 +62,7 @@ impl Context<'_> {
         }
     }
 
-    fn fill(&self, dir: &ObjectKey, page: &Page) -> Result<(ListingWriter, bool), nfsstat3> {
+    fn fill(&self, dir: &ObjectKey, page: &Page) -> Result<Option<(ListingWriter, bool)>, nfsstat3> {
         if page.cookie != 0 && page.verifier != [0; 8] {
             return Err(nfsstat3::NFS3ERR_BAD_COOKIE);
         }
@@ -82,30 +83,53 @@ impl Context<'_> {
             full = !self.add(&mut writer, confined(entry, above), page.plus);
             !full
         };
-        let eof =
-            self.vfs.readdir(self.caller, dir, page.cookie, page.plus, &mut each).map_err(convert::status)?;
+        let eof = if self.place == Place::Engine {
+            match self.vfs.readdir_quickly(self.caller, dir, page.cookie, page.plus, &mut each) {
+                Some(eof) => eof,
+                None => return Ok(None),
+            }
+        } else {
+            self.vfs.readdir(self.caller, dir, page.cookie, page.plus, &mut each)
+        };
+        let eof = eof.map_err(convert::status)?;
         if full && writer.written() == 0 {
             return Err(nfsstat3::NFS3ERR_TOOSMALL);
         }
-        Ok((writer, eof && !full))
+        Ok(Some((writer, eof && !full)))
     }
 
     fn add(&self, writer: &mut ListingWriter, entry: DirEntry<'_>, plus: bool) -> bool {
         if !plus {
             return writer.entry(entry.fileid, entry.name, entry.cookie);
         }
-        let (attributes, handle) = match entry.node {
+        let named = (entry.fileid, entry.name, entry.cookie);
+        let made = || match entry.node {
             Some(node) => (convert::post_op(node.attributes), Some(self.handles.encode(&node.key))),
             None => (post_op_attr::Void, None),
         };
-        writer.entry_plus((entry.fileid, entry.name, entry.cookie), attributes, handle)
+        if let Some(memo) = entry.memo {
+            // Another export may show the same directory, with other handles.
+            let tag = self.handles.export().to_be_bytes();
+            let encoded = memo.get_or_init(|| {
+                let mut out = Encoder::with_capacity(256);
+                out.bytes(&tag);
+                let (attributes, handle) = made();
+                ListingWriter::encode_plus(named, attributes, handle, &mut out);
+                out.finish().into_boxed_slice()
+            });
+            if let Some(encoded) = encoded.strip_prefix(&tag) {
+                return writer.entry_encoded(entry.name, encoded);
+            }
+        }
+        let (attributes, handle) = made();
+        writer.entry_plus(named, attributes, handle)
     }
 }
 
 /// An entry as the export shows it: ".." leads nowhere, and in the root has the root's own number, `above`.
 fn confined(entry: DirEntry<'_>, above: Option<u64>) -> DirEntry<'_> {
     if entry.name == b".." {
-        DirEntry { fileid: above.unwrap_or(entry.fileid), node: None, ..entry }
+        DirEntry { fileid: above.unwrap_or(entry.fileid), node: None, memo: None, ..entry }
     } else {
         entry
     }

@@ -36,8 +36,7 @@ pub(super) fn of(procedure: Procedure, arguments: &[u8]) -> Option<Work> {
         | Procedure::Rmdir
         | Procedure::Rename
         | Procedure::Link => Work::Change,
-        Procedure::Readdir => Work::List { plus: false },
-        Procedure::Readdirplus => Work::List { plus: true },
+        Procedure::Readdir | Procedure::Readdirplus => Work::List,
         Procedure::Commit => Work::Flush,
     })
 }

@@ -11,8 +11,10 @@ use super::wire;
 use ehpc_proto::codec::{Decoder, Encoder};
 use ehpc_proto::mount;
 use ehpc_proto::nfs3::{self, Procedure};
+use ehpc_proto::nfsacl::{self, Getacl, Setacl};
 use ehpc_proto::record::{self, MAX_RECORD};
 use ehpc_proto::rpc::{AuthSys, Call, CallError, Credential, Reply};
+use ehpc_proto::xdr::Decode;
 use ehpc_tools::nfs_client::{Answer, Client, Error};
 use mutate::{mutated, sent_in_fragments};
 use rand::rngs::StdRng;
@@ -88,7 +90,7 @@ fn fuzz() {
         for record in seeds.iter().chain(&kept) {
             answered += u64::from(send(&mut world, record, Sent { seed, number, record }, None));
         }
-        for _ in 0..1000 {
+        for _ in 0..4000 {
             number += 1;
             let record = mutated(&mut random, &seeds);
             let framing = if random.random_bool(0.9) { None } else { Some(&mut random) };
@@ -97,6 +99,7 @@ fn fuzz() {
                 break;
             }
         }
+        world.onlooker.null().unwrap();
         assert!(!PANICKED.load(Ordering::SeqCst), "a thread of the server panicked; seed {seed}");
     }
     let peak = peak_memory();
@@ -129,6 +132,14 @@ fn valid_requests(world: &mut World) -> Vec<Vec<u8>> {
             request(nfs3::PROGRAM, nfs3::VERSION, procedure as u32, &call.arguments)
         })
         .collect();
+    let file = world.calls(Procedure::Getattr, &Cause::Plain).remove(0).arguments;
+    let getacl = [&file[..], &[0, 0, 0, 0xf]].concat();
+    // One list of four entries, as setfacl sends it, and an empty one.
+    let list = [1, 4, 4, 1, 0, 6, 4, 0, 4, 0x10, 0, 7, 0x20, 0, 4, 0, 0].map(u32::to_be_bytes).concat();
+    let setacl = [&file[..], &list].concat();
+    for (procedure, arguments) in [(0, &[][..]), (1, &getacl[..]), (2, &setacl[..])] {
+        all.push(request(nfsacl::PROGRAM, nfsacl::VERSION, procedure, arguments));
+    }
     for procedure in mount::Procedure::ALL {
         let path = [&[0, 0, 0, 6][..], b"/share\0\0"].concat();
         let arguments: &[u8] = match procedure {
@@ -182,9 +193,9 @@ fn send(world: &mut World, request: &[u8], _sent: Sent<'_>, framing: Option<&mut
     };
     if !answered {
         world.client = world.another_client();
+        // Somebody else on an older connection.
+        world.onlooker.null().unwrap();
     }
-    // Somebody else on an older connection.
-    world.onlooker.null().unwrap();
     answered
 }
 
@@ -240,6 +251,14 @@ impl Expected {
             }
             (mount::PROGRAM, mount::VERSION) if self.procedure == mount::Procedure::Mnt as u32 => {
                 answer.result::<mount::MountReply>().unwrap().ok();
+            }
+            (nfsacl::PROGRAM, nfsacl::VERSION) if self.procedure == nfsacl::Procedure::Getacl as u32 => {
+                let _ = Getacl::decode(&mut input).expect("a result of GETACL");
+                assert!(input.rest().is_empty(), "GETACL: bytes after the result");
+            }
+            (nfsacl::PROGRAM, nfsacl::VERSION) if self.procedure == nfsacl::Procedure::Setacl as u32 => {
+                let _ = Setacl::decode(&mut input).expect("a result of SETACL");
+                assert!(input.rest().is_empty(), "SETACL: bytes after the result");
             }
             _ => {}
         }

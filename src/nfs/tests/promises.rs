@@ -253,6 +253,11 @@ fn attributes_in_a_reply_are_those_of_the_operation() {
     assert_eq!(all, (before + 1..=before + threads * each).collect());
 }
 
+/// Of each of six clients that append.
+const WRITES: u64 = 150;
+/// Bytes of each: large enough that one write is seldom over before another begins.
+const SIZE: usize = 64 * 1024;
+
 /// Appending clients: a reply's size covers what it confirms.
 #[test]
 fn a_write_shows_at_least_itself() {
@@ -263,10 +268,10 @@ fn a_write_shows_at_least_itself() {
         for thread in 0..6u64 {
             let (mut client, file): (Client, Handle) = (fixture.client(), file.clone());
             scope.spawn(move || {
-                for number in 0..60 {
-                    let offset = (number * 6 + thread) * 100;
+                for number in 0..WRITES {
+                    let offset = (number * 6 + thread) * SIZE as u64;
                     let outcome =
-                        ask(&mut client, &Call::write(&file, offset, &[7; 100], StableHow::Unstable));
+                        ask(&mut client, &Call::write(&file, offset, &[7; SIZE], StableHow::Unstable));
                     let Rest::Written { count, .. } = outcome.rest else { panic!("{}", outcome.status) };
                     let seen = outcome.seen[0];
                     let (was, is) = (seen.before.unwrap().size, seen.after.unwrap().size);
@@ -277,7 +282,7 @@ fn a_write_shows_at_least_itself() {
             });
         }
     });
-    assert_eq!(client.getattr(&file).unwrap().size, 36_000);
+    assert_eq!(client.getattr(&file).unwrap().size, WRITES * 6 * SIZE as u64);
     let outcome = ask(&mut client, &Call::of(Procedure::Getattr, &file));
     assert_eq!(outcome.status, 0);
 }

@@ -1,8 +1,9 @@
-//! The procedure table: all 22 procedures and MOUNT, each with its success and each of its error statuses, over
-//! the wire and on a real file system wherever a real cause exists.
+//! The procedure table: all 22 procedures, MOUNT and NLM, each with its success and each of its error statuses, over
+//! the wire and on a real file system wherever a real cause exists. (portmap and rpcbind have no statuses.)
 
 mod cause;
 mod listed;
+mod locks;
 mod mount;
 mod world;
 

@@ -403,7 +403,13 @@ impl Vfs for WireVfs {
                 cookie = entry.cookie;
                 let attributes = entry.attributes.as_ref().map(attributes);
                 let node = entry.handle.map(|handle| Node { key: key(&handle), attributes });
-                if !each(DirEntry { fileid: entry.fileid, name: &entry.name, cookie, node }) {
+                if !each(DirEntry {
+                    fileid: entry.fileid,
+                    name: &entry.name,
+                    cookie,
+                    node: node.as_ref(),
+                    memo: None,
+                }) {
                     return Ok(false);
                 }
             }

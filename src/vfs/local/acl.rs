@@ -39,6 +39,7 @@ impl LocalVfs {
                 Err(error) => return failed(error.into()),
             };
             let result = self.as_caller(caller).and_then(|()| write_both(fd, before.kind, set));
+            self.listings.changed(key);
             (result, Wcc { before: wcc_before(&before), after: self.attributes_of(fd) })
         };
         let result = match result {

@@ -34,7 +34,9 @@ impl LocalVfs {
         };
         let (result, wcc) = {
             let _lock = self.locks.one(key);
-            self.change_under_lock(caller, &object, content, set, guard)
+            let done = self.change_under_lock(caller, &object, content, set, guard);
+            self.listings.changed(key);
+            done
         };
         let result = match result {
             Ok(()) if self.options.sync => self.owe_object(key, object.fd.as_fd(), object.stat.kind),

@@ -1,8 +1,9 @@
 //! READ, WRITE, COMMIT.
 
+use super::group_commit::Debt;
 use super::{
-    BorrowedFd, Caller, Debt, Kind, LocalVfs, Mutation, ObjectKey, ReadDone, Stability, Stat, Use, VfsError,
-    Wcc, WriteDone, failed, file, group_commit, statx, wcc_before,
+    BorrowedFd, Caller, Kind, LocalVfs, Mutation, ObjectKey, ReadDone, Stability, Stat, Use, VfsError, Wcc,
+    WriteDone, failed, file, group_commit, statx, wcc_before,
 };
 use crate::host::{pread_append, pread_cached};
 use rustix::fs::OFlags;
@@ -128,6 +129,10 @@ impl LocalVfs {
             into.truncate(start);
             return Err(VfsError::Stale);
         }
+        // Reading moves the access time now and then (relatime).
+        if crate::host::coarse_now().seconds - stat.atime.seconds < 2 {
+            self.listings.accessed(key);
+        }
         let eof = offset.saturating_add(bytes as u64) >= stat.size;
         Ok(ReadDone { bytes, eof, attributes: Some(self.attributes(&stat)) })
     }
@@ -177,6 +182,7 @@ impl LocalVfs {
             return (Err(Some(VfsError::Stale)), Wcc::default());
         }
         let result = write_all(fd.as_fd(), offset, data);
+        self.listings.changed(key);
         let wcc = Wcc { before: wcc_before(&before), after: self.attributes_of(fd.as_fd()) };
         (result.map(|count| (fd, count)), wcc)
     }

@@ -11,9 +11,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const SHARDS: usize = 16;
+const SHARDS: usize = 256;
 /// Most objects with kept descriptors, all shards together.
-const MAX_OBJECTS: u64 = 512;
+const MAX_OBJECTS: u64 = 16_384;
 /// An object has up to this many, and as many again are left to sockets and to the rest of the process.
 const MAX_PER_OBJECT: u64 = 4;
 

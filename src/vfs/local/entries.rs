@@ -1,9 +1,10 @@
 //! Operations on names: look up, make, remove, rename, link.
 
 use super::attributes::{SET_ID_BITS, change_times, truncate};
+use super::group_commit::Debt;
 use super::{
-    Attributes, BorrowedFd, Caller, CreateHow, Debt, Kind, LocalVfs, Mutation, Node, Object, ObjectKey,
-    RenameDone, SetAttributes, Stat, Use, VfsError, Wcc, failed, file, group_commit, statx, wcc_before,
+    Attributes, BorrowedFd, Caller, CreateHow, Kind, LocalVfs, Mutation, Node, Object, ObjectKey, RenameDone,
+    SetAttributes, Stat, Use, VfsError, Wcc, failed, file, group_commit, statx, wcc_before,
 };
 use crate::host::file::c_name;
 use crate::vfs::{SetTime, made_with, verifier_times};
@@ -121,6 +122,7 @@ impl LocalVfs {
             let _lock = self.locks.one(dir);
             let before = statx::of(fd).ok();
             let result = self.as_caller(caller).and_then(|()| act(fd));
+            self.listings.changed(dir);
             let after = statx::of(fd).ok();
             (self.judged(dir, result, after.as_ref()), self.wcc(before.as_ref(), after.as_ref()))
         };
@@ -203,7 +205,9 @@ impl LocalVfs {
         (key, file): (ObjectKey, Arc<OwnedFd>),
         set: &SetAttributes,
     ) -> Result<Made, VfsError> {
-        let stat = self.finish_new(file.as_fd(), Some(file.as_fd()), set)?;
+        let stat = self.finish_new(file.as_fd(), Some(file.as_fd()), set);
+        self.listings.changed(&key);
+        let stat = stat?;
         // The file is made in the same transaction as its name, which the directory's fsync makes durable; what was
         // done to it after that is its own affair.
         let as_made =
@@ -238,7 +242,9 @@ impl LocalVfs {
             };
             let content = Arc::new(self.open_content(caller, fd.as_fd(), &found.stat, Use::Write)?);
             self.as_caller(caller)?;
-            truncate(content.as_fd(), size)?;
+            let cut = truncate(content.as_fd(), size);
+            self.listings.changed(&found.key);
+            cut?;
             self.descriptors.keep(&found.key, Use::Write, &content);
             let stat = statx::of(content.as_fd())?;
             return Ok(Made { key: found.key, stat, file: Some(content) });
@@ -256,7 +262,9 @@ impl LocalVfs {
         match self.create_new(dir_key, dir, name, Mode::from_raw_mode(u32::from(EXCLUSIVE_MODE))) {
             Ok((key, file)) => {
                 let (atime, mtime) = verifier_times(verifier);
-                change_times(file.as_fd(), SetTime::To(atime), SetTime::To(mtime))?;
+                let changed = change_times(file.as_fd(), SetTime::To(atime), SetTime::To(mtime));
+                self.listings.changed(&key);
+                changed?;
                 let stat = statx::of(file.as_fd())?;
                 // Always, for the verifier must survive what the client's retry survives.
                 group_commit::owe(Debt::Object(key.clone(), file));
@@ -298,7 +306,9 @@ impl LocalVfs {
             self.can_be_set(set, kind)?;
             make(fd, &c_name(name)?)?;
             let (made, found) = self.tree.lookup_open(fd, name)?.ok_or(VfsError::Jukebox)?;
-            let stat = self.finish_new(made.as_fd(), None, set)?;
+            let stat = self.finish_new(made.as_fd(), None, set);
+            self.listings.changed(&found.key);
+            let stat = stat?;
             Ok(self.node(found.key, &stat))
         })
     }
@@ -370,6 +380,9 @@ impl LocalVfs {
             let victim = self.victim(fd, &c_name);
             let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             rustix::fs::unlinkat(fd, c_name.as_c_str(), flags)?;
+            if let Some((key, _)) = &victim {
+                self.listings.changed(key);
+            }
             self.forget(victim);
             Ok(())
         })
@@ -420,6 +433,8 @@ impl LocalVfs {
             let _locks = self.locks.two(from.0, to.0);
             let before = (statx::of(source.fd.as_fd()).ok(), statx::of(target.fd.as_fd()).ok());
             let result = self.rename_now(caller, (&source, from.1), (&target, to.0, to.1));
+            self.listings.changed(from.0);
+            self.listings.changed(to.0);
             let after = (statx::of(source.fd.as_fd()).ok(), statx::of(target.fd.as_fd()).ok());
             let result = self.judged(from.0, result, after.0.as_ref());
             let result = self.judged(to.0, result, after.1.as_ref());
@@ -453,6 +468,9 @@ impl LocalVfs {
         let moved = self.victim(source.fd.as_fd(), &old);
         let replaced = self.victim(target.fd.as_fd(), &new);
         rustix::fs::renameat(&*source.fd, old.as_c_str(), &*target.fd, new.as_c_str())?;
+        for (key, _) in moved.iter().chain(&replaced) {
+            self.listings.changed(key);
+        }
         let same = matches!((&moved, &replaced), (Some((a, _)), Some((b, _))) if a == b);
         if !same {
             self.forget(replaced);
@@ -480,6 +498,7 @@ impl LocalVfs {
         }
         let done = self.in_directory(caller, dir, |fd| {
             file::link(object.fd.as_fd(), fd, &c_name(name)?).map_err(VfsError::from)?;
+            self.listings.changed(key);
             self.tree.remember(key, dir, name);
             Ok(())
         });

@@ -233,7 +233,7 @@ fn tree(vfs: &dyn Vfs, root: &Caller) -> BTreeMap<Vec<u8>, String> {
         vfs.readdir(root, &key, 0, true, &mut |entry| {
             if entry.name != b"." && entry.name != b".." {
                 let path = [path.as_slice(), b"/", entry.name].concat();
-                below.push((path, entry.node.expect("a node")));
+                below.push((path, entry.node.expect("a node").clone()));
             }
             true
         })
