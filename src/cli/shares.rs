@@ -30,6 +30,8 @@ pub(super) struct Shares {
     /// Directories outside of it that are or were exported, by path.
     others: Mutex<HashMap<PathBuf, Arc<LocalVfs>>>,
     now: Mutex<Served>,
+    /// Held while the exports change: what looks at mounts must not bring back what a reload has just replaced.
+    changing: Mutex<()>,
 }
 
 /// What is served now.
@@ -63,7 +65,15 @@ impl Shares {
         durability: Durability,
     ) -> Shares {
         let settings = settings.clone();
-        Shares { settings, share, dirty, durability, others: Mutex::default(), now: Mutex::default() }
+        Shares {
+            settings,
+            share,
+            dirty,
+            durability,
+            others: Mutex::default(),
+            now: Mutex::default(),
+            changing: Mutex::default(),
+        }
     }
 
     /// The first table. Blocks on the disk.
@@ -82,6 +92,7 @@ impl Shares {
             let what = "there is nothing to reload: nfs1 has no exports file";
             return Err(format!("{what}; name one with `exports` in [nfs1], or with --exports FILE"));
         };
+        let _turn = self.changing.lock();
         let kept = |problems: &dyn std::fmt::Display| format!("{problems}\nthe exports stay as they were");
         let file = exports::load(file).map_err(|problems| kept(&list(&problems)))?;
         let warnings: Vec<String> = file.warnings.iter().map(ToString::to_string).collect();
@@ -101,6 +112,7 @@ impl Shares {
         if self.settings.exports.is_none() {
             return;
         }
+        let _turn = self.changing.lock();
         let file = self.now.lock().file.clone();
         match self.adopt(file) {
             Ok(new) => {

@@ -1,5 +1,6 @@
 //! A server that is not root: it says what is lost, and does the rest.
 
+use crate::executable::get;
 use crate::scratch;
 use ehpc_proto::nfs3::arguments::NodeKind;
 use ehpc_proto::nfs3::{sattr3, set_uid3, specdata3};
@@ -80,6 +81,31 @@ fn without_root_it_says_what_is_lost_and_does_the_rest() {
             })
         })
         .unwrap();
+
+    // What was done is on the page for Prometheus and on the screen.
+    let page =
+        get(&format!("127.0.0.1:{}", cluster.nfs1.as_ref().unwrap().port("dashboard").unwrap()), "/metrics");
+    for line in [
+        "ehpc_nfs_request_seconds_count{procedure=\"mkdir\"} 3",
+        "ehpc_nfs_procedure_errors_total{procedure=\"mknod\",status=\"PERM\"} 3",
+        "ehpc_nfs_client_written_bytes_total{client=\"127.0.0.1\"} 12",
+        "ehpc_nfs_export_read_bytes_total{export=\"/share\"} 12",
+        "ehpc_nfs_in_flight 0",
+        "ehpc_nfs_queued 0",
+        "ehpc_nfs_connections 1",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
+    let (_, screen, _) = cluster.command(&["status"]).unwrap();
+    for text in [
+        "127.0.0.1: ",
+        "12 B read, 12 B written",
+        "mkdir: 3, p50 ",
+        "3 errors (3 PERM)",
+        "note          not root",
+    ] {
+        assert!(screen.contains(text), "{text} is not in\n{screen}");
+    }
 
     // The backup has it all the same.
     cluster.fence().unwrap();

@@ -2,7 +2,7 @@
 
 use super::LockOptions;
 use crate::nfs::portmap::{Network, Portmap, Service, serve_on};
-use crate::nfs::rpc::client::{Function, Peer, call};
+use crate::nfs::rpc::client::{Function, Peer, call, call_as};
 use crate::nfs::rpc::{Answerer, Arrival, Reply, datagrams, streams};
 use crate::nfs::tests::{Fixture, WAIT, options, wait_until};
 use ehpc_proto::codec::{Decoder, Encoder};
@@ -77,7 +77,8 @@ struct Host {
     calls: mpsc::Receiver<Received>,
     script: Arc<Mutex<Script>>,
     stop: CancellationToken,
-    _mapper: Portmap,
+    services: Vec<Service>,
+    _mapper: Option<Portmap>,
 }
 
 impl Drop for Host {
@@ -148,6 +149,20 @@ impl World {
     }
 
     fn host(&self, address: &str, name: &'static [u8]) -> Host {
+        let mut host = self.unreachable(address, name);
+        self.map(&mut host);
+        host
+    }
+
+    /// The host's port mapper begins to answer.
+    fn map(&self, host: &mut Host) {
+        let at = SocketAddr::new(host.address, self.mapper_port);
+        let mapper = self.runtime.block_on(serve_on(at, host.services.clone()));
+        host._mapper = Some(mapper.expect("the port is free"));
+    }
+
+    /// A host whose port mapper does not run.
+    fn unreachable(&self, address: &str, name: &'static [u8]) -> Host {
         self.runtime.block_on(async {
             let address: IpAddr = address.parse().unwrap();
             let listener = TcpListener::bind((address, 0)).await.unwrap();
@@ -157,7 +172,6 @@ impl World {
             let programs = [(nlm::PROGRAM, 1), (nlm::PROGRAM, 3), (nlm::PROGRAM, 4), (nsm::PROGRAM, 1)];
             let mut services = Service::at(at, Network::Tcp, &programs);
             services.extend(Service::at(udp, Network::Udp, &programs));
-            let mapper = serve_on(SocketAddr::new(address, self.mapper_port), services).await.unwrap();
             let (calls, received) = mpsc::channel();
             let script = Arc::new(Mutex::new(Script { deaf: 0, status: Status::Granted }));
             let callee: Arc<dyn Answerer> =
@@ -165,7 +179,7 @@ impl World {
             let stop = CancellationToken::new();
             tokio::spawn(streams::serve(listener, Arc::clone(&callee), stop.clone()));
             tokio::spawn(datagrams::serve(socket, callee, stop.clone()));
-            Host { address, name, calls: received, script, stop, _mapper: mapper }
+            Host { address, name, calls: received, script, stop, services, _mapper: None }
         })
     }
 
@@ -327,6 +341,58 @@ fn who_waits_is_told_and_told_again_until_he_knows() {
 }
 
 #[test]
+fn who_cannot_be_reached_is_told_later() {
+    let world = World::new();
+    let (a, mut b) = (world.host("127.0.0.2", b"web1"), world.unreachable("127.0.0.3", b"web2"));
+    let mapper = std::net::TcpListener::bind((b.address, world.mapper_port)).unwrap();
+    assert_eq!(world.status(&a, Procedure::Lock, &WRITE), Status::Granted);
+    assert_eq!(world.status(&b, Procedure::Lock, &BLOCK), Status::Blocked);
+    assert_eq!(world.status(&a, Procedure::Unlock, &WRITE), Status::Granted);
+    // The first attempt meets a port mapper that hangs up.
+    drop(mapper.accept().unwrap());
+    drop(mapper);
+    assert_eq!(world.status(&a, Procedure::Lock, &READ), Status::Denied, "it has it all the same");
+    world.map(&mut b);
+    assert_eq!(next(&b).procedure, Procedure::Granted as u32);
+}
+
+#[test]
+fn a_lock_takes_a_permission_on_its_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let host = world.host("127.0.0.2", b"web1");
+    let ask = |id: u32, procedure: Procedure, form: Form| {
+        let mut out = Encoder::new();
+        WRITE.of(&host, &world.file).encode(form, Width::Bits64, &mut out);
+        let function = Function { program: nlm::PROGRAM, version: 4, procedure: procedure as u32 };
+        let peer = Peer::Tcp(world.fixture.server.address(), Some(host.address));
+        let arguments = super::callbacks::Encoded(out.finish());
+        let result = world.runtime.block_on(call_as(&peer, id, function, &arguments, WAIT)).unwrap();
+        LockResult::decode(&mut Decoder::new(&result)).unwrap().status
+    };
+    let lock = |id| ask(id, Procedure::Lock, Form::Lock);
+    let mode = |mode| {
+        std::fs::set_permissions(world.fixture.path("file"), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    std::os::unix::fs::chown(world.fixture.path("file"), Some(33), Some(33)).unwrap();
+    mode(0o600);
+    assert_eq!(lock(34), Status::Denied);
+    for readable in [0o604, 0o602] {
+        mode(readable);
+        assert_eq!(lock(34), Status::Granted, "{readable:o}");
+        mode(0o600);
+        assert_eq!(
+            ask(34, Procedure::Unlock, Form::Unlock),
+            Status::Granted,
+            "nothing is needed to give it back"
+        );
+    }
+    mode(0o000);
+    assert_eq!(lock(33), Status::Granted, "the owner, whatever the mode says");
+    assert_eq!(lock(0), Status::Granted);
+}
+
+#[test]
 fn a_lock_that_is_not_wanted_any_more_goes_to_the_next() {
     let world = World::new();
     let (a, b) = (world.host("127.0.0.2", b"web1"), world.host("127.0.0.3", b"web2"));
@@ -402,6 +468,18 @@ fn a_client_that_restarts_loses_what_it_had_and_only_that() {
     world.notify(&a, 5);
     assert_eq!(world.status(&b, Procedure::Lock, &WRITE), Status::Denied, "told twice, released once");
     assert_eq!(world.status(&a, Procedure::Unlock, &WRITE), Status::Granted);
+    // Locked again before its monitor got through: that stays.
+    assert_eq!(world.status(&a, Procedure::Lock, &Wanted { state: 7, ..WRITE }), Status::Granted);
+    world.notify(&a, 7);
+    assert_eq!(world.status(&b, Procedure::Lock, &WRITE), Status::Denied);
+    assert_eq!(world.status(&a, Procedure::Unlock, &WRITE), Status::Granted);
+    // A client that does not tell its state with a lock.
+    world.notify(&a, 9);
+    assert_eq!(world.status(&a, Procedure::Lock, &Wanted { state: 0, ..WRITE }), Status::Granted);
+    world.notify(&a, 9);
+    assert_eq!(world.status(&b, Procedure::Lock, &WRITE), Status::Denied, "told twice, released once");
+    world.notify(&a, 11);
+    assert_eq!(world.status(&b, Procedure::Lock, &WRITE), Status::Granted);
     let stat = Function { program: nsm::PROGRAM, version: 1, procedure: nsm::Procedure::Stat as u32 };
     let result = world.ask(&a, true, stat, &Opaque::<1024>(b"web1"));
     let result = nsm::StatResult::decode(&mut Decoder::new(&result)).unwrap();

@@ -67,9 +67,20 @@ pub enum CallFailed {
     },
 }
 
-/// Calls `function`; the bytes of its result.
+/// Calls `function` as root; the bytes of its result.
 pub(in crate::nfs) async fn call(
     peer: &Peer,
+    function: Function,
+    arguments: &impl Encode,
+    patience: Duration,
+) -> Result<Vec<u8>, CallFailed> {
+    call_as(peer, 0, function, arguments, patience).await
+}
+
+/// Calls `function` as the user and group of this number.
+pub(in crate::nfs) async fn call_as(
+    peer: &Peer,
+    id: u32,
     function: Function,
     arguments: &impl Encode,
     patience: Duration,
@@ -78,8 +89,8 @@ pub(in crate::nfs) async fn call(
     let mut out = Encoder::with_capacity(256);
     out.u32(0);
     let Function { program, version, procedure } = function;
-    // What the BSD and Linux servers expect of one another: root, by name.
-    let credential = Credential::Sys(AuthSys::new(b"ehpc-store", 0, 0, &[]));
+    // What the BSD and Linux servers expect of one another: AUTH_SYS, with a name.
+    let credential = Credential::Sys(AuthSys::new(b"ehpc-store", id, id, &[]));
     Call { xid, program, version, procedure, credential }.encode(&mut out);
     arguments.encode(&mut out);
     let mut message = out.finish();

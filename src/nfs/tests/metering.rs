@@ -1,9 +1,12 @@
 //! What is counted of calls, and which are called slow.
 
 use super::hooked::Hooked;
-use super::{Fixture, options, status, wait_until};
+use super::{Fixture, WAIT, options, status, wait_until};
 use crate::nfs::Options;
-use ehpc_tools::nfs_client::Client;
+use crate::observe::metrics;
+use ehpc_proto::nfs3::{MAX_IO, Procedure, StableHow, arguments, results};
+use ehpc_proto::record::MAX_RECORD;
+use ehpc_tools::nfs_client::{Client, mode, place};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -93,4 +96,62 @@ fn one_connection_too_many_is_refused_and_counted() {
     assert!(second.null().is_err());
     wait_until("it is counted", || fixture.server.stats().refused == 1);
     assert_eq!(status(client.getattr(&root)), 0, "the first one goes on");
+}
+
+/// A server whose `operation` waits until the sender is dropped.
+fn gated(options: Options, operation: &'static str) -> (Fixture, crossbeam_channel::Sender<()>) {
+    let (open, gate) = crossbeam_channel::bounded::<()>(0);
+    let fixture = Fixture::with(
+        options,
+        |_| {},
+        |vfs| {
+            Hooked::before(vfs, move |called, _| {
+                if called == operation {
+                    let _ = gate.recv_timeout(WAIT);
+                }
+            })
+        },
+    );
+    (fixture, open)
+}
+
+#[test]
+fn a_connection_at_its_limit_of_requests_is_counted_and_goes_on() {
+    let (fixture, open) = gated(Options { in_flight: 2, ..options() }, "mkdir");
+    let (mut client, root) = fixture.mounted();
+    let before = metrics::NFS_IN_FLIGHT_WAITS.get();
+    let names: Vec<String> = (0..6).map(|n| format!("d{n}")).collect();
+    for name in &names {
+        let args = arguments::Mkdir { place: place(&root, name.as_bytes()), attributes: mode(0o755) };
+        client.queue_nfs(Procedure::Mkdir, &args);
+    }
+    client.flush().unwrap();
+    wait_until("the limit is reached", || metrics::NFS_IN_FLIGHT_WAITS.get() > before);
+    drop(open);
+    for _ in &names {
+        assert!(client.receive().unwrap().result::<results::Created>().unwrap().is_ok());
+    }
+}
+
+#[test]
+fn a_request_without_memory_is_counted_and_waits() {
+    let one_record = Options { memory: MAX_RECORD, ..options() };
+    let (fixture, open) = gated(one_record, "write");
+    let (mut client, root) = fixture.mounted();
+    let files = [client.create(&root, b"a").unwrap(), client.create(&root, b"b").unwrap()];
+    let before = metrics::NFS_MEMORY_WAITS.get();
+    let address = fixture.server.address();
+    std::thread::scope(|scope| {
+        let writers = files.map(|file| {
+            scope.spawn(move || {
+                let mut client = Client::connect(address).unwrap();
+                client.write_stable(&file, 0, &vec![7; MAX_IO], StableHow::FileSync).map(|_| ())
+            })
+        });
+        wait_until("one of them waits", || metrics::NFS_MEMORY_WAITS.get() > before);
+        drop(open);
+        for writer in writers {
+            writer.join().unwrap().unwrap();
+        }
+    });
 }
