@@ -78,7 +78,7 @@ impl Server {
         let (port, mount_port) = (free_port()?, free_port()?);
         let export = directory.display().to_string();
         let configuration = format!(
-            "NFS_CORE_PARAM {{ NFS_Port = {port}; MNT_Port = {mount_port}; NFS_Protocols = 3; RPC_Max_Connections = 16384; Enable_NLM = false; Enable_RQUOTA = false; }}\n\
+            "NFS_CORE_PARAM {{ NFS_Port = {port}; MNT_Port = {mount_port}; NFS_Protocols = 3; RPC_Max_Connections = 10000; Enable_NLM = false; Enable_RQUOTA = false; }}\n\
              EXPORT_DEFAULTS {{ Access_Type = RW; Squash = No_Root_Squash; SecType = sys; Protocols = 3; Transports = TCP; }}\n\
              EXPORT {{ Export_Id = 1; Path = {export}; Pseudo = /share; FSAL {{ Name = VFS; }} }}\n\
              LOG {{ Default_Log_Level = WARN; }}\n"
