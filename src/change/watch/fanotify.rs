@@ -10,15 +10,19 @@ use super::{Change, ObjectKey, Path, Sink, Touch, Tree, WatchError, Written};
 use crate::host::fanotify::{Event, Fanotify, Place, events, mask};
 use crate::host::{KeyKind, coarse_now};
 use ehpc_proto::replication::Timestamp;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Room that the kernel may have found too small for one more event.
 const LONGEST_EVENT: usize = 4096;
+/// The queue is read at most this often, unless more waits than one read takes: a writer that has to wake a reader for
+/// each of its events pays more for that than for the write, and the kernel merges equal events that wait.
+const GATHER: Duration = Duration::from_millis(1);
 
 pub(super) struct FanotifyWatch {
     stop: Arc<OwnedFd>,
@@ -82,6 +86,13 @@ impl Drop for FanotifyWatch {
     }
 }
 
+/// Waits; true: it is time to stop.
+fn stops_within(time: Duration, stop: &OwnedFd) -> bool {
+    let time = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+    let mut ready = [PollFd::new(stop, PollFlags::IN)];
+    poll(&mut ready, Some(&time)).is_ok_and(|count| count > 0)
+}
+
 fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
@@ -98,7 +109,11 @@ struct Reader {
 impl Reader {
     fn run(mut self, stop: &OwnedFd) {
         let mut buffer = vec![0u8; BUFFER_BYTES];
+        let mut emptied = false;
         loop {
+            if emptied && stops_within(GATHER, stop) {
+                return;
+            }
             let mut ready = [
                 PollFd::from_borrowed_fd(self.group.as_fd(), PollFlags::IN),
                 PollFd::new(stop, PollFlags::IN),
@@ -114,11 +129,13 @@ impl Reader {
             if !ready[1].revents().is_empty() {
                 return;
             }
+            emptied = true;
             let now = coarse_now();
             match self.group.read(&mut buffer) {
                 Ok(len) => {
                     self.take(&buffer[..len]);
-                    if len < BUFFER_BYTES - LONGEST_EVENT {
+                    emptied = len < BUFFER_BYTES - LONGEST_EVENT;
+                    if emptied {
                         self.quiet = now;
                     }
                 }
