@@ -200,14 +200,40 @@ impl Bench {
                 for procedure in [Procedure::Create, Procedure::Remove] {
                     let mut work = work::Names { procedure, dirs: dirs.clone() };
                     let plan = plan(server, connections, 16, Limit::Calls(total / connections as u64));
-                    let sample = sample(server, &plan, &mut work)?;
-                    let what =
-                        format!("{procedure:?}{}", if server.name == "ours-sync" { " sync" } else { "" });
-                    add(lines, what, connections, server.name, sample);
+                    let one = sample(server, &plan, &mut work)?;
+                    let durable = server.name == "ours-sync";
+                    let what = format!("{procedure:?}{}", if durable { " sync" } else { "" });
+                    add(lines, what, connections, server.name, one);
+                    if durable && connections == 1 {
+                        self.one_at_a_time(server, procedure, lines)?;
+                    }
                 }
                 fs::remove_dir_all(server.directory.join(format!("names-{round}-{connections}")))?;
             }
         }
+        Ok(())
+    }
+
+    /// The raw loop's own way: the next call is made when the last was answered. A line of its own.
+    fn one_at_a_time(&self, server: &Server, procedure: Procedure, lines: &mut Lines) -> Result<()> {
+        const COUNT: u64 = 500;
+        let (mut client, root) = open(server)?;
+        let name = format!("single-{procedure:?}");
+        let dir = client.mkdir(&root, name.as_bytes())?;
+        if procedure == Procedure::Remove {
+            for number in 0..COUNT {
+                client.create(&dir, format!("file-{number:08}").as_bytes())?;
+            }
+        }
+        let mut work = work::Names { procedure, dirs: vec![dir] };
+        let one = sample(server, &plan(server, 1, 1, Limit::Calls(COUNT)), &mut work)?;
+        fs::remove_dir_all(server.directory.join(name))?;
+        let what = format!("{procedure:?} sync, one at a time");
+        let raw = lines.get(&(format!("{procedure:?} sync"), 1)).and_then(|line| line.get("raw loop"));
+        if let Some(raw) = raw.and_then(|all| all.last()).cloned() {
+            add(lines, what.clone(), 1, "raw loop", raw);
+        }
+        add(lines, what, 1, server.name, one);
         Ok(())
     }
 
