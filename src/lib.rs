@@ -9,6 +9,7 @@ pub mod dashboard;
 pub mod host;
 pub mod nfs;
 pub mod observe;
+pub mod proxy;
 pub mod replication;
 pub mod settings;
 pub mod store;

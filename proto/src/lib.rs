@@ -4,6 +4,7 @@
 //! checks a length against its limit and against the bytes that are really there before it allocates.
 
 pub mod codec;
+pub mod http;
 pub mod mount;
 pub mod nfs3;
 pub mod nfsacl;

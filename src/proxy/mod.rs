@@ -1,0 +1,40 @@
+//! The proxy: reads haproxy.cfg and does what HAProxy does with it (`ehpc-store proxy -f haproxy.cfg`).
+//!
+//! ```text
+//! process     arguments, start order (no thread before the end), master, reload, adoption of listening sockets, syslog
+//!    |
+//! config      words with positions -> sections -> `model::Config`: plain data, everything resolved (names to indices,
+//!    |        conditions and log formats compiled), nothing opened
+//!    |
+//! state       what runs: counters, gates (maxconn), servers with health, weight and queue; shared by all threads
+//!    |        `balance`, `cookie`, `health`, `queue` are pure
+//!    |
+//! engine      one current-thread runtime a core: listener -> connection -> exchange -> server connection -> relay
+//!    |        bytes in and out with `ehpc_proto::http1`; `tcp` mode
+//!    |
+//! rules       what the file says to do with an `Exchange`; knows neither parser nor wire
+//! expression  fetches, converters, variables, conditions (acl), log formats over an `Exchange`
+//!
+//! checks      asks servers whether they are well, feeds `state`
+//! admin       HAProxy's run-time commands;  stats  the CSV, the page, Prometheus
+//! ```
+//!
+//! Who calls whom: `process` -> `config` -> (`expression`, `rules` for compiling); `process` -> `engine`, `checks`, `admin`;
+//! `engine` -> `rules` -> `expression`; all of them read `state` and `config::model`. `expression` and `rules` act on
+//! [`exchange::Exchange`] and name no socket and no parser.
+
+pub mod config;
+pub mod exchange;
+pub mod expression;
+pub mod rules;
+pub mod state;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the role. `arguments[0]` is the program's name, the others are HAProxy's (`-f`, `-c`, `-D`, ...).
+/// Call it before any thread exists.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let _ = arguments;
+    ExitCode::from(2)
+}

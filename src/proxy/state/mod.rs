@@ -1,0 +1,72 @@
+//! What runs: made from a [`Config`] once, then shared by all threads, changed only through atomics and short locks
+//! that no request takes. Everything is found by index; names are looked up by `admin` only.
+
+mod backend;
+mod counters;
+mod frontend;
+mod gate;
+mod server;
+
+pub use backend::{Backend, Choice, Slot, Wish};
+pub use counters::{BackendCounters, Codes, FrontendCounters, ServerCounters, Traffic};
+pub use frontend::{Frontend, Listener};
+pub use gate::{Gate, Pass};
+pub use server::{Administration, Operation, Server};
+
+use super::config::Config;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Instant, SystemTime};
+
+/// A running proxy process.
+#[derive(Debug)]
+pub struct Running {
+    /// What it was made from; does not change.
+    pub config: Arc<Config>,
+    /// As [`Config::proxies`].
+    pub proxies: Vec<ProxyState>,
+    /// The process's `maxconn`.
+    pub gate: Gate,
+    /// Requests since the start.
+    pub requests: AtomicU64,
+    /// Connections since the start.
+    pub connections: AtomicU64,
+    /// No new connections are accepted; the process ends when the last has gone.
+    pub stopping: AtomicBool,
+    /// When the process started.
+    pub started: SystemTime,
+    /// The same, monotonic.
+    pub started_at: Instant,
+}
+
+/// One section at run time.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct ProxyState {
+    pub frontend: Option<Frontend>,
+    pub backend: Option<Arc<Backend>>,
+}
+
+impl Running {
+    /// Nothing is opened. `maxconn` is the process's effective limit.
+    pub fn new(config: Arc<Config>, maxconn: u32) -> Arc<Running> {
+        let proxies = config
+            .proxies
+            .iter()
+            .map(|proxy| ProxyState {
+                frontend: proxy.front.then(|| Frontend::new(proxy, maxconn)),
+                backend: proxy.back.then(|| Backend::new(proxy)),
+            })
+            .collect();
+        Arc::new(Running {
+            config,
+            proxies,
+            gate: Gate::new(maxconn),
+            requests: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            started: SystemTime::now(),
+            started_at: Instant::now(),
+        })
+    }
+}
