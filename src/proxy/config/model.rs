@@ -271,6 +271,7 @@ pub struct UseBackend {
     pub condition: Option<Condition>,
 }
 
+/// Whom `use_backend` names.
 #[derive(Clone, Debug)]
 pub enum BackendName {
     /// Known when the file was read.
@@ -330,6 +331,7 @@ pub enum ServerAddress {
     Abstract(Vec<u8>),
 }
 
+/// Which port is connected to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServerPort {
     /// The port in the address.
