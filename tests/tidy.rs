@@ -34,6 +34,8 @@ const PURE: &[&str] = &[
     "src/nfs/lock/table.rs",
     "src/replication/session",
     "src/replication/mirror/plan.rs",
+    "src/proxy/balance.rs",
+    "src/proxy/queue.rs",
 ];
 
 /// What pure code never names.
