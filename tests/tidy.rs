@@ -23,6 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("vrrp", &["host", "observe", "settings"]),
     ("supervise", &["host", "observe", "settings"]),
     ("dashboard", &["host", "observe", "settings"]),
+    ("demo_web", &["host", "observe", "settings"]),
     ("cli", &["*"]),
 ];
 
