@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "src/nfs/reply_cache.rs",
     "src/nfs/lock/ranges.rs",
     "src/nfs/lock/table.rs",
+    "src/proxy/log/header.rs",
     "src/replication/session",
     "src/replication/mirror/plan.rs",
     "src/proxy/balance.rs",
