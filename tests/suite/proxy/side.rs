@@ -143,8 +143,9 @@ impl Drop for Side {
 
 /// Somebody listens there, seen without connecting.
 pub(crate) fn listens(address: &str, port: u16) -> bool {
-    let octets = address.parse::<Ipv4Addr>().expect("an address").octets();
-    let local = format!("{:08X}:{port:04X}", u32::from_ne_bytes(octets));
+    // The kernel shows an address as the number that a little-endian machine holds.
+    let [a, b, c, d] = address.parse::<Ipv4Addr>().expect("an address").octets();
+    let local = format!("{d:02X}{c:02X}{b:02X}{a:02X}:{port:04X}");
     fs::read_to_string("/proc/self/net/tcp").is_ok_and(|text| {
         text.lines().skip(1).any(|line| {
             let mut words = line.split_whitespace().skip(1);
