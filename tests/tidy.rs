@@ -23,6 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("vrrp", &["host", "observe", "settings"]),
     ("supervise", &["host", "observe", "settings"]),
     ("dashboard", &["host", "observe", "settings"]),
+    ("demo_web", &["host", "observe", "settings"]),
     ("cli", &["*"]),
 ];
 
@@ -32,6 +33,7 @@ const PURE: &[&str] = &[
     "src/nfs/reply_cache.rs",
     "src/nfs/lock/ranges.rs",
     "src/nfs/lock/table.rs",
+    "src/proxy/log/header.rs",
     "src/replication/session",
     "src/replication/mirror/plan.rs",
 ];
