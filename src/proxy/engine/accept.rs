@@ -1,9 +1,10 @@
 //! Accepting connections, as many as `maxconn` of process, section and `bind` allow. What is too much stays in the
 //! kernel's backlog, as with HAProxy.
 
-use super::thread::{OpenListener, Thread};
+use super::thread::Thread;
 use super::{session, stream::Stream};
 use crate::proxy::exchange::{Endpoint, Session};
+use crate::proxy::listen::{ListeningSocket, OpenListener};
 use crate::proxy::state::{Gate, Pass};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -29,7 +30,6 @@ pub(crate) struct Listening {
     bind: usize,
     /// The address, when it is the same for all connections.
     local: Option<Endpoint>,
-    tcp: bool,
 }
 
 /// Permission to have a connection; given back when dropped.
@@ -44,7 +44,11 @@ pub(crate) struct Passes {
 /// # Errors
 /// When it is no listening socket, or the reactor is full.
 pub(crate) fn prepare(listener: OpenListener) -> io::Result<Listening> {
-    let OpenListener { socket, proxy, bind } = listener;
+    let OpenListener { socket, proxy, bind, .. } = listener;
+    let socket: OwnedFd = match socket {
+        ListeningSocket::Tcp(socket) => socket.into(),
+        ListeningSocket::Unix(socket) => socket.into(),
+    };
     rustix::io::ioctl_fionbio(&socket, true)?;
     let address = rustix::net::getsockname(&socket)?;
     let address = SocketAddr::try_from(address).ok();
@@ -57,7 +61,7 @@ pub(crate) fn prepare(listener: OpenListener) -> io::Result<Listening> {
         Some(address) => (!address.ip().is_unspecified()).then_some(Endpoint::Tcp(address)),
     };
     let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
-    Ok(Listening { socket, proxy, bind, local, tcp: address.is_some() })
+    Ok(Listening { socket, proxy, bind, local })
 }
 
 /// Accepts until the process stops.
@@ -144,7 +148,6 @@ fn begin(
     };
     // When the reactor takes no more, the client sees its connection closed.
     let Ok(stream) = Stream::new(fd, true) else { return };
-    let _ = listening.tcp;
     tokio::task::spawn_local(session::serve(thread.clone(), stream, session, passes));
 }
 

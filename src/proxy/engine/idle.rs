@@ -1,13 +1,23 @@
 //! Connections to servers that wait for the next request (`http-reuse`, 4.2 of the manual), of one thread.
 
 use super::stream::Stream;
+use super::thread::Thread;
 use crate::proxy::config::Config;
 use crate::proxy::config::model::{ProxyIndex, Reuse, ServerIndex};
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// How long an unused connection is kept (HAProxy's `pool-purge-delay`).
 const KEPT_FOR: Duration = Duration::from_secs(5);
+
+/// Purges as long as the thread lives.
+pub(crate) async fn keep_house(thread: Rc<Thread>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        thread.idle.purge();
+    }
+}
 
 /// A waiting connection.
 #[derive(Debug)]

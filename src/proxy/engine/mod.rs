@@ -18,9 +18,10 @@ mod accept;
 mod buffer;
 mod deadline;
 mod dial;
+mod idle;
 mod live;
-mod log;
 mod server;
+mod session;
 mod stream;
 mod tcp;
 mod thread;
@@ -31,4 +32,4 @@ mod wait;
 mod tests;
 
 pub use live::{Doing, SessionRow, Which};
-pub use thread::{Engine, OpenListener, Service, Start, run};
+pub use thread::{Engine, Service, Start, run};

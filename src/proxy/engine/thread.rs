@@ -2,32 +2,21 @@
 
 use super::buffer::Buffers;
 use super::accept;
-use super::idle::IdleConnections;
+use super::idle::{self, IdleConnections};
 use super::live::{SessionRow, Sessions, Which};
 use crate::proxy::config::model::ProxyIndex;
+use crate::proxy::listen::OpenListener;
+use crate::proxy::log::{Logger, Severity};
 use crate::proxy::state::Running;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
-
-/// A socket that listens already.
-#[derive(Debug)]
-pub struct OpenListener {
-    /// The socket, of any mode; the engine makes it non-blocking.
-    pub socket: OwnedFd,
-    /// Section whose `bind` it is.
-    pub proxy: ProxyIndex,
-    /// Which of its binds.
-    pub bind: usize,
-}
 
 /// Something else that runs on the first thread's runtime: health checks, the admin socket, signals. It is dropped
 /// when the engine stops.
@@ -37,22 +26,12 @@ pub type Service = Box<dyn FnOnce(Engine) -> Pin<Box<dyn Future<Output = ()>>> +
 pub struct Start {
     /// Configuration and shared state.
     pub running: Arc<Running>,
-    /// Listening sockets. Several of one `bind` (SO_REUSEPORT) are dealt out to the threads; when there are fewer than
-    /// threads, several threads accept from the same one; when there are more, none is left without a thread.
+    /// Listening sockets.
     pub listeners: Vec<OpenListener>,
-    /// Threads, at least 1. The calling thread is one of them.
-    pub threads: usize,
+    /// One a thread; the calling thread is the first of them.
+    pub loggers: Vec<Logger>,
     /// Run on the first thread.
     pub services: Vec<Service>,
-    /// Makes a thread's log.
-    pub log: Box<dyn Fn() -> Box<dyn Log + Send>>,
-}
-
-/// Where the lines of one thread go.
-pub trait Log {
-    /// Sends one line to the log targets of a section. `level`: 0 = emerg ... 7 = debug; `line` without a newline.
-    /// Never blocks: what cannot be sent is dropped and counted.
-    fn line(&mut self, proxy: ProxyIndex, level: u8, line: &[u8]);
 }
 
 /// A running engine, for the rest of the process. Cheap to clone.
@@ -79,18 +58,21 @@ pub(crate) struct Thread {
     pub(crate) buffers: Buffers,
     pub(crate) sessions: Sessions,
     pub(crate) idle: IdleConnections,
-    log: RefCell<Box<dyn Log>>,
+    log: RefCell<Logger>,
     pub(crate) stopping: Cell<bool>,
     stopped: Notify,
 }
 
 impl Thread {
     /// Sends a log line of a section: `render` appends it to an empty text.
-    pub(crate) fn log(&self, proxy: ProxyIndex, level: u8, render: impl FnOnce(&mut Vec<u8>)) {
-        let mut text = self.buffers.take_text();
-        render(&mut text);
-        self.log.borrow_mut().line(proxy, level, &text);
-        self.buffers.give_text(text);
+    pub(crate) fn log(&self, proxy: ProxyIndex, severity: Severity, render: impl FnOnce(&mut Vec<u8>)) {
+        let mut log = self.log.borrow_mut();
+        if log.wants(proxy, severity) {
+            let mut text = self.buffers.take_text();
+            render(&mut text);
+            log.send(proxy, severity, &text);
+            self.buffers.give_text(text);
+        }
     }
 
     /// Ready when the process begins to stop.
@@ -151,35 +133,36 @@ impl Engine {
     }
 }
 
-/// Runs the engine until it is told to stop ([`Engine::stop`], [`Engine::leave`]). Starts `threads - 1` threads.
+/// Runs the engine until it is told to stop ([`Engine::stop`], [`Engine::leave`]). Starts a thread for each logger but
+/// the first.
 ///
 /// # Errors
 /// When a runtime or a thread cannot be made, or a listening socket is not usable. Nothing keeps running then.
 pub fn run(start: Start) -> io::Result<()> {
-    let threads = start.threads.max(1);
+    let threads = start.loggers.len();
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| mpsc::unbounded_channel()).unzip();
     let engine = Engine { running: start.running, threads: senders.into() };
     let shares = deal(start.listeners, threads)?;
+    let parts = shares.into_iter().zip(receivers).zip(start.loggers).enumerate();
+    let mut parts = parts.map(|(index, ((listeners, commands), log))| Part {
+        index,
+        engine: engine.clone(),
+        listeners,
+        commands,
+        log,
+    });
+    let Some(first) = parts.next() else { return Err(io::Error::other("the engine needs a thread")) };
     let mut others = Vec::new();
-    let mut work = shares.into_iter().zip(receivers).enumerate();
-    let first = work.next();
-    for (index, (listeners, commands)) in work {
-        let engine = engine.clone();
-        let log = (start.log)();
-        let made = std::thread::Builder::new()
-            .name(format!("proxy-{index}"))
-            .spawn(move || one_thread(index, engine, listeners, commands, Vec::new(), log));
-        match made {
+    let mut result = Ok(());
+    for part in parts {
+        let name = format!("proxy-{}", part.index);
+        match std::thread::Builder::new().name(name).spawn(move || part.run(Vec::new())) {
             Ok(thread) => others.push(thread),
-            Err(error) => {
-                engine.leave();
-                return Err(error);
-            }
+            Err(error) => result = Err(error),
         }
     }
-    let mut result = Ok(());
-    if let Some((index, (listeners, commands))) = first {
-        result = one_thread(index, engine.clone(), listeners, commands, start.services, (start.log)());
+    if result.is_ok() {
+        result = first.run(start.services);
     }
     if result.is_err() {
         engine.leave();
@@ -190,58 +173,60 @@ pub fn run(start: Start) -> io::Result<()> {
     result
 }
 
-/// Which thread polls which socket: see [`Start::listeners`].
+/// Which thread polls which socket.
 fn deal(listeners: Vec<OpenListener>, threads: usize) -> io::Result<Vec<Vec<OpenListener>>> {
     let mut shares: Vec<Vec<OpenListener>> = (0..threads).map(|_| Vec::new()).collect();
-    let mut groups = BTreeMap::<(ProxyIndex, usize), Vec<OpenListener>>::new();
     for listener in listeners {
-        groups.entry((listener.proxy, listener.bind)).or_default().push(listener);
-    }
-    for group in groups.into_values() {
-        let count = group.len();
-        for (at, OpenListener { socket, proxy, bind }) in group.into_iter().enumerate() {
-            for thread in (at..threads).step_by(count).skip(1) {
-                shares[thread].push(OpenListener { socket: socket.try_clone()?, proxy, bind });
+        let OpenListener { proxy, bind, ref socket, thread } = listener;
+        match thread {
+            Some(thread) => shares[thread % threads.max(1)].push(listener),
+            None => {
+                for share in &mut shares {
+                    share.push(OpenListener { proxy, bind, socket: socket.copy()?, thread });
+                }
             }
-            shares[at % threads].push(OpenListener { socket, proxy, bind });
         }
     }
     Ok(shares)
 }
 
-/// The life of a thread.
-fn one_thread(
+/// What a thread begins with.
+struct Part {
     index: usize,
     engine: Engine,
     listeners: Vec<OpenListener>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
-    services: Vec<Service>,
-    log: Box<dyn Log>,
-) -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let thread = Rc::new(Thread {
-        index,
-        running: engine.running.clone(),
-        buffers: Buffers::default(),
-        sessions: Sessions::default(),
-        idle: IdleConnections::new(&engine.running.config),
-        log: RefCell::new(log),
-        stopping: Cell::new(false),
-        stopped: Notify::new(),
-    });
-    runtime.block_on(async {
-        for service in services {
-            tokio::task::spawn_local(service(engine.clone()));
-        }
-        let mut accepting = Vec::new();
-        for listener in listeners {
-            accepting.push(tokio::task::spawn_local(accept::serve(thread.clone(), accept::prepare(listener)?)));
-        }
-        drop(accepting);
-        thread.obey(&mut commands).await;
-        Ok(())
-    })
-    // Dropping the runtime drops every task, and with it sessions that were told to go.
+    commands: mpsc::UnboundedReceiver<Command>,
+    log: Logger,
+}
+
+impl Part {
+    /// The life of a thread.
+    fn run(mut self, services: Vec<Service>) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        let running = self.engine.running.clone();
+        let thread = Rc::new(Thread {
+            index: self.index,
+            buffers: Buffers::default(),
+            sessions: Sessions::default(),
+            idle: IdleConnections::new(&running.config),
+            log: RefCell::new(self.log),
+            stopping: Cell::new(false),
+            stopped: Notify::new(),
+            running,
+        });
+        runtime.block_on(async {
+            for service in services {
+                tokio::task::spawn_local(service(self.engine.clone()));
+            }
+            for listener in self.listeners {
+                tokio::task::spawn_local(accept::serve(thread.clone(), accept::prepare(listener)?));
+            }
+            tokio::task::spawn_local(idle::keep_house(thread.clone()));
+            thread.obey(&mut self.commands).await;
+            Ok(())
+        })
+        // Dropping the runtime drops every task, and with it sessions that were told to go.
+    }
 }
 
 impl Thread {
@@ -273,29 +258,5 @@ impl Thread {
                 let _ = tokio::time::timeout(limit, self.sessions.emptied()).await;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shares(sockets: usize, threads: usize) -> Vec<usize> {
-        let listener = || {
-            let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            OpenListener { socket: socket.into(), proxy: 0, bind: 0 }
-        };
-        let shares = deal((0..sockets).map(|_| listener()).collect(), threads).unwrap();
-        shares.iter().map(Vec::len).collect()
-    }
-
-    #[test]
-    fn no_thread_without_a_socket_and_no_socket_without_a_thread() {
-        assert_eq!(shares(1, 1), [1]);
-        assert_eq!(shares(1, 3), [1, 1, 1]);
-        assert_eq!(shares(2, 4), [1, 1, 1, 1]);
-        assert_eq!(shares(2, 3), [1, 1, 1]);
-        assert_eq!(shares(5, 2), [3, 2]);
-        assert_eq!(shares(4, 4), [1, 1, 1, 1]);
     }
 }
