@@ -36,6 +36,8 @@ const PURE: &[&str] = &[
     "src/proxy/log/header.rs",
     "src/replication/session",
     "src/replication/mirror/plan.rs",
+    "src/proxy/balance.rs",
+    "src/proxy/queue.rs",
 ];
 
 /// What pure code never names.

@@ -25,11 +25,14 @@
 //! `engine` -> `rules` -> `expression`; all of them read `state` and `config::model`. `expression` and `rules` act on
 //! [`exchange::Exchange`] and name no socket and no parser.
 
+pub mod balance;
 pub mod config;
 pub mod exchange;
 pub mod expression;
+
 pub mod listen;
 pub mod log;
+pub mod queue;
 pub mod rules;
 pub mod state;
 
