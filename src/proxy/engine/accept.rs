@@ -1,10 +1,11 @@
 //! Accepting connections, as many as `maxconn` of process, section and `bind` allow. What is too much stays in the
 //! kernel's backlog, as with HAProxy.
 
-use super::thread::Thread;
+use super::thread::{OpenListener, Thread};
 use super::{session, stream::Stream};
+use crate::host::reactor;
 use crate::proxy::exchange::{Endpoint, Session};
-use crate::proxy::listen::{ListeningSocket, OpenListener};
+use crate::proxy::listen::ListeningSocket;
 use crate::proxy::state::{Gate, Pass};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -60,7 +61,7 @@ pub(crate) fn prepare(listener: OpenListener) -> io::Result<Listening> {
         None => Some(Endpoint::Unix),
         Some(address) => (!address.ip().is_unspecified()).then_some(Endpoint::Tcp(address)),
     };
-    let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+    let socket = reactor::register(socket, Interest::READABLE)?;
     Ok(Listening { socket, proxy, bind, local })
 }
 

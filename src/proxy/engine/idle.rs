@@ -89,12 +89,4 @@ impl IdleConnections {
     pub(crate) fn clear(&self) {
         self.waiting.borrow_mut().iter_mut().flatten().for_each(Vec::clear);
     }
-
-    /// Closes those of one server.
-    pub(crate) fn clear_server(&self, proxy: ProxyIndex, server: ServerIndex) {
-        let mut waiting = self.waiting.borrow_mut();
-        if let Some(list) = waiting.get_mut(proxy).and_then(|servers| servers.get_mut(server)) {
-            list.clear();
-        }
-    }
 }

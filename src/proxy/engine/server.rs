@@ -115,20 +115,14 @@ impl Attempts<'_> {
     }
 
     /// The next attempt's server: the same after a pause, or another (`back_handle_st_cer` of HAProxy).
-    async fn again(
-        &mut self,
-        exchange: &mut Exchange,
-        slot: Slot,
-        failed: Failed,
-    ) -> Result<Slot, Failure> {
+    async fn again(&mut self, exchange: &mut Exchange, slot: Slot, failed: Failed) -> Result<Slot, Failure> {
         let (proxy, backend) = (self.proxy, self.backend);
         let (active, _) = backend.usable();
-        let in_turn = matches!(
-            proxy.balance,
-            Balance::RoundRobin | Balance::StaticRoundRobin | Balance::Random
-        );
+        let in_turn =
+            matches!(proxy.balance, Balance::RoundRobin | Balance::StaticRoundRobin | Balance::Random);
         let sticky = self.wanted.wish.sticky.is_some();
-        if proxy.redispatch != 0 && (self.is_turn_to_redispatch(exchange) || (!sticky && active > 1 && in_turn))
+        if proxy.redispatch != 0
+            && (self.is_turn_to_redispatch(exchange) || (!sticky && active > 1 && in_turn))
         {
             let before = slot.server;
             drop(slot);

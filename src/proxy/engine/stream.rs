@@ -3,6 +3,7 @@
 //! System calls are made only when the socket is known to be ready, and a read that did not fill its buffer is known to
 //! have emptied the socket: an exchange costs one `recv` and one `send` a side.
 
+use crate::host::reactor;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,7 +27,7 @@ impl Stream {
     /// # Errors
     /// When the reactor takes no more descriptors.
     pub(crate) fn new(fd: OwnedFd, prompt: bool) -> io::Result<Stream> {
-        let fd = AsyncFd::with_interest(fd, Interest::READABLE | Interest::WRITABLE)?;
+        let fd = reactor::register(fd, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Stream { fd, sent: false, prompt })
     }
 

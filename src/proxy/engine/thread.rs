@@ -1,11 +1,11 @@
 //! Threads: what each owns, and how the rest of the process talks to them.
 
-use super::buffer::Buffers;
 use super::accept;
+use super::buffer::Buffers;
 use super::idle::{self, IdleConnections};
 use super::live::{SessionRow, Sessions, Which};
 use crate::proxy::config::model::ProxyIndex;
-use crate::proxy::listen::OpenListener;
+use crate::proxy::listen::ListeningSocket;
 use crate::proxy::log::{Logger, Severity};
 use crate::proxy::state::Running;
 use std::cell::{Cell, RefCell};
@@ -17,6 +17,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
+
+/// One listening socket of a `bind`: open and listening.
+#[derive(Debug)]
+pub struct OpenListener {
+    /// Section, in `Config::proxies`.
+    pub proxy: ProxyIndex,
+    /// Which of its `binds`.
+    pub bind: usize,
+    /// The socket.
+    pub socket: ListeningSocket,
+    /// Which thread accepts on it (beyond the last: round again). Absent: all do, each on a copy of its own.
+    ///
+    /// A thread may get several of one `bind`, and every one of them must be accepted on: the kernel spreads the
+    /// connections of an address over all sockets that listen there.
+    pub thread: Option<usize>,
+}
 
 /// Something else that runs on the first thread's runtime: health checks, the admin socket, signals. It is dropped
 /// when the engine stops.
