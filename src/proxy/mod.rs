@@ -29,7 +29,6 @@ pub mod balance;
 pub mod config;
 pub mod exchange;
 pub mod expression;
-
 pub mod listen;
 pub mod log;
 pub mod queue;
