@@ -37,6 +37,8 @@ const PURE: &[&str] = &[
     "src/replication/session",
     "src/replication/mirror/plan.rs",
     "src/proxy/balance.rs",
+    "src/proxy/cookie.rs",
+    "src/proxy/crumbs.rs",
     "src/proxy/queue.rs",
 ];
 

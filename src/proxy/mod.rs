@@ -27,6 +27,8 @@
 
 pub mod balance;
 pub mod config;
+pub mod cookie;
+pub mod crumbs;
 pub mod exchange;
 pub mod expression;
 pub mod listen;
