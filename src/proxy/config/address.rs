@@ -11,7 +11,7 @@ const LONGEST_PATH: usize = 107;
 /// One address, before its user gives it meaning.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
-pub enum Address {
+pub(crate) enum Address {
     Internet {
         ip: IpAddr,
         /// The host as written when it is a name that was resolved.
@@ -29,7 +29,7 @@ pub enum Address {
 /// What stands behind the last colon.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
-pub enum Port {
+pub(crate) enum Port {
     None,
     One(u16),
     /// Inclusive.
@@ -41,13 +41,13 @@ pub enum Port {
 /// Which kind of socket an address may name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
-pub enum Transport {
+pub(crate) enum Transport {
     Stream,
     Datagram,
 }
 
 /// Reads the word before the cursor as one address. `text` is that word or a part of it.
-pub fn parse(
+pub(crate) fn parse(
     text: &str,
     transport: Transport,
     words: &Words<'_>,
@@ -71,9 +71,10 @@ pub fn parse(
     match plain {
         "" | "ipv4" | "ipv6" => internet(plain, rest, words, surroundings),
         "unix" if rest.is_empty() => refuse(format!("`{text}` has no path"), "write /path/of/the/socket"),
-        "unix" if rest.len() > LONGEST_PATH => {
-            refuse(format!("the path of a Unix socket has at most {LONGEST_PATH} bytes"), "use a shorter path")
-        }
+        "unix" if rest.len() > LONGEST_PATH => refuse(
+            format!("the path of a Unix socket has at most {LONGEST_PATH} bytes"),
+            "use a shorter path",
+        ),
         "unix" => Ok(Address::Unix(PathBuf::from(rest))),
         "abns" if rest.is_empty() || rest.len() > LONGEST_PATH => {
             refuse(format!("an abstract name has 1 to {LONGEST_PATH} bytes"), "use another name")
@@ -84,7 +85,10 @@ pub fn parse(
             _ => refuse(format!("`{text}` names no descriptor"), "write fd@ and a number"),
         },
         "sockpair" | "quic4" | "quic6" | "ring" | "udp" | "udp4" | "udp6" | "tcp" | "tcp4" | "tcp6" => {
-            refuse(format!("`{family}@` is not supported here"), "use an address, a path, unix@, abns@ or fd@")
+            refuse(
+                format!("`{family}@` is not supported here"),
+                "use an address, a path, unix@, abns@ or fd@",
+            )
         }
         _ => refuse(format!("unknown address family `{family}@`"), "known are ipv4@ ipv6@ unix@ abns@ fd@"),
     }
@@ -139,8 +143,9 @@ fn internet(family: &str, text: &str, words: &Words<'_>, surroundings: &Surround
                     "ipv6" => ip.is_ipv6(),
                     _ => true,
                 });
-                let ip = wanted
-                    .ok_or_else(|| refuse(format!("`{literal}` has no address of that family"), "use another"))?;
+                let ip = wanted.ok_or_else(|| {
+                    refuse(format!("`{literal}` has no address of that family"), "use another")
+                })?;
                 (ip, Some(literal.to_owned()))
             }
         },
@@ -153,7 +158,7 @@ fn internet(family: &str, text: &str, words: &Words<'_>, surroundings: &Surround
 
 impl Address {
     /// As a TCP or UDP address with exactly one port (`default` when none is written).
-    pub fn with_port(&self, default: Option<u16>) -> Option<SocketAddr> {
+    pub(crate) fn with_port(&self, default: Option<u16>) -> Option<SocketAddr> {
         match self {
             Address::Internet { ip, port: Port::One(port), .. } => Some(SocketAddr::new(*ip, *port)),
             Address::Internet { ip, port: Port::None, .. } => Some(SocketAddr::new(*ip, default?)),
@@ -184,7 +189,11 @@ mod tests {
         match of(text) {
             None => "refused".to_owned(),
             Some(Address::Internet { ip, name, port, any }) => {
-                format!("{ip} {port:?}{}{}", name.map_or(String::new(), |n| format!(" ({n})")), if any { " any" } else { "" })
+                format!(
+                    "{ip} {port:?}{}{}",
+                    name.map_or(String::new(), |n| format!(" ({n})")),
+                    if any { " any" } else { "" }
+                )
             }
             Some(other) => format!("{other:?}"),
         }

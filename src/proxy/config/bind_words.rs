@@ -63,7 +63,11 @@ fn level(bind: &mut Bind, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<
 
 fn expose(bind: &mut Bind, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
     if words.expect("listeners")? != "listeners" {
-        return Err(words.problem_before("only listeners can be exposed", "listeners", "write expose-fd listeners"));
+        return Err(words.problem_before(
+            "only listeners can be exposed",
+            "listeners",
+            "write expose-fd listeners",
+        ));
     }
     bind.expose_listeners = true;
     Ok(())
@@ -87,12 +91,24 @@ pub(crate) const ROWS: &[Row] = &[
     honoured("expose-fd", expose, "`listeners`: hand over listening sockets (stats socket)"),
     honoured("gid", |b, w, _| set(&mut b.unix_group, id(w)?), "group of a Unix socket, by number"),
     honoured("group", |b, w, _| set(&mut b.unix_group, name(w)?), "group of a Unix socket, by name"),
-    honoured("id", |b, w, _| set(&mut b.id, number(w, "a number", 1..=i32::MAX.unsigned_abs())?), "number in the statistics"),
-    honoured("interface", |b, w, _| set(&mut b.interface, Some(w.expect("an interface")?.to_owned())), "only through this interface"),
+    honoured(
+        "id",
+        |b, w, _| set(&mut b.id, number(w, "a number", 1..=i32::MAX.unsigned_abs())?),
+        "number in the statistics",
+    ),
+    honoured(
+        "interface",
+        |b, w, _| set(&mut b.interface, Some(w.expect("an interface")?.to_owned())),
+        "only through this interface",
+    ),
     honoured("level", level, "rights on a stats socket"),
     honoured("maxconn", |b, w, _| set(&mut b.maxconn, limit(w)?), "connections of this listener at once"),
     honoured("mode", |b, w, _| set(&mut b.unix_mode, Some(mode(w)?)), "file mode of a Unix socket"),
-    honoured("name", |b, w, _| set(&mut b.name, Some(w.expect("a name")?.to_owned())), "name in the statistics"),
+    honoured(
+        "name",
+        |b, w, _| set(&mut b.name, Some(w.expect("a name")?.to_owned())),
+        "name in the statistics",
+    ),
     honoured("proto", http1_only, "only h1"),
     honoured("tcp-ut", |b, w, _| set(&mut b.tcp_user_timeout, timeout(w)?), "TCP user timeout"),
     honoured("uid", |b, w, _| set(&mut b.unix_user, id(w)?), "owner of a Unix socket, by number"),
@@ -156,7 +172,11 @@ pub(crate) fn bind(draft: &mut Draft, words: &mut Words<'_>, context: &mut Conte
 }
 
 /// `stats socket ADDRESS [words]`.
-pub(crate) fn stats_socket(global: &mut Global, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
+pub(crate) fn stats_socket(
+    global: &mut Global,
+    words: &mut Words<'_>,
+    context: &mut Context<'_>,
+) -> Parsed<()> {
     global.stats_sockets.extend(read(words, context)?);
     Ok(())
 }
@@ -179,7 +199,8 @@ fn read(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<Vec<Bind>> {
 }
 
 fn add(addresses: &mut Vec<BindAddress>, address: Address, text: &str, words: &Words<'_>) -> Parsed<()> {
-    let refuse = |what: &str, next: &str| Err(words.problem_before(&format!("`{text}` {what}"), "ADDRESS:PORT", next));
+    let refuse =
+        |what: &str, next: &str| Err(words.problem_before(&format!("`{text}` {what}"), "ADDRESS:PORT", next));
     match address {
         Address::Unix(path) => addresses.push(BindAddress::Unix(path)),
         Address::Abstract(name) => addresses.push(BindAddress::Abstract(name)),

@@ -68,14 +68,22 @@ pub(crate) fn send(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>
                 let name = token(name, words)?;
                 let value = words.expect("the header's value")?;
                 if value.contains("%[") {
-                    return Err(words.problem_before("expressions in checks are not supported yet", "a text", ""));
+                    return Err(words.problem_before(
+                        "expressions in checks are not supported yet",
+                        "a text",
+                        "",
+                    ));
                 }
                 check.headers.push((name, header_value(value, words)?));
             }
             "body" => check.body = words.expect("a text")?.as_bytes().to_vec(),
             "comment" => drop(words.expect("a text")?),
             "uri-lf" | "body-lf" => {
-                return Err(words.problem_before("formats in checks are not supported yet", "uri or body", ""));
+                return Err(words.problem_before(
+                    "formats in checks are not supported yet",
+                    "uri or body",
+                    "",
+                ));
             }
             other => {
                 let what = format!("unknown word `{other}`");
@@ -103,8 +111,8 @@ pub(crate) fn expect(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'
         "rstatus" => Expected::StatusRegex(regex(pattern, words)?),
         "string" => Expected::Body(pattern.as_bytes().to_vec()),
         "rstring" => Expected::BodyRegex(regex(pattern, words)?),
-        "min-recv" | "hdr" | "fhdr" | "string-lf" | "ok-status" | "error-status" | "tout-status" | "on-success"
-        | "on-error" | "status-code" => {
+        "min-recv" | "hdr" | "fhdr" | "string-lf" | "ok-status" | "error-status" | "tout-status"
+        | "on-success" | "on-error" | "status-code" => {
             let what = format!("`http-check expect {word}` is not supported yet");
             return Err(words.problem_before(&what, expected, ""));
         }
@@ -127,7 +135,11 @@ pub(crate) fn mysql_check(draft: &mut Draft, words: &mut Words<'_>, _: &mut Cont
             None | Some("post-41") => {}
             Some("pre-41") => post_41 = false,
             Some(other) => {
-                return Err(words.problem_before(&format!("unknown word `{other}`"), "post-41 or pre-41", ""));
+                return Err(words.problem_before(
+                    &format!("unknown word `{other}`"),
+                    "post-41 or pre-41",
+                    "",
+                ));
             }
         }
     }

@@ -96,7 +96,8 @@ impl<'t> Reader<'t> {
     }
 
     fn predicate(&mut self) -> Result<bool, String> {
-        let end = self.rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(self.rest.len());
+        let end =
+            self.rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(self.rest.len());
         let (name, rest) = self.rest.split_at(end);
         self.rest = rest;
         if let Ok(number) = name.parse::<i64>() {
@@ -190,7 +191,19 @@ mod tests {
         ] {
             assert_eq!(evaluate(text, &environment), Ok(holds), "{text}");
         }
-        for text in ["true", "enabled(EPOLL)", "1 &&", "(1", "foo(1)", "defined", "defined(A", "streq(a)", "1 1", "!", ")"] {
+        for text in [
+            "true",
+            "enabled(EPOLL)",
+            "1 &&",
+            "(1",
+            "foo(1)",
+            "defined",
+            "defined(A",
+            "streq(a)",
+            "1 1",
+            "!",
+            ")",
+        ] {
             assert!(evaluate(text, &environment).is_err(), "{text}");
         }
         assert!(evaluate(&"(".repeat(100_000), &environment).is_err());

@@ -9,7 +9,11 @@ use super::words::{Parsed, Words};
 pub(crate) fn cookie(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
     let name = words.expect("the name of a cookie")?;
     if name.bytes().any(|byte| !byte.is_ascii_graphic() || b"=;,".contains(&byte)) {
-        return Err(words.problem_before(&format!("`{name}` cannot name a cookie"), "a name without = ; ,", ""));
+        return Err(words.problem_before(
+            &format!("`{name}` cannot name a cookie"),
+            "a name without = ; ,",
+            "",
+        ));
     }
     let mut policy = CookiePolicy {
         name: name.as_bytes().to_vec(),
@@ -86,7 +90,8 @@ fn domain(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<Vec<u8>> {
         return Err(words.problem_before(&format!("`{text}` is not a domain"), "letters, digits, - . _", ""));
     }
     if !text.contains('.') {
-        let what = format!("the domain `{text}` has no dot; browsers may refuse its cookies (RFC 6265, 5.2.3)");
+        let what =
+            format!("the domain `{text}` has no dot; browsers may refuse its cookies (RFC 6265, 5.2.3)");
         context.warn(&words.site_before(), &what);
     }
     Ok(text.as_bytes().to_vec())
@@ -96,6 +101,8 @@ fn attribute(words: &mut Words<'_>) -> Parsed<Vec<u8>> {
     let text = words.expect("an attribute such as SameSite=Strict")?;
     match text.bytes().any(|byte| byte == b';' || byte.is_ascii_control()) {
         false => Ok(text.as_bytes().to_vec()),
-        true => Err(words.problem_before("an attribute has no `;` and no control character", "NAME=VALUE", "")),
+        true => {
+            Err(words.problem_before("an attribute has no `;` and no control character", "NAME=VALUE", ""))
+        }
     }
 }

@@ -1,10 +1,9 @@
 //! A section while it is being read: names are still names, lines that refer to other sections wait in `deferred`.
 //! A `defaults` section is a draft too; a new section begins as a copy of it.
 
-use super::address::Address;
 use super::model::{
-    Bind, Captures, CookiePolicy, ConnectionMode, ErrorFile, ForwardFor, HttpCheck, LogTarget, Mode, Options, Reuse,
-    Server, ServerCheck, StickTable, Timeouts,
+    Bind, Captures, ConnectionMode, CookiePolicy, ErrorFile, ForwardFor, HttpCheck, LogTarget, Mode, Options,
+    Reuse, Server, ServerCheck, StickTable, Timeouts,
 };
 use super::surroundings::Surroundings;
 use super::words::{Line, Word};
@@ -103,7 +102,6 @@ pub(crate) struct StatsDraft {
     pub(crate) show_desc: Option<String>,
     pub(crate) show_legends: bool,
     pub(crate) scope: Vec<String>,
-    pub(crate) admin: Vec<Line>,
 }
 
 /// `server` or `default-server`.
@@ -294,9 +292,4 @@ impl Context<'_> {
             words: vec![Word { text, column, quoted: true }],
         }
     }
-}
-
-/// An address that a listener can have.
-pub(crate) fn listening(address: &Address) -> bool {
-    !matches!(address, Address::Internet { port: super::address::Port::Offset(_) | super::address::Port::None, .. })
 }

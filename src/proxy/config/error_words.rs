@@ -23,7 +23,11 @@ pub(crate) fn error_file(draft: &mut Draft, words: &mut Words<'_>, context: &mut
         Ok(content) => content,
         Err(error) => {
             let what = format!("`{text}` cannot be read: {error}");
-            return Err(words.problem_before(&what, "a file with a whole answer", "create it, or remove this line"));
+            return Err(words.problem_before(
+                &what,
+                "a file with a whole answer",
+                "create it, or remove this line",
+            ));
         }
     };
     if !content.is_empty() && !content.starts_with(b"HTTP/") {

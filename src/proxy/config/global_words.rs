@@ -56,7 +56,11 @@ fn log(global: &mut Global, words: &mut Words<'_>, context: &mut Context<'_>) ->
     match log_words::parse(words, context)? {
         LogChoice::Own(target) => global.logs.push(target),
         LogChoice::Global => {
-            return Err(words.problem_before("`log global` stands in section `global` itself", "a target", ""));
+            return Err(words.problem_before(
+                "`log global` stands in section `global` itself",
+                "a target",
+                "",
+            ));
         }
     }
     Ok(())
@@ -87,13 +91,21 @@ fn thread_groups(_: &mut Global, words: &mut Words<'_>, context: &mut Context<'_
 fn default_path(_: &mut Global, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
     match words.expect("current")? {
         "current" => Ok(()),
-        _ => Err(words.problem_before("only `default-path current` is supported", "current", "write whole paths")),
+        _ => Err(words.problem_before(
+            "only `default-path current` is supported",
+            "current",
+            "write whole paths",
+        )),
     }
 }
 
 /// The words, in the order of the manual: 3.1, then 3.2.
 pub(crate) const ROWS: &[Row] = &[
-    honoured("chroot", |g, w, _| set(&mut g.chroot, path(w, "a directory")?), "root directory after the start"),
+    honoured(
+        "chroot",
+        |g, w, _| set(&mut g.chroot, path(w, "a directory")?),
+        "root directory after the start",
+    ),
     honoured("daemon", |g, _, _| set(&mut g.daemon, true), "go to the background"),
     honoured("default-path", default_path, "where relative paths begin"),
     honoured("description", |g, w, _| set(&mut g.description, Some(rest(w)?)), "text of the stats page"),
@@ -106,12 +118,28 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     honoured("log", log, "where log lines go"),
     honoured("log-send-hostname", log_send_hostname, "host name in syslog headers"),
-    honoured("log-tag", |g, w, _| set(&mut g.log_tag, w.expect("a name")?.to_owned()), "program name in syslog headers"),
+    honoured(
+        "log-tag",
+        |g, w, _| set(&mut g.log_tag, w.expect("a name")?.to_owned()),
+        "program name in syslog headers",
+    ),
     honoured("master-worker", master_worker, "a master process that reloads"),
-    honoured("maxconn", |g, w, _| set(&mut g.maxconn, Some(number(w, "connections", 0..=u32::MAX)?).filter(|n| *n > 0)), "connections of the process at once"),
+    honoured(
+        "maxconn",
+        |g, w, _| set(&mut g.maxconn, Some(number(w, "connections", 0..=u32::MAX)?).filter(|n| *n > 0)),
+        "connections of the process at once",
+    ),
     honoured("nbproc", nbproc, "only 1"),
-    honoured("nbthread", |g, w, _| set(&mut g.nbthread, Some(number(w, "threads", 1..=64_u16)?)), "number of threads"),
-    honoured("node", |g, w, _| set(&mut g.node, Some(w.expect("a name")?.to_owned())), "name of the stats page"),
+    honoured(
+        "nbthread",
+        |g, w, _| set(&mut g.nbthread, Some(number(w, "threads", 1..=64_u16)?)),
+        "number of threads",
+    ),
+    honoured(
+        "node",
+        |g, w, _| set(&mut g.node, Some(w.expect("a name")?.to_owned())),
+        "name of the stats page",
+    ),
     honoured("pidfile", |g, w, _| set(&mut g.pidfile, path(w, "a file")?), "file for the process id"),
     honoured("stats socket", bind_words::stats_socket, "socket for run-time commands"),
     honoured(
@@ -119,20 +147,48 @@ pub(crate) const ROWS: &[Row] = &[
         |g, w, _| set(&mut g.stats_timeout, time(w, Unit::Milliseconds)?),
         "idle time of run-time connections",
     ),
-    honoured("stats maxconn", |g, w, _| set(&mut g.stats_maxconn, number(w, "connections", 1..=65_535)?), "run-time connections at once"),
+    honoured(
+        "stats maxconn",
+        |g, w, _| set(&mut g.stats_maxconn, number(w, "connections", 1..=65_535)?),
+        "run-time connections at once",
+    ),
     honoured("thread-groups", thread_groups, "only 1"),
     honoured("uid", |g, w, _| set(&mut g.user, id(w)?), "user of the process, by number"),
-    honoured("ulimit-n", |g, w, _| set(&mut g.ulimit_n, Some(number(w, "descriptors", 0..=i32::MAX as u64)?)), "descriptors of the process"),
+    honoured(
+        "ulimit-n",
+        |g, w, _| set(&mut g.ulimit_n, Some(number(w, "descriptors", 0..=i32::MAX as u64)?)),
+        "descriptors of the process",
+    ),
     honoured("user", |g, w, _| set(&mut g.user, identity(w)?), "user of the process, by name"),
     done("presetenv", "sets a variable that is not set"),
     done("resetenv", "removes all variables but some"),
     done("setenv", "sets a variable"),
     done("unsetenv", "removes variables"),
-    honoured("tune.bufsize", |g, w, _| set(&mut g.tune.bufsize, number(w, "bytes", 1_024..=1 << 20)?), "bytes of a buffer"),
-    honoured("tune.maxrewrite", |g, w, _| set(&mut g.tune.maxrewrite, number(w, "bytes", 0..=1 << 19)?), "bytes for what rules add"),
-    honoured("tune.http.maxhdr", |g, w, _| set(&mut g.tune.maxhdr, number(w, "header fields", 1..=32_767)?), "header fields of a message"),
-    honoured("tune.http.cookielen", |g, w, _| set(&mut g.tune.cookielen, number(w, "bytes", 1..=65_535)?), "longest captured cookie"),
-    honoured("tune.http.logurilen", |g, w, _| set(&mut g.tune.logurilen, number(w, "bytes", 1..=65_535)?), "longest logged URI"),
+    honoured(
+        "tune.bufsize",
+        |g, w, _| set(&mut g.tune.bufsize, number(w, "bytes", 1_024..=1 << 20)?),
+        "bytes of a buffer",
+    ),
+    honoured(
+        "tune.maxrewrite",
+        |g, w, _| set(&mut g.tune.maxrewrite, number(w, "bytes", 0..=1 << 19)?),
+        "bytes for what rules add",
+    ),
+    honoured(
+        "tune.http.maxhdr",
+        |g, w, _| set(&mut g.tune.maxhdr, number(w, "header fields", 1..=32_767)?),
+        "header fields of a message",
+    ),
+    honoured(
+        "tune.http.cookielen",
+        |g, w, _| set(&mut g.tune.cookielen, number(w, "bytes", 1..=65_535)?),
+        "longest captured cookie",
+    ),
+    honoured(
+        "tune.http.logurilen",
+        |g, w, _| set(&mut g.tune.logurilen, number(w, "bytes", 1..=65_535)?),
+        "longest logged URI",
+    ),
     honoured("tune.maxaccept", max_accept, "connections accepted in a row"),
     refused("zero-warning", "use the argument -dW"),
     // Without meaning here.
@@ -291,4 +347,3 @@ fn master_worker(global: &mut Global, words: &mut Words<'_>, _: &mut Context<'_>
     global.master_worker = true;
     Ok(())
 }
-

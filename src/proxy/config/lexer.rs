@@ -7,31 +7,35 @@ use super::environment::Environment;
 use super::words::Word;
 
 /// Words of one line at most, as HAProxy (`MAX_LINE_ARGS`).
-pub const MOST_WORDS: usize = 64;
+pub(crate) const MOST_WORDS: usize = 64;
 
 /// A fault and the column (from 1, in characters) where it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LexicalFault {
+pub(crate) struct LexicalFault {
     /// Where.
-    pub column: usize,
+    pub(crate) column: usize,
     /// What is wrong.
-    pub what: String,
+    pub(crate) what: String,
     /// What to do.
-    pub next: &'static str,
+    pub(crate) next: &'static str,
 }
 
 /// What a line's pseudo-variables (`.FILE`, `.LINE`, `.SECTION`) say.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
-pub struct Place<'p> {
-    pub file: &'p str,
-    pub line: usize,
-    pub section: &'p str,
+pub(crate) struct Place<'p> {
+    pub(crate) file: &'p str,
+    pub(crate) line: usize,
+    pub(crate) section: &'p str,
 }
 
 /// Splits `line` (without its line feed). Words that are empty at the end of the line, as an unset variable leaves
 /// them, are dropped; a line without words is empty.
-pub fn split(line: &[u8], environment: &Environment, place: Place<'_>) -> Result<Vec<Word>, LexicalFault> {
+pub(crate) fn split(
+    line: &[u8],
+    environment: &Environment,
+    place: Place<'_>,
+) -> Result<Vec<Word>, LexicalFault> {
     let mut lexer = Lexer { line, at: 0, words: Vec::new(), current: Current::default() };
     lexer.run(environment, place)?;
     lexer.finish()
@@ -204,7 +208,11 @@ impl Lexer<'_> {
             several = self.line[self.at..].starts_with(b"[*]");
             self.at += if several { 3 } else { 0 };
             if self.line.get(self.at) == Some(&b'[') {
-                return Err(self.fault(self.at, "only `[*]` may follow a variable's name", "write ${NAME[*]}"));
+                return Err(self.fault(
+                    self.at,
+                    "only `[*]` may follow a variable's name",
+                    "write ${NAME[*]}",
+                ));
             }
             let rest = &self.line[self.at..];
             let default = rest.first() == Some(&b'-');
@@ -268,7 +276,11 @@ impl Lexer<'_> {
     }
 
     fn unmatched(&self, open: usize) -> LexicalFault {
-        self.fault(open, "a quote that is not closed", "close it in the same line, or write a backslash before it")
+        self.fault(
+            open,
+            "a quote that is not closed",
+            "close it in the same line, or write a backslash before it",
+        )
     }
 
     fn fault(&self, at: usize, what: &str, next: &'static str) -> LexicalFault {

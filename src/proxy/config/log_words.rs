@@ -8,7 +8,8 @@ use super::words::{Parsed, Words};
 
 const FACILITIES: [&str; 24] = [
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "auth2", "ftp", "ntp",
-    "audit", "alert", "cron2", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+    "audit", "alert", "cron2", "local0", "local1", "local2", "local3", "local4", "local5", "local6",
+    "local7",
 ];
 const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
@@ -31,12 +32,23 @@ pub(crate) fn parse(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<
                 None => return Err(words.problem_before("a log target has one port", "HOST:PORT", "")),
             },
             Address::Abstract(_) => {
-                return Err(words.problem_before("an abstract socket is no log target", "a path or an address", ""));
+                return Err(words.problem_before(
+                    "an abstract socket is no log target",
+                    "a path or an address",
+                    "",
+                ));
             }
         },
     };
-    let mut target =
-        LogTarget { site, address, length: 1024, format: SyslogFormat::Rfc3164, facility: 0, level: 7, min_level: 0 };
+    let mut target = LogTarget {
+        site,
+        address,
+        length: 1024,
+        format: SyslogFormat::Rfc3164,
+        facility: 0,
+        level: 7,
+        min_level: 0,
+    };
     loop {
         if words.take("len") {
             target.length = number(words, "bytes", 80..=65_535)?;

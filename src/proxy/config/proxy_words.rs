@@ -7,7 +7,9 @@ use super::values::{number, timeout};
 use super::vocabulary::Class::{Honoured, Refused, WithoutMeaning};
 use super::vocabulary::{DB, DF, DFB, FB, Handler, Places, Row, row};
 use super::words::{Parsed, Words};
-use super::{bind_words, check_words, cookie_words, error_words, log_words, server_words, stats_words, stick_words};
+use super::{
+    bind_words, check_words, cookie_words, error_words, log_words, server_words, stats_words, stick_words,
+};
 use std::net::IpAddr;
 
 type Read = fn(&mut Draft, &mut Words<'_>, &mut Context<'_>) -> Parsed<()>;
@@ -125,13 +127,30 @@ fn hash_type(_: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parse
 fn retry_on(_: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
     match words.expect("conn-failure")? {
         "conn-failure" => Ok(()),
-        _ => Err(words.problem_before("requests are repeated when no connection is made, not otherwise yet", "conn-failure", "")),
+        _ => Err(words.problem_before(
+            "requests are repeated when no connection is made, not otherwise yet",
+            "conn-failure",
+            "",
+        )),
     }
 }
 
 fn default_backend(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
     let name = words.expect("the name of a backend")?.to_owned();
     draft.default_backend = Some((name, words.site_before()));
+    Ok(())
+}
+
+/// Compiled when all sections are known.
+fn log_format(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
+    words.expect("a format")?;
+    draft.log_format = FormatChoice::Own(context.line.clone());
+    Ok(())
+}
+
+fn error_log_format(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
+    words.expect("a format")?;
+    draft.error_log_format = Some(context.line.clone());
     Ok(())
 }
 
@@ -149,7 +168,9 @@ fn connection(
     match context.prefix {
         Prefix::None => draft.connection = mode,
         // `no` takes back this mode, not another that was chosen since.
-        Prefix::No | Prefix::Default if draft.connection == mode => draft.connection = ConnectionMode::default(),
+        Prefix::No | Prefix::Default if draft.connection == mode => {
+            draft.connection = ConnectionMode::default()
+        }
         Prefix::No | Prefix::Default => {}
     }
     words.end()
@@ -199,7 +220,7 @@ fn network(words: &mut Words<'_>) -> Parsed<(IpAddr, u8)> {
     let (ip, bits) = text.split_once('/').map_or((text, None), |(ip, bits)| (ip, Some(bits)));
     let found = ip.parse::<IpAddr>().ok().and_then(|ip| {
         let most = if ip.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Some(most), |bits| prefix_length(bits));
+        let bits = bits.map_or(Some(most), prefix_length);
         bits.filter(|bits| *bits <= most).map(|bits| (ip, bits))
     });
     found.ok_or_else(|| words.problem_before(&format!("`{text}` is not a network"), expected, ""))
@@ -220,8 +241,18 @@ pub(crate) const ROWS: &[Row] = &[
     honoured("backlog", DF, |d, w, _| set(&mut d.backlog, limit(w)?), "length of the listen queues"),
     honoured("balance", DB, balance, "how servers are chosen"),
     honoured("bind", Places::FRONT, bind_words::bind, "listens on addresses"),
-    honoured("clitimeout", DF, |d, w, _| set(&mut d.timeouts.client, timeout(w)?), "timeout client of HAProxy 1.5"),
-    honoured("contimeout", DB, |d, w, _| set(&mut d.timeouts.connect, timeout(w)?), "timeout connect of HAProxy 1.5"),
+    honoured(
+        "clitimeout",
+        DF,
+        |d, w, _| set(&mut d.timeouts.client, timeout(w)?),
+        "timeout client of HAProxy 1.5",
+    ),
+    honoured(
+        "contimeout",
+        DB,
+        |d, w, _| set(&mut d.timeouts.connect, timeout(w)?),
+        "timeout connect of HAProxy 1.5",
+    ),
     honoured("cookie", DB, cookie_words::cookie, "persistence by a cookie"),
     honoured("default-server", DB, server_words::default_server, "words for the servers that follow"),
     honoured("default_backend", DF, default_backend, "backend when no rule chose another"),
@@ -232,25 +263,57 @@ pub(crate) const ROWS: &[Row] = &[
     honoured("errorloc", DFB, error_words::error_location_302, "a redirection instead of an error"),
     honoured("errorloc302", DFB, error_words::error_location_302, "a redirection instead of an error"),
     honoured("errorloc303", DFB, error_words::error_location_303, "a redirection instead of an error"),
-    honoured("fullconn", DB, |d, w, _| set(&mut d.fullconn, limit(w)?), "load at which minconn limits are maxconn"),
+    honoured("error-log-format", DF, error_log_format, "what a log line of a failed request says"),
+    honoured(
+        "fullconn",
+        DB,
+        |d, w, _| set(&mut d.fullconn, limit(w)?),
+        "load at which minconn limits are maxconn",
+    ),
     honoured("hash-type", DB, hash_type, "only map-based"),
     honoured("http-check disable-on-404", DB, check_words::disable_on_404, "404 means: no new sessions"),
     honoured("http-check expect", DB, check_words::expect, "what a good answer is"),
     honoured("http-check send", DB, check_words::send, "what a check asks"),
     honoured("http-check send-state", DB, check_words::send_state, "tell servers their state"),
     honoured("http-reuse", DB, reuse, "sharing of server connections"),
-    honoured("id", FB, |d, w, _| set(&mut d.id, Some(number(w, "a number", 1..=i32::MAX.unsigned_abs())?)), "number in the statistics"),
+    honoured(
+        "id",
+        FB,
+        |d, w, _| set(&mut d.id, Some(number(w, "a number", 1..=i32::MAX.unsigned_abs())?)),
+        "number in the statistics",
+    ),
     honoured("log", DFB, log, "where log lines go"),
-    honoured("log-tag", DFB, |d, w, _| set(&mut d.log_tag, Some(w.expect("a name")?.to_owned())), "program name in syslog headers"),
+    honoured("log-format", DF, log_format, "what a log line says"),
+    honoured(
+        "log-tag",
+        DFB,
+        |d, w, _| set(&mut d.log_tag, Some(w.expect("a name")?.to_owned())),
+        "program name in syslog headers",
+    ),
     honoured("maxconn", DF, |d, w, _| set(&mut d.maxconn, limit(w)?), "connections of this section at once"),
     honoured("mode", DFB, mode, "http or tcp"),
-    honoured("monitor-uri", DF, |d, w, _| set(&mut d.monitor_uri, Some(w.expect("a URI")?.as_bytes().to_vec())), "URI that is answered 200 at once"),
+    honoured(
+        "monitor-uri",
+        DF,
+        |d, w, _| set(&mut d.monitor_uri, Some(w.expect("a URI")?.as_bytes().to_vec())),
+        "URI that is answered 200 at once",
+    ),
     honoured("redisp", DB, redispatch, "option redispatch of HAProxy 1.0"),
     honoured("redispatch", DB, redispatch, "option redispatch of HAProxy 1.2"),
-    honoured("retries", DB, |d, w, _| set(&mut d.retries, number(w, "retries", 0..=i32::MAX.unsigned_abs())?), "attempts after the first"),
+    honoured(
+        "retries",
+        DB,
+        |d, w, _| set(&mut d.retries, number(w, "retries", 0..=i32::MAX.unsigned_abs())?),
+        "attempts after the first",
+    ),
     honoured("retry-on", DB, retry_on, "only conn-failure"),
     honoured("server", Places::BACK, server_words::server, "a server"),
-    honoured("srvtimeout", DB, |d, w, _| set(&mut d.timeouts.server, timeout(w)?), "timeout server of HAProxy 1.5"),
+    honoured(
+        "srvtimeout",
+        DB,
+        |d, w, _| set(&mut d.timeouts.server, timeout(w)?),
+        "timeout server of HAProxy 1.5",
+    ),
     honoured("stats auth", DFB, stats_words::auth, "user:password for the stats page"),
     honoured("stats enable", DFB, stats_words::enable, "the stats page"),
     honoured("stats hide-version", DFB, stats_words::hide_version, "no version on the stats page"),
@@ -262,17 +325,72 @@ pub(crate) const ROWS: &[Row] = &[
     honoured("stats show-node", DFB, stats_words::show_node, "the node's name on the page"),
     honoured("stats uri", DFB, stats_words::uri, "where the stats page is"),
     honoured("stick-table", FB, stick_words::table, "remembers servers by key"),
-    honoured("timeout check", DB, |d, w, _| set(&mut d.timeouts.check, timeout(w)?), "longest check after its connection"),
-    honoured("timeout client", DF, |d, w, _| set(&mut d.timeouts.client, timeout(w)?), "longest silence of a client"),
-    honoured("timeout client-fin", DF, |d, w, _| set(&mut d.timeouts.client_fin, timeout(w)?), "the same after it closed its side"),
-    honoured("timeout connect", DB, |d, w, _| set(&mut d.timeouts.connect, timeout(w)?), "longest attempt to reach a server"),
-    honoured("timeout http-keep-alive", DFB, |d, w, _| set(&mut d.timeouts.http_keep_alive, timeout(w)?), "longest wait for another request"),
-    honoured("timeout http-request", DFB, |d, w, _| set(&mut d.timeouts.http_request, timeout(w)?), "longest wait for a whole request head"),
-    honoured("timeout queue", DB, |d, w, _| set(&mut d.timeouts.queue, timeout(w)?), "longest wait for a server"),
-    honoured("timeout server", DB, |d, w, _| set(&mut d.timeouts.server, timeout(w)?), "longest silence of a server"),
-    honoured("timeout server-fin", DB, |d, w, _| set(&mut d.timeouts.server_fin, timeout(w)?), "the same after it closed its side"),
-    honoured("timeout tarpit", DFB, |d, w, _| set(&mut d.timeouts.tarpit, timeout(w)?), "how long a tarpit holds"),
-    honoured("timeout tunnel", DB, |d, w, _| set(&mut d.timeouts.tunnel, timeout(w)?), "longest silence of a tunnel"),
+    honoured(
+        "timeout check",
+        DB,
+        |d, w, _| set(&mut d.timeouts.check, timeout(w)?),
+        "longest check after its connection",
+    ),
+    honoured(
+        "timeout client",
+        DF,
+        |d, w, _| set(&mut d.timeouts.client, timeout(w)?),
+        "longest silence of a client",
+    ),
+    honoured(
+        "timeout client-fin",
+        DF,
+        |d, w, _| set(&mut d.timeouts.client_fin, timeout(w)?),
+        "the same after it closed its side",
+    ),
+    honoured(
+        "timeout connect",
+        DB,
+        |d, w, _| set(&mut d.timeouts.connect, timeout(w)?),
+        "longest attempt to reach a server",
+    ),
+    honoured(
+        "timeout http-keep-alive",
+        DFB,
+        |d, w, _| set(&mut d.timeouts.http_keep_alive, timeout(w)?),
+        "longest wait for another request",
+    ),
+    honoured(
+        "timeout http-request",
+        DFB,
+        |d, w, _| set(&mut d.timeouts.http_request, timeout(w)?),
+        "longest wait for a whole request head",
+    ),
+    honoured(
+        "timeout queue",
+        DB,
+        |d, w, _| set(&mut d.timeouts.queue, timeout(w)?),
+        "longest wait for a server",
+    ),
+    honoured(
+        "timeout server",
+        DB,
+        |d, w, _| set(&mut d.timeouts.server, timeout(w)?),
+        "longest silence of a server",
+    ),
+    honoured(
+        "timeout server-fin",
+        DB,
+        |d, w, _| set(&mut d.timeouts.server_fin, timeout(w)?),
+        "the same after it closed its side",
+    ),
+    honoured(
+        "timeout tarpit",
+        DFB,
+        |d, w, _| set(&mut d.timeouts.tarpit, timeout(w)?),
+        "how long a tarpit holds",
+    ),
+    honoured(
+        "timeout tunnel",
+        DB,
+        |d, w, _| set(&mut d.timeouts.tunnel, timeout(w)?),
+        "longest silence of a tunnel",
+    ),
     meaningless("bind-process", DFB, "there is one process"),
     refused("clitcpka-cnt", DF, "not supported yet"),
     refused("clitcpka-idle", DF, "not supported yet"),
@@ -301,7 +419,11 @@ pub(crate) const ROWS: &[Row] = &[
     refused("srvtcpka-intvl", DB, "not supported yet"),
     refused("stats http-request", FB, "not supported yet; use stats auth"),
     refused("stats show-modules", DFB, "not supported"),
-    refused("tcp-check", DB, "scripted checks are not supported yet; a connection is checked, or use option httpchk"),
+    refused(
+        "tcp-check",
+        DB,
+        "scripted checks are not supported yet; a connection is checked, or use option httpchk",
+    ),
     refused("transparent", DFB, "not supported yet"),
     refused("unique-id-format", DF, "not supported yet"),
     refused("unique-id-header", DF, "not supported yet"),
@@ -319,31 +441,81 @@ const fn switch(
 
 /// `option ...`.
 pub(crate) const OPTIONS: &[Row] = &[
-    switch("option abortonclose", DB, |o| &mut o.abortonclose, "waiting requests of gone clients are dropped"),
-    switch("option accept-invalid-http-request", DF, |o| &mut o.accept_invalid_request, "lenient with clients"),
-    switch("option accept-invalid-http-response", DB, |o| &mut o.accept_invalid_response, "lenient with servers"),
+    switch(
+        "option abortonclose",
+        DB,
+        |o| &mut o.abortonclose,
+        "waiting requests of gone clients are dropped",
+    ),
+    switch(
+        "option accept-invalid-http-request",
+        DF,
+        |o| &mut o.accept_invalid_request,
+        "lenient with clients",
+    ),
+    switch(
+        "option accept-invalid-http-response",
+        DB,
+        |o| &mut o.accept_invalid_response,
+        "lenient with servers",
+    ),
     switch("option allbackups", DB, |o| &mut o.allbackups, "all backup servers share the load"),
     switch("option checkcache", DB, |o| &mut o.checkcache, "cacheable answers with a cookie are blocked"),
     switch("option clitcpka", DF, |o| &mut o.tcpka_client, "TCP keep-alive towards clients"),
     switch("option dontlog-normal", DF, |o| &mut o.dontlog_normal, "only what went wrong is logged"),
     switch("option dontlognull", DF, |o| &mut o.dontlognull, "connections without a byte are not logged"),
-    switch("option http-ignore-probes", DF, |o| &mut o.http_ignore_probes, "no 408 and no log for early closed ones"),
+    switch(
+        "option http-ignore-probes",
+        DF,
+        |o| &mut o.http_ignore_probes,
+        "no 408 and no log for early closed ones",
+    ),
     switch("option http-no-delay", DFB, |o| &mut o.http_no_delay, "small parts are sent at once"),
-    switch("option http-pretend-keepalive", DB, |o| &mut o.http_pretend_keepalive, "servers see keep-alive in close mode"),
+    switch(
+        "option http-pretend-keepalive",
+        DB,
+        |o| &mut o.http_pretend_keepalive,
+        "servers see keep-alive in close mode",
+    ),
     switch("option log-health-checks", DB, |o| &mut o.log_health_checks, "every change of a check is logged"),
     switch("option log-separate-errors", DF, |o| &mut o.log_separate_errors, "errors have the level err"),
     switch("option logasap", DF, |o| &mut o.logasap, "logged when the answer begins"),
     switch("option nolinger", DFB, |o| &mut o.nolinger, "connections are reset"),
     switch("option persist", DB, |o| &mut o.persist, "sticky servers are tried even when down"),
-    switch("option prefer-last-server", DB, |o| &mut o.prefer_last_server, "stay with the connection's server"),
+    switch(
+        "option prefer-last-server",
+        DB,
+        |o| &mut o.prefer_last_server,
+        "stay with the connection's server",
+    ),
     switch("option socket-stats", DF, |o| &mut o.socket_stats, "statistics for each bind"),
     switch("option srvtcpka", DB, |o| &mut o.tcpka_server, "TCP keep-alive towards servers"),
-    honoured("option forceclose", DFB, |d, w, c| connection(ConnectionMode::Close, d, w, c), "option httpclose of HAProxy 1.5"),
+    honoured(
+        "option forceclose",
+        DFB,
+        |d, w, c| connection(ConnectionMode::Close, d, w, c),
+        "option httpclose of HAProxy 1.5",
+    ),
     honoured("option forwardfor", DFB, forward_for, "the client's address in a header"),
-    honoured("option http-keep-alive", DFB, |d, w, c| connection(ConnectionMode::KeepAlive, d, w, c), "both sides stay open"),
-    honoured("option http-server-close", DFB, |d, w, c| connection(ConnectionMode::ServerClose, d, w, c), "the server's side is closed"),
+    honoured(
+        "option http-keep-alive",
+        DFB,
+        |d, w, c| connection(ConnectionMode::KeepAlive, d, w, c),
+        "both sides stay open",
+    ),
+    honoured(
+        "option http-server-close",
+        DFB,
+        |d, w, c| connection(ConnectionMode::ServerClose, d, w, c),
+        "the server's side is closed",
+    ),
     honoured("option httpchk", DB, check_words::httpchk, "checks speak HTTP"),
-    honoured("option httpclose", DFB, |d, w, c| connection(ConnectionMode::Close, d, w, c), "both sides are closed"),
+    honoured(
+        "option httpclose",
+        DFB,
+        |d, w, c| connection(ConnectionMode::Close, d, w, c),
+        "both sides are closed",
+    ),
     honoured("option httplog", DF, http_format, "HTTP log lines"),
     honoured("option mysql-check", DB, check_words::mysql_check, "checks speak MySQL"),
     honoured("option redispatch", DB, redispatch, "another server after failed attempts"),

@@ -57,7 +57,9 @@ fn interval(words: &mut Words<'_>) -> Parsed<Duration> {
 fn exactly(words: &mut Words<'_>, only: &str) -> Parsed<()> {
     match words.expect(only)? {
         word if word == only => Ok(()),
-        word => Err(words.problem_before(&format!("`{word}` cannot stand here"), only, &format!("write {only}"))),
+        word => {
+            Err(words.problem_before(&format!("`{word}` cannot stand here"), only, &format!("write {only}")))
+        }
     }
 }
 
@@ -84,7 +86,11 @@ fn http1_only(_: &mut ServerDraft, words: &mut Words<'_>, context: &mut Context<
 fn init_addr(_: &mut ServerDraft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
     let text = words.expect("libc")?;
     if !text.split(',').any(|method| method == "libc") || text.split(',').any(|method| method == "none") {
-        return Err(words.problem_before("names are resolved when the file is read", "libc", "write init-addr libc"));
+        return Err(words.problem_before(
+            "names are resolved when the file is read",
+            "libc",
+            "write init-addr libc",
+        ));
     }
     context.meaningless("server init-addr");
     Ok(())
@@ -95,28 +101,82 @@ pub(crate) const ROWS: &[Row] = &[
     honoured("addr", address, "address of checks"),
     honoured("backup", |s, _, _| set(&mut s.server.backup, true), "used when no other server is up"),
     honoured("check", |s, _, _| set(&mut s.check, true), "ask it whether it is well"),
-    honoured("cookie", |s, w, _| set(&mut s.server.cookie, Some(w.expect("a value")?.as_bytes().to_vec())), "its value of the persistence cookie"),
+    honoured(
+        "cookie",
+        |s, w, _| set(&mut s.server.cookie, Some(w.expect("a value")?.as_bytes().to_vec())),
+        "its value of the persistence cookie",
+    ),
     honoured("disabled", |s, _, _| set(&mut s.server.disabled, true), "begins in maintenance"),
-    honoured("downinter", |s, w, _| set(&mut s.timing.downinter, Some(interval(w)?)), "time between checks while it is down"),
+    honoured(
+        "downinter",
+        |s, w, _| set(&mut s.timing.downinter, Some(interval(w)?)),
+        "time between checks while it is down",
+    ),
     honoured("enabled", |s, _, _| set(&mut s.server.disabled, false), "undoes `disabled` of default-server"),
-    honoured("fall", |s, w, _| set(&mut s.timing.fall, number(w, "checks", 1..=i32::MAX.unsigned_abs())?), "failed checks until it is down"),
-    honoured("fastinter", |s, w, _| set(&mut s.timing.fastinter, Some(interval(w)?)), "time between checks while its state changes"),
-    honoured("id", |s, w, _| set(&mut s.id, Some(number(w, "a number", 1..=i32::MAX.unsigned_abs())?)), "number in the statistics"),
+    honoured(
+        "fall",
+        |s, w, _| set(&mut s.timing.fall, number(w, "checks", 1..=i32::MAX.unsigned_abs())?),
+        "failed checks until it is down",
+    ),
+    honoured(
+        "fastinter",
+        |s, w, _| set(&mut s.timing.fastinter, Some(interval(w)?)),
+        "time between checks while its state changes",
+    ),
+    honoured(
+        "id",
+        |s, w, _| set(&mut s.id, Some(number(w, "a number", 1..=i32::MAX.unsigned_abs())?)),
+        "number in the statistics",
+    ),
     honoured("init-addr", init_addr, "only libc"),
     honoured("inter", |s, w, _| set(&mut s.timing.inter, interval(w)?), "time between checks"),
     honoured("maxconn", |s, w, _| set(&mut s.server.maxconn, limit(w)?), "connections to it at once"),
     honoured("maxqueue", |s, w, _| set(&mut s.server.maxqueue, limit(w)?), "requests waiting for it at most"),
-    honoured("minconn", |s, w, _| set(&mut s.server.minconn, limit(w)?), "its limit while the backend is idle"),
+    honoured(
+        "minconn",
+        |s, w, _| set(&mut s.server.minconn, limit(w)?),
+        "its limit while the backend is idle",
+    ),
     honoured("no-backup", |s, _, _| set(&mut s.server.backup, false), "undoes `backup` of default-server"),
     honoured("no-check", |s, _, _| set(&mut s.check, false), "undoes `check` of default-server"),
-    honoured("on-marked-down", |s, w, _| { exactly(w, "shutdown-sessions")?; set(&mut s.server.shutdown_sessions_when_down, true) }, "`shutdown-sessions`: end its sessions when it goes down"),
-    honoured("on-marked-up", |s, w, _| { exactly(w, "shutdown-backup-sessions")?; set(&mut s.server.shutdown_backup_sessions_when_up, true) }, "`shutdown-backup-sessions`: end those of backup servers when it comes up"),
-    honoured("port", |s, w, _| set(&mut s.timing.port, Some(number(w, "a port", 1..=65_535_u16)?)), "port of checks"),
+    honoured(
+        "on-marked-down",
+        |s, w, _| {
+            exactly(w, "shutdown-sessions")?;
+            set(&mut s.server.shutdown_sessions_when_down, true)
+        },
+        "`shutdown-sessions`: end its sessions when it goes down",
+    ),
+    honoured(
+        "on-marked-up",
+        |s, w, _| {
+            exactly(w, "shutdown-backup-sessions")?;
+            set(&mut s.server.shutdown_backup_sessions_when_up, true)
+        },
+        "`shutdown-backup-sessions`: end those of backup servers when it comes up",
+    ),
+    honoured(
+        "port",
+        |s, w, _| set(&mut s.timing.port, Some(number(w, "a port", 1..=65_535_u16)?)),
+        "port of checks",
+    ),
     honoured("proto", http1_only, "only h1"),
-    honoured("rise", |s, w, _| set(&mut s.timing.rise, number(w, "checks", 1..=i32::MAX.unsigned_abs())?), "good checks until it is up"),
-    honoured("slowstart", |s, w, _| set(&mut s.server.slowstart, timeout(w)?), "time until it has its full weight"),
+    honoured(
+        "rise",
+        |s, w, _| set(&mut s.timing.rise, number(w, "checks", 1..=i32::MAX.unsigned_abs())?),
+        "good checks until it is up",
+    ),
+    honoured(
+        "slowstart",
+        |s, w, _| set(&mut s.server.slowstart, timeout(w)?),
+        "time until it has its full weight",
+    ),
     honoured("tcp-ut", |s, w, _| set(&mut s.server.tcp_user_timeout, timeout(w)?), "TCP user timeout"),
-    honoured("weight", |s, w, _| set(&mut s.server.weight, number(w, "a weight", 0..=256_u32)?), "its share of the requests"),
+    honoured(
+        "weight",
+        |s, w, _| set(&mut s.server.weight, number(w, "a weight", 0..=256_u32)?),
+        "its share of the requests",
+    ),
     meaningless("no-agent-check", 0, "there are no agent checks"),
     meaningless("no-check-send-proxy", 0, "there is no PROXY protocol"),
     meaningless("no-check-ssl", 0, "there is no TLS"),
@@ -196,13 +256,25 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 /// `default-server [words]`: for the servers that follow.
-pub(crate) fn default_server(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
+pub(crate) fn default_server(
+    draft: &mut Draft,
+    words: &mut Words<'_>,
+    context: &mut Context<'_>,
+) -> Parsed<()> {
     if words.peek().is_none() {
-        return Err(words.problem_before("`default-server` is not complete", "words of `server`", "add them"));
+        return Err(words.problem_before(
+            "`default-server` is not complete",
+            "words of `server`",
+            "add them",
+        ));
     }
     let mut template = draft.default_server.clone();
     if words.clone().rest().iter().any(|found| found.text == "id") {
-        return Err(words.problem("`id` belongs to one server", "words that servers share", "write it at `server`"));
+        return Err(words.problem(
+            "`id` belongs to one server",
+            "words that servers share",
+            "write it at `server`",
+        ));
     }
     words_of(&mut template, words, context)?;
     draft.default_server = template;
@@ -228,7 +300,11 @@ pub(crate) fn server(draft: &mut Draft, words: &mut Words<'_>, context: &mut Con
             return Err(words.problem_before("a server is no inherited descriptor", "an address", ""));
         }
         Address::Internet { any: true, .. } => {
-            return Err(words.problem_before(&format!("`{text}` names no host"), "HOST:PORT", "write 127.0.0.1"));
+            return Err(words.problem_before(
+                &format!("`{text}` names no host"),
+                "HOST:PORT",
+                "write 127.0.0.1",
+            ));
         }
         Address::Internet { ip, name, port, .. } => tcp(ip, name, port, text, words)?,
     };
@@ -243,7 +319,10 @@ pub(crate) fn server(draft: &mut Draft, words: &mut Words<'_>, context: &mut Con
     };
     if server.check && server.timing.port.is_none() {
         return Err(words.problem_before(
-            &format!("server `{}` has no port of its own, so its checks have none either", server.server.name),
+            &format!(
+                "server `{}` has no port of its own, so its checks have none either",
+                server.server.name
+            ),
             "`port N`",
             "add the port of the checks, or write one in the address",
         ));

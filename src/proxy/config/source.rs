@@ -179,12 +179,19 @@ impl<'r> Reader<'r> {
                     return true;
                 }
                 let holds = active && self.holds(line, &text);
-                self.blocks.push(Block { line: number, active: holds, decided: holds || !active, last: false });
+                self.blocks.push(Block {
+                    line: number,
+                    active: holds,
+                    decided: holds || !active,
+                    last: false,
+                });
             }
             ".elif" | ".else" => {
                 let wanted = match self.blocks.last() {
                     None => return self.misplaced(first, number, "it has no `.if`"),
-                    Some(block) if block.last => return self.misplaced(first, number, "it stands after `.else`"),
+                    Some(block) if block.last => {
+                        return self.misplaced(first, number, "it stands after `.else`");
+                    }
                     Some(block) => !block.decided,
                 };
                 let holds = wanted && (first == ".else" || self.holds(line, &text));

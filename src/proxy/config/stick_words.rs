@@ -43,7 +43,7 @@ pub(crate) fn table(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_
 
 fn key(words: &mut Words<'_>) -> Parsed<StickKey> {
     let expected = "ip, ipv6, integer, string or binary";
-    let mut length = |words: &mut Words<'_>, default: usize| match words.take("len") {
+    let length = |words: &mut Words<'_>, default: usize| match words.take("len") {
         true => number(words, "bytes", 1..=65_535_usize),
         false => Ok(default),
     };

@@ -9,13 +9,13 @@ const LONGEST_MS: u64 = i32::MAX as u64;
 /// Unit of a time that has none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
-pub enum Unit {
+pub(crate) enum Unit {
     Milliseconds,
     Seconds,
 }
 
 /// `10s`, `5000`, `1d`, `500us`.
-pub fn time(words: &mut Words<'_>, unit: Unit) -> Parsed<Duration> {
+pub(crate) fn time(words: &mut Words<'_>, unit: Unit) -> Parsed<Duration> {
     let expected = "a time such as 500ms, 10s, 1m";
     let text = words.expect(expected)?;
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -53,12 +53,12 @@ pub fn time(words: &mut Words<'_>, unit: Unit) -> Parsed<Duration> {
 }
 
 /// A time where 0 means none.
-pub fn timeout(words: &mut Words<'_>) -> Parsed<Option<Duration>> {
+pub(crate) fn timeout(words: &mut Words<'_>) -> Parsed<Option<Duration>> {
     Ok(Some(time(words, Unit::Milliseconds)?).filter(|time| !time.is_zero()))
 }
 
 /// A whole number of a range.
-pub fn number<N>(words: &mut Words<'_>, what: &str, range: std::ops::RangeInclusive<N>) -> Parsed<N>
+pub(crate) fn number<N>(words: &mut Words<'_>, what: &str, range: std::ops::RangeInclusive<N>) -> Parsed<N>
 where
     N: std::str::FromStr + PartialOrd + std::fmt::Display,
 {
@@ -72,7 +72,7 @@ where
 }
 
 /// A size with an optional `k`, `m` or `g` (powers of 1024).
-pub fn size(words: &mut Words<'_>) -> Parsed<usize> {
+pub(crate) fn size(words: &mut Words<'_>) -> Parsed<usize> {
     let expected = "a size such as 200000, 64k, 1m";
     let text = words.expect(expected)?;
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -92,7 +92,7 @@ pub fn size(words: &mut Words<'_>) -> Parsed<usize> {
 }
 
 /// A file mode in octal.
-pub fn mode(words: &mut Words<'_>) -> Parsed<u32> {
+pub(crate) fn mode(words: &mut Words<'_>) -> Parsed<u32> {
     let text = words.expect("a file mode such as 660")?;
     u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| {
         words.problem_before(&format!("`{text}` is not a file mode"), "octal digits such as 660", "")
@@ -126,7 +126,9 @@ mod tests {
             let line = line(text);
             assert_eq!(time(&mut Words::new(&line), unit), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "s", "10 s", "10sec", "-1", "1.5s", "2147483648", "25d", "500us", "99999999999999999999s"] {
+        for text in
+            ["", "s", "10 s", "10sec", "-1", "1.5s", "2147483648", "25d", "500us", "99999999999999999999s"]
+        {
             let line = line(text);
             assert!(time(&mut Words::new(&line), Unit::Milliseconds).is_err(), "{text}");
         }

@@ -10,29 +10,29 @@ use std::fmt::Write;
 
 /// Where a word may stand, as bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Places(pub u8);
+pub(crate) struct Places(pub(crate) u8);
 
 impl Places {
     /// Section `global`.
-    pub const GLOBAL: Places = Places(1);
+    pub(crate) const GLOBAL: Places = Places(1);
     /// Section `defaults`.
-    pub const DEFAULTS: Places = Places(2);
+    pub(crate) const DEFAULTS: Places = Places(2);
     /// Sections `frontend` and `listen`.
-    pub const FRONT: Places = Places(4);
+    pub(crate) const FRONT: Places = Places(4);
     /// Sections `backend` and `listen`.
-    pub const BACK: Places = Places(8);
+    pub(crate) const BACK: Places = Places(8);
     /// Behind `bind ADDRESS`.
-    pub const BIND: Places = Places(16);
+    pub(crate) const BIND: Places = Places(16);
     /// Behind `server NAME ADDRESS` and `default-server`.
-    pub const SERVER: Places = Places(32);
+    pub(crate) const SERVER: Places = Places(32);
 
     /// Whether all of `other` is in here.
-    pub fn contains(self, other: Places) -> bool {
+    pub(crate) fn contains(self, other: Places) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// Whether they have something in common.
-    pub fn meets(self, other: Places) -> bool {
+    pub(crate) fn meets(self, other: Places) -> bool {
         self.0 & other.0 != 0
     }
 }
@@ -148,9 +148,11 @@ pub(crate) fn find(places: Places, first: &str, second: Option<&str>) -> Option<
 pub(crate) fn suggest(places: Places, first: &str, second: Option<&str>) -> Option<&'static str> {
     let candidates = || {
         let rows = tables().into_iter().flat_map(|(_, rows)| rows);
-        rows.filter(move |row| row.places.meets(places) && !matches!(row.class, Class::Refused(_))).map(|row| row.word)
+        rows.filter(move |row| row.places.meets(places) && !matches!(row.class, Class::Refused(_)))
+            .map(|row| row.word)
     };
-    let group = |word: &str| candidates().any(|known| known.split(' ').next() == Some(word) && known.contains(' '));
+    let group =
+        |word: &str| candidates().any(|known| known.split(' ').next() == Some(word) && known.contains(' '));
     match second {
         Some(second) if group(first) => nearest(&format!("{first} {second}"), candidates()),
         _ => nearest(first, candidates().map(|word| word.split(' ').next().unwrap_or(word))),
@@ -167,7 +169,8 @@ pub(crate) fn is_group(places: Places, first: &str) -> bool {
 /// The table for a person: one line a word, its class in the first column (`+` honoured, `.` accepted without
 /// meaning, `-` refused).
 pub fn listing() -> String {
-    let mut text = String::from("# Words of haproxy.cfg: + honoured, . accepted without meaning here, - refused\n");
+    let mut text =
+        String::from("# Words of haproxy.cfg: + honoured, . accepted without meaning here, - refused\n");
     for (heading, rows) in tables() {
         let _ = writeln!(text, "\n# {heading}");
         for row in rows {
