@@ -32,6 +32,7 @@ pub mod expression;
 
 pub mod listen;
 pub mod log;
+mod process;
 pub mod queue;
 pub mod rules;
 pub mod state;
