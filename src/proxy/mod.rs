@@ -27,6 +27,7 @@
 
 pub mod balance;
 pub mod config;
+pub mod engine;
 pub mod exchange;
 pub mod expression;
 
