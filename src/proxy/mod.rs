@@ -38,12 +38,4 @@ pub mod queue;
 pub mod rules;
 pub mod state;
 
-use std::ffi::OsString;
-use std::process::ExitCode;
-
-/// Runs the role. `arguments[0]` is the program's name, the others are HAProxy's (`-f`, `-c`, `-D`, ...).
-/// Call it before any thread exists.
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let _ = arguments;
-    ExitCode::from(2)
-}
+pub use process::main;

@@ -14,9 +14,10 @@ pub(super) struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// The one that started this process.
-    pub(super) fn of_environment() -> ServiceManager {
-        ServiceManager { socket: std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) }
+    /// The one that started this process, if it is to be told (`-Ws`).
+    pub(super) fn new(told: bool) -> ServiceManager {
+        let socket = std::env::var_os("NOTIFY_SOCKET").filter(|name| told && !name.is_empty());
+        ServiceManager { socket }
     }
 
     /// Everything runs.
