@@ -57,7 +57,7 @@ pub(super) enum Action {
     /// `-v`, `-vv`
     Version { long: bool },
     /// `-dK`: known words.
-    Keywords(String),
+    Keywords,
     /// `--help`, `-h`
     Help,
 }
@@ -137,7 +137,7 @@ fn switch(found: &mut Arguments, option: &str) -> bool {
             found.without_meaning.push(option.to_owned())
         }
         _ if option.starts_with("-dM") => found.without_meaning.push(option.to_owned()),
-        _ if option.starts_with("-dK") => found.action = Action::Keywords(option[3..].to_owned()),
+        _ if option.starts_with("-dK") => found.action = Action::Keywords,
         _ => return false,
     }
     true
@@ -214,7 +214,7 @@ Usage: haproxy -f FILE|DIRECTORY ... [options] [-- FILE ...]
   -m MIB         limit of memory               -C DIR      change there before reading files
   -q             quiet                         -V          verbose
   -dW            a warning is an error         -dR         one socket an address, shared by the threads
-  -dK WORD       known words of the configuration (`-dKhelp` says more)
+  -dK            every word of the configuration that is known, and what becomes of it
   -v, -vv        version, and what it was built with
 
 Signals: SIGUSR1 finishes (existing connections are served to their end), SIGTERM and SIGINT end at once.

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn from_old(arguments: &Arguments, inherited: &mut Inherited, notices: Notices) -> String {
     if let Some(path) = &arguments.sockets_from {
         match through(path) {
-            Ok(descriptors) => descriptors.into_iter().for_each(|descriptor| drop(inherited.add(descriptor))),
+            Ok(descriptors) => inherited.add_all(descriptors),
             Err(error) => notices.warning(&format!(
                 "-x {}: cannot take the listening sockets: {error} (it must be a `stats socket` with `expose-fd listeners`)",
                 path.display()
@@ -49,7 +49,7 @@ pub(super) fn from_one(pid: i32, inherited: &mut Inherited) -> io::Result<String
         Some(estate) => (estate.sockets, estate.states),
         None => (adopt::sockets_of(pid)?, String::new()),
     };
-    descriptors.into_iter().for_each(|descriptor| drop(inherited.add(descriptor)));
+    inherited.add_all(descriptors);
     Ok(states)
 }
 

@@ -45,6 +45,13 @@ impl Inherited {
         new
     }
 
+    /// Adds those of many that are listening sockets and were not here before.
+    pub(super) fn add_all(&mut self, descriptors: impl IntoIterator<Item = OwnedFd>) {
+        for descriptor in descriptors {
+            self.add(descriptor);
+        }
+    }
+
     /// All sockets of a bind, in the order in which they came.
     pub(super) fn take(&mut self, bind: &Bind) -> Vec<ListeningSocket> {
         let wanted = key_of_bind(bind);
@@ -55,11 +62,6 @@ impl Inherited {
     pub(super) fn keep_only<'b>(&mut self, binds: impl Iterator<Item = &'b Bind>) {
         let wanted: Vec<Key> = binds.map(key_of_bind).collect();
         self.sockets.retain(|found| wanted.contains(&found.key));
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.sockets.len()
     }
 }
 

@@ -8,7 +8,7 @@ use super::inherited::Inherited;
 use super::notices::Notices;
 use super::open::OpenBind;
 use super::service_manager::ServiceManager;
-use super::start::{self, Plan, Side};
+use super::start::{self, Failure, Plan, Side};
 use super::worker::{CONTROL, Worker};
 use crate::host::descriptors::{keep_across_exec, take_inherited};
 use crate::host::signals::{self, Forked, SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -17,10 +17,9 @@ use rustix::process::{WaitOptions, WaitStatus};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// How a master that becomes itself anew tells what it holds.
@@ -64,7 +63,7 @@ impl Past {
     pub(super) fn gather(&self, inherited: &mut Inherited, notices: Notices) -> String {
         for socket in &self.sockets {
             match socket.try_clone() {
-                Ok(copy) => drop(inherited.add(copy)),
+                Ok(copy) => inherited.add_all([copy]),
                 Err(error) => notices.warning(&format!("a listening socket cannot be kept: {error}")),
             }
         }
@@ -107,9 +106,9 @@ pub(super) fn keep(
     arguments: Arguments,
     notices: Notices,
     past: Past,
-    what: &str,
+    what: Failure,
 ) -> ExitCode {
-    notices.alert(what);
+    what.tell(notices);
     notices.warning("Loading failure!");
     let (sockets, workers) = (past.sockets, past.workers);
     let mut master = Master {
@@ -303,10 +302,11 @@ impl Master {
                 return;
             }
         }
-        let error =
-            Command::new(&self.program).args(std::env::args_os().skip(1)).env(PAST, self.describe()).exec();
-        // `exec` has unblocked what it blocks not itself.
-        signals::block(CONTROL);
+        let mut variables: Vec<(OsString, OsString)> =
+            std::env::vars_os().filter(|(name, _)| name != PAST).collect();
+        variables.push((PAST.into(), self.describe().into()));
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        let error = signals::become_program(&self.program, &arguments, &variables);
         for socket in &self.sockets {
             let _ = keep_across_exec(socket, false);
         }

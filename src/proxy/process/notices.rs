@@ -24,6 +24,18 @@ impl Notices {
         }
     }
 
+    /// Lines that are whole already.
+    pub(super) fn lines(self, text: &str) {
+        if !self.quiet {
+            write(text);
+        }
+    }
+
+    /// The same, of what failed. Told even when quiet.
+    pub(super) fn alerts(self, text: &str) {
+        write(text);
+    }
+
     /// Something failed. Told even when quiet.
     pub(super) fn alert(self, text: &str) {
         line("[ALERT]   ", text);
@@ -35,6 +47,10 @@ fn line(kind: &str, text: &str) {
     if !message.ends_with('\n') {
         message.push('\n');
     }
+    write(&message);
+}
+
+fn write(text: &str) {
     // Nobody is left to be told that nobody listens.
-    let _ = io::stderr().lock().write_all(message.as_bytes());
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }

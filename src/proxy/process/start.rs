@@ -6,14 +6,14 @@ use super::gather;
 use super::identity::{self, Who};
 use super::inherited::Inherited;
 use super::limits;
-use super::load;
+use super::load::{self, Refused};
 use super::master::{self, Past};
 use super::notices::Notices;
 use super::open::{self, OpenBind, Way};
 use super::version;
 use super::worker::{CONTROL, Worker};
 use crate::host::signals::{self, Forked};
-use crate::proxy::config::Config;
+use crate::proxy::config::{self, Config};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -56,19 +56,46 @@ pub(super) fn main(all: &[OsString]) -> ExitCode {
                 ExitCode::from(2)
             }
         },
-        Action::Keywords(class) => match load::keywords(class) {
-            Ok(text) => say(&text),
-            Err(what) => {
+        Action::Keywords => say(&config::listing()),
+        Action::Check | Action::Run => {
+            let program = all.first().cloned().unwrap_or_else(|| "haproxy".into());
+            started(program, arguments, notices).unwrap_or_else(|failure| failure.tell(notices))
+        }
+    }
+}
+
+/// Why there is no running process.
+pub(super) enum Failure {
+    /// The files.
+    Configuration(Refused),
+    /// One sentence.
+    Other(String),
+}
+
+impl From<String> for Failure {
+    fn from(what: String) -> Failure {
+        Failure::Other(what)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Failure {
+        Failure::Configuration(refused)
+    }
+}
+
+impl Failure {
+    /// Tells it; the status of the process's end.
+    pub(super) fn tell(self, notices: Notices) -> ExitCode {
+        match self {
+            Failure::Configuration(refused) => {
+                notices.alerts(&refused.to_string());
+                ExitCode::from(refused.status)
+            }
+            Failure::Other(what) => {
                 notices.alert(&what);
                 ExitCode::from(1)
             }
-        },
-        Action::Check | Action::Run => {
-            let program = all.first().cloned().unwrap_or_else(|| "haproxy".into());
-            started(program, arguments, notices).unwrap_or_else(|what| {
-                notices.alert(&what);
-                ExitCode::from(1)
-            })
         }
     }
 }
@@ -80,7 +107,7 @@ fn say(text: &str) -> ExitCode {
     }
 }
 
-fn started(program: OsString, arguments: Arguments, notices: Notices) -> Result<ExitCode, String> {
+fn started(program: OsString, arguments: Arguments, notices: Notices) -> Result<ExitCode, Failure> {
     if arguments.action == Action::Check {
         load::config(&arguments, notices)?;
         if !notices.quiet {
@@ -102,10 +129,10 @@ fn started(program: OsString, arguments: Arguments, notices: Notices) -> Result<
         Ok(plan) if past.is_some() || plan.arguments.master || plan.config.global.master_worker => {
             Ok(master::run(plan, past.unwrap_or_default()))
         }
-        Ok(plan) => alone(plan),
+        Ok(plan) => Ok(alone(plan)?),
         // A master stays with what runs.
         Err(what) => match past {
-            Some(past) => Ok(master::keep(program, arguments, notices, past, &what)),
+            Some(past) => Ok(master::keep(program, arguments, notices, past, what)),
             None => Err(what),
         },
     }
@@ -117,7 +144,7 @@ fn prepare(
     arguments: Arguments,
     notices: Notices,
     past: &mut Option<Past>,
-) -> Result<Plan, String> {
+) -> Result<Plan, Failure> {
     let config = Arc::new(load::config(&arguments, notices)?);
     let global = &config.global;
     let who = Who {
@@ -137,7 +164,7 @@ fn prepare(
     if let Some(mib) = arguments.memory_mib
         && !limits::set_memory(mib)
     {
-        return Err(format!("-m {mib}: the kernel does not take this limit"));
+        return Err(format!("-m {mib}: the kernel does not take this limit").into());
     }
     let mut inherited = Inherited::default();
     let states = match past {
@@ -147,7 +174,7 @@ fn prepare(
     inherited.keep_only(open::binds(&config).map(|(_, bind, _, _)| bind));
     let sockets = if arguments.one_socket { 1 } else { threads };
     let way = Way { sockets, beside_old: past.is_none() && !arguments.old.is_empty(), notices };
-    let open = open::all(&config, &mut inherited, way).map_err(|problems| problems.to_string())?;
+    let open = open::all(&config, &mut inherited, way).map_err(Refused::of_sockets)?;
     let daemon = (arguments.daemon || global.daemon) && !arguments.foreground && past.is_none();
     Ok(Plan {
         program,
@@ -182,10 +209,11 @@ fn alone(plan: Plan) -> Result<ExitCode, String> {
         move || gather::dismiss(&arguments, notices)
     };
     // Whoever gives up root cannot tell others to go afterwards. Their connections wait in the shared sockets meanwhile.
-    let early = plan.who != Who::default();
-    let (before_identity, when_ready): (Option<Box<dyn FnOnce()>>, Option<Box<dyn FnOnce() + Send>>) =
-        if early { (Some(Box::new(dismiss)), None) } else { (None, Some(Box::new(dismiss))) };
-    let worker = Worker { before_identity, ready, when_ready, ..plan.worker() };
+    let mut worker = Worker { ready, ..plan.worker() };
+    match worker.who == Who::default() {
+        true => worker.when_ready = Some(Box::new(dismiss)),
+        false => worker.before_identity = Some(Box::new(dismiss)),
+    }
     Ok(worker.run())
 }
 

@@ -1,14 +1,13 @@
 //! `-v` and `-vv`. Scripts read the lines of HAProxy's own output: version, TARGET, feature list, services.
 
+use crate::proxy::config::conditional::{COMPATIBLE_VERSION, FEATURES};
 use std::fmt::Write;
-
-/// The HAProxy whose configuration and behaviour this proxy has.
-pub(super) const HAPROXY: &str = "2.6.12";
 
 /// The text; `long`: what it was built with too.
 pub(super) fn text(long: bool) -> String {
     let own = env!("CARGO_PKG_VERSION");
-    let mut text = format!("HAProxy version {HAPROXY}-ehpc-store-{own} - the proxy of ehpc-store {own}\n");
+    let haproxy = COMPATIBLE_VERSION;
+    let mut text = format!("HAProxy version {haproxy}-ehpc-store-{own} - the proxy of ehpc-store {own}\n");
     if !long {
         return text;
     }
@@ -20,8 +19,7 @@ Build options :
   TARGET  = linux-glibc
   CPU     = {arch}
 
-Feature list : +EPOLL +THREAD -OPENSSL -LUA -PCRE -PCRE2 -SLZ -ZLIB -QUIC -NS -NETFILTER -DEVICEATLAS -51DEGREES \
--WURFL -OT +GETADDRINFO +ACCEPT4 +CRYPT_H +LIBCRYPT +SYSTEMD +PRCTL +RT -TFO -TPROXY
+Feature list : {features}
 
 Default settings :
   bufsize = 16384, maxrewrite = 1024, maxpollevents = 200
@@ -43,9 +41,36 @@ Available services : none
 Available filters : none
 ",
         arch = std::env::consts::ARCH,
+        features = features(),
         threads = std::thread::available_parallelism().map_or(1, usize::from),
     );
     text
+}
+
+/// Names that HAProxy's list has and this product has not; scripts look for the sign before them.
+const ABSENT: &[&str] = &[
+    "51DEGREES",
+    "DEVICEATLAS",
+    "LUA",
+    "NS",
+    "OPENSSL",
+    "OT",
+    "PCRE",
+    "PCRE2",
+    "QUIC",
+    "SLZ",
+    "TFO",
+    "TPROXY",
+    "WURFL",
+    "ZLIB",
+];
+
+fn features() -> String {
+    let signed = |sign: char| move |name: &&str| format!("{sign}{name}");
+    let mut all: Vec<String> =
+        FEATURES.iter().map(signed('+')).chain(ABSENT.iter().map(signed('-'))).collect();
+    all.sort_by(|a, b| a[1..].cmp(&b[1..]));
+    all.join(" ")
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ impl Worker {
         let loggers = loggers.map_err(|error| format!("cannot open logs: {error}"))?;
         let logger = logs.logger().map_err(|error| format!("cannot open logs: {error}"))?;
         let running = Running::new(Arc::clone(config), self.maxconn);
-        let _ = &self.states;
+        self.tell_what_is_missing();
         let stopping = CancellationToken::new();
         let obeying = Obeying {
             running: Arc::clone(&running),
@@ -142,11 +142,30 @@ impl Worker {
             notices: self.notices,
         };
         let mut services: Vec<Service> = vec![Box::new(move |engine| Box::pin(obeying.run(engine)))];
+        let notices = self.notices;
         if let Some(heirs) = heirs {
-            services.push(Box::new(move |_| Box::pin(serve_heirs(heirs, exported, stopping))));
+            services.push(Box::new(move |_| Box::pin(serve_heirs(heirs, exported, stopping, notices))));
         }
         engine::run(Start { running, listeners, loggers, services })
             .map_err(|error| format!("the engine does not start: {error}"))
+    }
+}
+
+impl Worker {
+    /// Until it is there.
+    fn tell_what_is_missing(&self) {
+        let servers = self.config.proxies.iter().flat_map(|proxy| &proxy.servers);
+        let missing = [
+            (
+                servers.filter(|server| server.check.is_some()).count(),
+                "health checks of servers (they count as up)",
+            ),
+            (self.config.global.stats_sockets.len(), "stats socket"),
+            (self.states.len(), "server states of the process before"),
+        ];
+        for (_, what) in missing.iter().filter(|(count, _)| *count > 0) {
+            self.notices.warning(&format!("not done yet by this build: {what}"));
+        }
     }
 }
 
@@ -182,6 +201,7 @@ impl Exported {
         handover::answer(stream, &self.copies(false)?, states)
     }
 
+    #[allow(dead_code)] // until the stats socket is served, in a moment
     /// For HAProxy: of several sockets of an address it takes the one that is sent last, and closes the others. So the
     /// first is sent last, and from here on gets all new connections of its address.
     fn hand_over_one_each(&self, stream: &UnixStream) -> io::Result<()> {
@@ -325,7 +345,12 @@ impl Obeying {
 }
 
 /// Hands over to whoever may ask, until this process is told to go.
-async fn serve_heirs(listener: UnixListener, exported: Arc<Exported>, stopping: CancellationToken) {
+async fn serve_heirs(
+    listener: UnixListener,
+    exported: Arc<Exported>,
+    stopping: CancellationToken,
+    notices: Notices,
+) {
     let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
     let Ok(listener) = listener else { return };
     loop {
@@ -342,7 +367,7 @@ async fn serve_heirs(listener: UnixListener, exported: Arc<Exported>, stopping: 
         // It blocks for as long as the other side takes, some seconds at most.
         let answered = tokio::task::spawn_blocking(move || exported.hand_over(&stream, "")).await;
         if let Ok(Err(error)) = answered {
-            tracing::warn!(%error, "handing over the listening sockets");
+            notices.warning(&format!("cannot hand over the listening sockets: {error}"));
         }
     }
 }
