@@ -1,26 +1,9 @@
-//! Open listening sockets, as `process` hands them to whoever accepts on them.
+//! Listening sockets that are open already, wherever they come from.
 
-use super::config::model::ProxyIndex;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-
-/// One listening socket of a `bind`: open, listening, non-blocking.
-#[derive(Debug)]
-pub struct OpenListener {
-    /// Section, in `Config::proxies`.
-    pub proxy: ProxyIndex,
-    /// Which of its `binds`.
-    pub bind: usize,
-    /// The socket.
-    pub socket: ListeningSocket,
-    /// Which thread accepts on it. Absent: all do, each on a copy of its own ([`ListeningSocket::copy`]).
-    ///
-    /// A thread may get several of one `bind`, and every one of them must be accepted on: the kernel spreads the
-    /// connections of an address over all sockets that listen there.
-    pub thread: Option<usize>,
-}
 
 /// A listening socket.
 #[derive(Debug)]

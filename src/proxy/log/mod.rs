@@ -73,7 +73,7 @@ struct Way {
     outlets: Vec<Outlet>,
     /// By route.
     headers: Vec<Cached>,
-    /// By outlet: lines that could not be sent, and why the last could not.
+    /// By outlet: lines that could not be sent, and why the first could not.
     lost: Vec<(u64, io::ErrorKind)>,
     moment: Moment,
     line: Vec<u8>,
@@ -207,7 +207,8 @@ impl Way {
         let outlet = &self.outlets[route.outlet];
         let Err(error) = outlet.send(&self.line) else { return true };
         let lost = &mut self.lost[route.outlet];
-        *lost = (lost.0 + 1, error.kind());
+        // The first reason: later ones only say that the socket has no peer any more.
+        *lost = if lost.0 == 0 { (1, error.kind()) } else { (lost.0 + 1, lost.1) };
         self.dropped.fetch_add(1, Ordering::Relaxed);
         // A full receiver is still there.
         if outlet.kind == Kind::UnixDatagram && error.kind() != io::ErrorKind::WouldBlock {
