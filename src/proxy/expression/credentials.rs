@@ -57,7 +57,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Whether a `password` of the configuration has a form that can be checked. The error says why not.
-pub(in crate::proxy) fn check_hash(hash: &str) -> Result<(), String> {
+pub fn check_hash(hash: &str) -> Result<(), String> {
     let scheme = hash.strip_prefix('$').and_then(|rest| rest.split('$').next());
     match scheme {
         Some("1" | "5" | "6" | "2a" | "2b" | "2y") => Ok(()),

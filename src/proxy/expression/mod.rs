@@ -31,6 +31,8 @@ pub use variables::{Variable, VariableNames, VariableScope, Variables};
 
 use super::config::words::{Parsed, Words};
 
+pub use credentials::check_hash;
+
 use arguments::Arguments;
 use std::sync::Arc;
 
@@ -116,4 +118,24 @@ impl Compiled {
         }
         Some(value)
     }
+}
+
+/// A word of the expression language, for listings.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Entry {
+    pub name: &'static str,
+    /// Type of its value.
+    pub kind: &'static str,
+    pub help: &'static str,
+}
+
+/// Every fetch.
+pub fn fetches() -> impl Iterator<Item = Entry> {
+    fetch::all().map(|row| Entry { name: row.name, kind: row.kind.name(), help: row.help })
+}
+
+/// Every converter but the maps (`map_METHOD_TYPE`).
+pub fn converters() -> impl Iterator<Item = Entry> {
+    convert::all().map(|row| Entry { name: row.name, kind: row.output.name(), help: row.help })
 }

@@ -153,14 +153,6 @@ impl Patterns {
             _ => None,
         }
     }
-
-    /// The regular expression at a place (`map_regm` needs its groups).
-    pub(super) fn regex(&self, place: usize) -> Option<&Regex> {
-        match &self.sets {
-            Sets::Regexes(regexes) => regexes.get(place),
-            _ => None,
-        }
-    }
 }
 
 /// Hands the text of a value to a function, without a copy where it is text and case matters.
@@ -329,8 +321,8 @@ fn networks(texts: &[Vec<u8>]) -> Result<Sets, String> {
             }
         }
     }
-    v4.sort_by(|a, b| b.0.cmp(&a.0));
-    v6.sort_by(|a, b| b.0.cmp(&a.0));
+    v4.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+    v6.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
     Ok(Sets::Networks { v4, v6 })
 }
 

@@ -122,15 +122,15 @@ impl Kind {
     /// Whether HAProxy casts this type to `other` (whether a value has the form that is needed shows only later).
     pub fn casts_to(self, other: Kind) -> bool {
         use Kind::{Address, Any, Binary, Bool, Integer, Method, Text};
-        match (self, other) {
-            (Any, _) | (_, Any) => true,
-            (Bool | Integer, Bool | Integer | Text) | (Integer, Address | Binary) => true,
-            (Address, Address | Integer | Text | Binary) => true,
-            (Text, _) => true,
-            (Binary, Text | Binary | Method) => true,
-            (Method, Text | Binary | Method) => true,
-            _ => false,
-        }
+        matches!(
+            (self, other),
+            (Any | Text, _)
+                | (_, Any)
+                | (Bool | Integer, Bool | Integer | Text)
+                | (Integer, Address | Binary)
+                | (Address, Address | Integer | Text | Binary)
+                | (Binary | Method, Text | Binary | Method)
+        )
     }
 
     /// Its name in the manual.

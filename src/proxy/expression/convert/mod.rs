@@ -12,8 +12,6 @@ use super::arguments::{Arguments, Slot};
 use super::fetch::Prepare;
 use super::{Context, Kind, Sample};
 
-pub(super) use times::format as format_time;
-
 /// What a converter does with a value that has been cast to its input type.
 pub(super) type Run = for<'e> fn(Sample<'e>, &'e Arguments, &Context<'e>) -> Option<Sample<'e>>;
 

@@ -48,7 +48,7 @@ pub(in crate::proxy::expression) fn format(
 
 fn conversion(letter: u8, time: &LocalTime, seconds: i64, zone: &str, out: &mut Vec<u8>) -> Result<(), char> {
     let weekday = day_of_week(time);
-    let hour12 = if time.hour % 12 == 0 { 12 } else { time.hour % 12 };
+    let hour12 = if time.hour.is_multiple_of(12) { 12 } else { time.hour % 12 };
     let nested = |text: &[u8], out: &mut Vec<u8>| format(text, time, seconds, zone, out);
     let text = match letter {
         b'Y' => time.year.to_string(),

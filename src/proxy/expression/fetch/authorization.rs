@@ -37,7 +37,7 @@ fn split<'e>(context: &Context<'e>, header: &[u8]) -> Option<(&'e [u8], &'e [u8]
 }
 
 /// User and password of `Basic` credentials (RFC 7617).
-pub(in crate::proxy) fn basic(context: &Context<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
+fn basic(context: &Context<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
     let (scheme, token) = split(context, b"authorization")?;
     if !scheme.eq_ignore_ascii_case(b"basic") || token.len() > LONGEST {
         return None;

@@ -165,7 +165,7 @@ fn date_us<'e>(_: &Context<'e>, _: &'e Arguments) -> Option<Sample<'e>> {
 fn rand<'e>(_: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
     let value: u32 = rand::random();
     let value = match arguments.integer(0).and_then(|range| u64::try_from(range).ok()) {
-        Some(range) => u64::from(value) * range.min(1 << 32) >> 32,
+        Some(range) => (u64::from(value) * range.min(1 << 32)) >> 32,
         None => value.into(),
     };
     i64::try_from(value).ok().map(Sample::Integer)

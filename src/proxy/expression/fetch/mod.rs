@@ -11,7 +11,6 @@ use super::arguments::{Arguments, Slot};
 use super::{Context, Kind, Sample, Scope};
 use crate::proxy::exchange::Side;
 
-pub(in crate::proxy) use authorization::basic;
 pub(super) use internal::{from_hex, usable};
 pub(super) use target::line_words;
 
