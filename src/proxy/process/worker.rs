@@ -96,6 +96,7 @@ impl Worker {
     }
 
     fn serve(self, ended_by: &Arc<AtomicI32>) -> Result<(), String> {
+        self.tell_what_is_missing();
         let config = &self.config;
         let pid = std::process::id();
         let (logs, warnings) = Logs::open(config, pid, self.threads + 1)
@@ -129,7 +130,6 @@ impl Worker {
         let loggers = loggers.map_err(|error| format!("cannot open logs: {error}"))?;
         let logger = logs.logger().map_err(|error| format!("cannot open logs: {error}"))?;
         let running = Running::new(Arc::clone(config), self.maxconn);
-        self.tell_what_is_missing();
         let stopping = CancellationToken::new();
         let obeying = Obeying {
             running: Arc::clone(&running),
