@@ -28,6 +28,7 @@ pub mod exchange;
 pub mod expression;
 pub mod rules;
 pub mod state;
+pub mod stats;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
