@@ -6,6 +6,7 @@
 pub mod change;
 pub mod cli;
 pub mod dashboard;
+pub mod demo_web;
 pub mod host;
 pub mod nfs;
 pub mod observe;

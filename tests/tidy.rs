@@ -23,6 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("vrrp", &["host", "observe", "settings"]),
     ("supervise", &["host", "observe", "settings"]),
     ("dashboard", &["host", "observe", "settings"]),
+    ("demo_web", &["host", "observe", "settings"]),
     ("cli", &["*"]),
 ];
 
@@ -32,8 +33,11 @@ const PURE: &[&str] = &[
     "src/nfs/reply_cache.rs",
     "src/nfs/lock/ranges.rs",
     "src/nfs/lock/table.rs",
+    "src/proxy/log/header.rs",
     "src/replication/session",
     "src/replication/mirror/plan.rs",
+    "src/proxy/balance.rs",
+    "src/proxy/queue.rs",
 ];
 
 /// What pure code never names.

@@ -9,6 +9,7 @@ mod client;
 mod control;
 mod ctl;
 mod daemon;
+mod demo_web;
 mod describe;
 mod locate;
 mod nfs1;
@@ -61,6 +62,7 @@ enum Command {
     Pair(pair::Pair),
     Check(check::Check),
     Ctl(ctl::Ctl),
+    DemoWeb(demo_web::DemoWeb),
 }
 
 /// Runs the command line.
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Pair(pair) => pair.run(),
         Command::Check(check) => check.run(),
         Command::Ctl(ctl) => ctl.run(),
+        Command::DemoWeb(node) => node.run(),
     };
     match outcome {
         Ok(Verdict::Good) => ExitCode::SUCCESS,

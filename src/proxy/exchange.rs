@@ -34,8 +34,80 @@ pub struct Exchange {
     pub counts: Counts,
     /// How it ended.
     pub ending: Ending,
-    /// `http-request auth`: the user whose password was right.
-    pub user: Option<String>,
+    /// It is the first request of its connection (`http_first_req`).
+    pub first: bool,
+    /// `set-log-level`: replaces the level of the log line.
+    pub log_level: Option<LogLevel>,
+    /// Made by `unique-id-format`, once, when something asks for it.
+    pub unique_id: Option<Vec<u8>>,
+}
+
+/// What `set-log-level` may say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogLevel {
+    /// No line at all.
+    Silent,
+    /// 0 = emerg ... 7 = debug.
+    Level(u8),
+}
+
+impl Exchange {
+    /// An exchange whose request has not been read yet. `started` and `started_at`: first byte of the request.
+    pub fn new(session: Session, started: SystemTime, started_at: Instant) -> Exchange {
+        Exchange {
+            session,
+            request: RequestHead::default(),
+            request_line: Vec::new(),
+            response: ResponseHead::default(),
+            side: Side::Request,
+            request_captures: Vec::new(),
+            response_captures: Vec::new(),
+            cookies: (None, None),
+            variables: super::expression::Variables::default(),
+            route: Route::default(),
+            times: Times::new(started, started_at),
+            counts: Counts::default(),
+            ending: Ending::default(),
+            first: true,
+            log_level: None,
+            unique_id: None,
+        }
+    }
+
+    /// Makes it ready for the next request of the same connection, and keeps the memory.
+    pub fn restart(&mut self, started: SystemTime, started_at: Instant) {
+        self.request.clear();
+        self.request_line.clear();
+        self.response.clear();
+        self.side = Side::Request;
+        self.request_captures.clear();
+        self.response_captures.clear();
+        self.cookies = (None, None);
+        self.variables.clear();
+        self.route = Route::default();
+        self.times = Times::new(started, started_at);
+        self.counts = Counts::default();
+        self.ending = Ending::default();
+        self.first = false;
+        self.log_level = None;
+        self.unique_id = None;
+    }
+}
+
+impl Times {
+    /// Nothing has happened yet.
+    pub fn new(started: SystemTime, started_at: Instant) -> Times {
+        Times {
+            request_started: started,
+            request_started_at: started_at,
+            request_head: None,
+            dequeued: None,
+            connected: None,
+            response_head: None,
+            ended: None,
+            idle: Duration::ZERO,
+        }
+    }
 }
 
 /// Facts of the client's connection.

@@ -15,6 +15,8 @@
 //! rules       what the file says to do with an `Exchange`; knows neither parser nor wire
 //! expression  fetches, converters, variables, conditions (acl), log formats over an `Exchange`
 //!
+//! listen      open listening sockets;  log  lines to syslog, a `Logger` a thread
+//!
 //! checks      asks servers whether they are well, feeds `state`
 //! admin       HAProxy's run-time commands;  stats  the CSV, the page, Prometheus
 //! ```
@@ -23,9 +25,14 @@
 //! `engine` -> `rules` -> `expression`; all of them read `state` and `config::model`. `expression` and `rules` act on
 //! [`exchange::Exchange`] and name no socket and no parser.
 
+pub mod balance;
 pub mod config;
 pub mod exchange;
 pub mod expression;
+
+pub mod listen;
+pub mod log;
+pub mod queue;
 pub mod rules;
 pub mod state;
 pub mod stats;

@@ -2,16 +2,19 @@
 //! that no request takes. Everything is found by index; names are looked up by `admin` only.
 
 mod backend;
+mod change;
 mod counters;
 mod frontend;
 mod gate;
 mod server;
+mod waiting;
 
-pub use backend::{Backend, Choice, Slot, Wish};
+pub use backend::{Backend, Choice, Method, Policy, Slot, Wish};
 pub use counters::{BackendCounters, Codes, FrontendCounters, ServerCounters, Traffic};
 pub use frontend::{Frontend, Listener};
 pub use gate::{Gate, Pass};
 pub use server::{Administration, Operation, Server};
+pub use waiting::Waiting;
 
 use super::config::Config;
 use std::sync::Arc;
