@@ -25,6 +25,7 @@
 //! `engine` -> `rules` -> `expression`; all of them read `state` and `config::model`. `expression` and `rules` act on
 //! [`exchange::Exchange`] and name no socket and no parser.
 
+pub mod admin;
 pub mod balance;
 pub mod config;
 pub mod exchange;

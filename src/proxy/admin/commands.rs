@@ -130,7 +130,10 @@ fn unknown(words: &[&str]) -> Answer {
         return Answer::error(why);
     }
     if words.is_empty() {
-        return Answer::info(help("Unknown command. Please enter one of the following commands only:", words));
+        return Answer::info(help(
+            "Unknown command. Please enter one of the following commands only:",
+            words,
+        ));
     }
     Answer::info(help("Unknown command, but maybe one of the following ones is a better match:", words))
 }
@@ -140,7 +143,8 @@ fn help(title: &str, words: &[&str]) -> String {
     let mut out = format!("{title}\n");
     let (named, always) = COMMANDS.split_at(COMMANDS.len() - ALWAYS);
     let near = nearest(named, words);
-    for command in named.iter().zip(near).filter(|(_, near)| *near).map(|(command, _)| command).chain(always) {
+    for command in named.iter().zip(near).filter(|(_, near)| *near).map(|(command, _)| command).chain(always)
+    {
         let usage = format!("{}{}", command.words.join(" "), command.usage);
         let _ = writeln!(out, "  {usage:<40}: {}", command.help);
     }
@@ -155,8 +159,10 @@ fn nearest(commands: &[Command], words: &[&str]) -> Vec<bool> {
     };
     // The more of the words fit, the better; the words behind may be arguments.
     for count in (0..=words.len()).rev() {
-        let found: Vec<bool> =
-            commands.iter().map(|command| begins(command.words, &words[..count.min(command.words.len())])).collect();
+        let found: Vec<bool> = commands
+            .iter()
+            .map(|command| begins(command.words, &words[..count.min(command.words.len())]))
+            .collect();
         if found.contains(&true) {
             // With no word at all everything fits: then what is spelled nearly alike is meant.
             return if count == 0 && !words.is_empty() { alike(commands, words) } else { found };

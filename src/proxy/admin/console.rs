@@ -4,9 +4,9 @@
 //! with `;` between them; `\` takes the meaning of a blank, a `;` or another `\`. `<<` at the end of a command announces
 //! lines of payload up to an empty one.
 
-use super::commands;
-use super::{Answer, Context, Severity};
+use super::{Answer, Severity};
 use crate::proxy::config::model::Level;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Longest line, and longest payload: HAProxy's default buffer.
@@ -22,6 +22,7 @@ pub struct Console {
     severity: Severity,
     timeout: Duration,
     input: Vec<u8>,
+    commands: VecDeque<Vec<String>>,
     /// The command that waits for the end of its payload, and how much of that was read.
     payload: Option<(Vec<String>, usize)>,
     answered: bool,
@@ -44,6 +45,7 @@ impl Console {
             severity: Severity::None,
             timeout,
             input: Vec::new(),
+            commands: VecDeque::new(),
             payload: None,
             answered: false,
         }
@@ -59,57 +61,64 @@ impl Console {
         self.level
     }
 
-    /// Takes what was received and appends the answers to `out`.
-    pub fn receive(&mut self, context: &Context<'_>, bytes: &[u8], out: &mut Vec<u8>) -> After {
+    /// Takes what was received. [`After::Close`]: a line is too long; nothing is answered.
+    pub fn receive(&mut self, bytes: &[u8]) -> After {
         self.input.extend_from_slice(bytes);
         let mut taken = 0;
+        let mut after = After::More;
         while let Some(length) = self.input[taken..].iter().position(|byte| *byte == b'\n') {
             let line = self.input[taken..taken + length].to_vec();
             taken += length + 1;
-            if line.len() >= LONGEST || self.line(context, &line, out) == After::Close {
-                return After::Close;
+            if line.len() >= LONGEST || self.line(&line) == After::Close {
+                after = After::Close;
+                break;
             }
         }
         self.input.drain(..taken);
-        if self.input.len() >= LONGEST {
-            return After::Close;
-        }
+        if self.input.len() >= LONGEST { After::Close } else { after }
+    }
+
+    /// The next command that is complete.
+    pub fn next_command(&mut self) -> Option<Vec<String>> {
+        self.commands.pop_front()
+    }
+
+    /// All that was received is answered: whether the connection goes on.
+    pub fn after(&self) -> After {
         let over = self.answered && !self.prompt && self.payload.is_none();
         if over { After::Close } else { After::More }
     }
 
-    fn line(&mut self, context: &Context<'_>, line: &[u8], out: &mut Vec<u8>) -> After {
+    fn line(&mut self, line: &[u8]) -> After {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if let Some((words, length)) = self.payload.take() {
-            if line.is_empty() {
-                return self.command(context, &words, out);
-            }
             let length = length + line.len() + 1;
-            if length > LONGEST {
+            if line.is_empty() {
+                self.commands.push_back(words);
+            } else if length > LONGEST {
                 return After::Close;
+            } else {
+                self.payload = Some((words, length));
             }
-            self.payload = Some((words, length));
             return After::More;
         }
         for command in split_commands(line) {
             let mut words = split_words(command);
             if words.last().is_some_and(|word| word == "<<") {
                 words.pop();
+                // What follows on this line belongs to the payload, which no command here wants.
                 self.payload = Some((words, 0));
-                // What follows on this line belongs to the payload, which nothing here wants.
-                return After::More;
+                break;
             }
-            if self.command(context, &words, out) == After::Close {
-                return After::Close;
-            }
+            self.commands.push_back(words);
         }
         After::More
     }
 
-    fn command(&mut self, context: &Context<'_>, words: &[String], out: &mut Vec<u8>) -> After {
+    /// Writes an answer, and does what it says about the connection.
+    pub fn answer(&mut self, answer: Answer, out: &mut Vec<u8>) -> After {
         self.answered = true;
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match commands::execute(context, self.level, &words) {
+        match answer {
             Answer::Done => {}
             Answer::Text(text) => out.extend_from_slice(text.as_bytes()),
             Answer::Note(severity, text) => {

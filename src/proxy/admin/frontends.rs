@@ -17,7 +17,9 @@ fn find<'r>(context: &Context<'r>, name: Option<&&str>) -> Result<&'r Frontend, 
 /// `disable frontend`: connections wait in the backlog.
 pub(super) fn disable(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answer {
     match find(context, arguments.first()) {
-        Ok(frontend) if frontend.paused.swap(true, SeqCst) => Answer::info("All sockets are already disabled.\n"),
+        Ok(frontend) if frontend.paused.swap(true, SeqCst) => {
+            Answer::info("All sockets are already disabled.\n")
+        }
         Ok(_) => Answer::Done,
         Err(answer) => answer,
     }
@@ -26,7 +28,9 @@ pub(super) fn disable(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> 
 /// `enable frontend`.
 pub(super) fn enable(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answer {
     match find(context, arguments.first()) {
-        Ok(frontend) if !frontend.paused.swap(false, SeqCst) => Answer::info("All sockets are already enabled.\n"),
+        Ok(frontend) if !frontend.paused.swap(false, SeqCst) => {
+            Answer::info("All sockets are already enabled.\n")
+        }
         Ok(_) => Answer::Done,
         Err(answer) => answer,
     }

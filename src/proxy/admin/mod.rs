@@ -61,6 +61,12 @@ pub enum Severity {
     Text,
 }
 
+/// Carries out one command, given as its words.
+pub fn execute(context: &Context<'_>, level: Level, words: &[String]) -> Answer {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    commands::execute(context, level, &words)
+}
+
 impl Answer {
     /// Something is wrong with the command.
     fn error(text: &str) -> Answer {

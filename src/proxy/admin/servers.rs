@@ -38,7 +38,11 @@ pub(super) fn find<'r>(context: &Context<'r>, name: Option<&&str>) -> Result<Fou
 }
 
 /// Carries something out on the server that the first argument names.
-fn on(context: &Context<'_>, arguments: &[&str], change: impl FnOnce(Found<'_>, &[&str]) -> Answer) -> Answer {
+fn on(
+    context: &Context<'_>,
+    arguments: &[&str],
+    change: impl FnOnce(Found<'_>, &[&str]) -> Answer,
+) -> Answer {
     match find(context, arguments.first()) {
         Ok(found) => change(found, arguments.get(1..).unwrap_or_default()),
         Err(answer) => answer,
@@ -114,12 +118,10 @@ pub(super) fn set(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answ
             "check-addr" | "check-port" if server.written.check.is_none() => {
                 Answer::error("health checks are not enabled on this server")
             }
-            "check-addr" | "check-port" => {
-                Answer::error("Where checks go does not change at run time here: change the file and reload.\n")
-            }
-            "fqdn" => Answer::error(
-                "set server <b>/<s> fqdn failed because no resolution is configured.\n",
+            "check-addr" | "check-port" => Answer::error(
+                "Where checks go does not change at run time here: change the file and reload.\n",
             ),
+            "fqdn" => Answer::error("set server <b>/<s> fqdn failed because no resolution is configured.\n"),
             "ssl" => Answer::error(
                 "'set server <srv> ssl' cannot be set.  default-server should define ssl settings\n",
             ),
@@ -210,12 +212,18 @@ fn address(server: &Found<'_>, arguments: &[&str]) -> Answer {
         match arguments.get(2).map(|text| new_port(text)) {
             Some(Some(wanted)) => new = wanted,
             _ => {
-                return Answer::error("The port must be a number from 0 to 65535, or +N or -N with a mapped port.\n");
+                return Answer::error(
+                    "The port must be a number from 0 to 65535, or +N or -N with a mapped port.\n",
+                );
             }
         }
         changes.push(match new == (at.port(), port) {
             true => "no need to change the port".to_owned(),
-            false => format!("port changed from '{}' to '{}'", written_port(at.port(), port), written_port(new.0, new.1)),
+            false => format!(
+                "port changed from '{}' to '{}'",
+                written_port(at.port(), port),
+                written_port(new.0, new.1)
+            ),
         });
     }
     if ip != at.ip() || new != (at.port(), port) {

@@ -46,12 +46,14 @@ pub(super) fn state(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> An
 
 fn state_line(out: &mut String, proxy: &Proxy, written: &model::Server, server: &Server, age: u64) {
     let (address, port) = place(&server.address.read());
+    let in_maintenance = server.administration() & Administration::ANY_MAINTENANCE != 0;
     let name = match &written.address {
         ServerAddress::Tcp { host: Some(host), .. } => host.as_str(),
         _ => "-",
     };
     let (status, result, health, check) = match &written.check {
-        None => (1, 0, if server.is_up() { 2 } else { 0 }, 0),
+        // 8: the file disables it, which pauses checks even where there are none.
+        None => (1, 0, if server.is_up() { 2 } else { 0 }, if written.disabled { 8 } else { 0 }),
         Some(check) => (0, 0, check.rise, 6),
     };
     let _ = writeln!(
@@ -61,29 +63,30 @@ fn state_line(out: &mut String, proxy: &Proxy, written: &model::Server, server: 
         proxy.name,
         written.id,
         written.name,
-        server.operation() as u8,
-        administration(server.administration()),
+        if in_maintenance { 0 } else { server.operation() as u8 },
+        administration(server.administration()) | if written.disabled { 4 } else { 0 },
         server.weight.load(SeqCst),
         written.weight,
         written.check.as_ref().and_then(|check| check.port).unwrap_or(0),
-        written.check.as_ref().and_then(|check| check.address).map_or("-".to_owned(), |address| address.to_string()),
+        written
+            .check
+            .as_ref()
+            .and_then(|check| check.address)
+            .map_or("-".to_owned(), |address| address.to_string()),
     );
 }
 
-/// The bits of `srv_admin_state`: 1 forced maintenance, 4 it was the file that wanted it, 8 forced drain.
+/// The bits of `srv_admin_state`: 1 maintenance, 8 drain (and 4, the file disables it, whatever was said since).
 fn administration(bits: u8) -> u8 {
     let bit = |wanted: u8, shown: u8| if bits & wanted != 0 { shown } else { 0 };
-    bit(Administration::MAINTENANCE, 1)
-        | bit(Administration::CONFIGURED_MAINTENANCE, 1 | 4)
-        | bit(Administration::DRAIN, 8)
+    bit(Administration::ANY_MAINTENANCE, 1) | bit(Administration::DRAIN, 8)
 }
 
 /// Address and port as both dumps show them.
 fn place(address: &ServerAddress) -> (String, u16) {
     match address {
         ServerAddress::Tcp { at, .. } => (at.ip().to_string(), at.port()),
-        ServerAddress::Unix(path) => (path.display().to_string(), 0),
-        ServerAddress::Abstract(name) => (format!("abns@{}", String::from_utf8_lossy(name)), 0),
+        ServerAddress::Unix(_) | ServerAddress::Abstract(_) => ("-".to_owned(), 0),
     }
 }
 

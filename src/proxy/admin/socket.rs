@@ -45,7 +45,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const ASK_SOCKETS: &[u8] = b"_getsocks\n";
 
 /// Serves all sockets until it is dropped: on the runtime of one thread, beside everything else. `stats maxconn`
-/// connections at once over all of them; the others wait in the backlog.
+/// connections are served at once over all of them; the others wait, all but one a socket in the backlog.
 ///
 /// # Errors
 /// A socket that the runtime does not take.
@@ -114,9 +114,10 @@ async fn accept(listener: Listener, level: Level, hand_over: Option<HandOver>, s
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok(permit) = shared.room.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok(stream) => {
+                // Only now: an idle socket must not hold the room that another one's connections need.
+                let Ok(permit) = shared.room.clone().acquire_owned().await else { return };
                 let (shared, hand_over) = (shared.clone(), hand_over.clone());
                 connections.spawn(async move {
                     // An error is the client's end of it: nobody is left to tell.
@@ -146,18 +147,27 @@ async fn converse(
             return Ok(());
         }
         let bytes = &buffer[..received];
-        if std::mem::take(&mut first) && bytes == ASK_SOCKETS && level == Level::Admin {
-            if let (Some(hand_over), Stream::Unix(stream)) = (&hand_over, &stream) {
-                return give_sockets(stream, hand_over.clone()).await;
-            }
+        if std::mem::take(&mut first)
+            && bytes == ASK_SOCKETS
+            && level == Level::Admin
+            && let (Some(hand_over), Stream::Unix(stream)) = (&hand_over, &stream)
+        {
+            return give_sockets(stream, hand_over.clone()).await;
         }
         let process = (shared.process)();
         let moment = Moment { monotonic: Instant::now(), wall: SystemTime::now() };
         let context = Context { running: &shared.running, process: &process, moment };
-        let after = console.receive(&context, bytes, &mut out);
+        let mut after = console.receive(bytes);
+        while let Some(command) = console.next_command() {
+            let answer = super::execute(&context, console.level(), &command);
+            if console.answer(answer, &mut out) == After::Close {
+                after = After::Close;
+                break;
+            }
+        }
         send(&mut stream, &out, console.timeout()).await?;
         out.clear();
-        if after == After::Close {
+        if after == After::Close || console.after() == After::Close {
             return Ok(());
         }
     }

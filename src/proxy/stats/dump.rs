@@ -1,6 +1,6 @@
 //! Rows as CSV, as `typed` lines and as JSON (management manual 9.1 and 9.2).
 
-use super::columns::{COLUMNS, Column, MODULES};
+use super::columns::{At, COLUMNS, Column, MODULES};
 use super::rows::{Kind, Row};
 use super::value::Value;
 use std::fmt::Write as _;
@@ -70,14 +70,14 @@ pub fn typed(rows: &[Row], describe: bool) -> String {
         let letter = row.kind.letter();
         for (at, column, value) in present(row) {
             let name = column.name;
-            let _ = write!(
-                out,
-                "{letter}.{}.{}.{at}.{name}.1:{}:{}:{value}",
-                row.proxy,
-                row.id,
-                column.tags,
-                value.kind()
-            );
+            let (tags, kind) = (tags(row.kind, at, column), value.kind());
+            let _ = write!(out, "{letter}.{}.{}.{at}.{name}.1:{tags}:{kind}:", row.proxy, row.id);
+            match value {
+                Value::Text(text) => out.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c })),
+                number => {
+                    let _ = write!(out, "{number}");
+                }
+            }
             if describe {
                 let _ = write!(out, ":\"{}\"", column.help);
             }
@@ -87,9 +87,16 @@ pub fn typed(rows: &[Row], describe: bool) -> String {
     out
 }
 
-fn present(row: &Row) -> impl Iterator<Item = (usize, &Column, &Value)> {
+fn present(row: &Row) -> impl Iterator<Item = (usize, &'static Column, &Value)> {
     let pairs = COLUMNS.iter().zip(&row.values).enumerate();
     pairs.map(|(at, (column, value))| (at, column, value)).filter(|(_, _, value)| !value.is_empty())
+}
+
+/// A column's tags; those of a few differ with what the row is of.
+fn tags(kind: Kind, at: usize, column: &'static Column) -> &'static str {
+    const GAUGES: &[At] = &[At::Act, At::Bck, At::Rate, At::RateMax];
+    let gauge = kind == Kind::Backend && GAUGES.iter().any(|gauge| *gauge as usize == at);
+    if gauge { "MGP" } else { column.tags }
 }
 
 /// An array of rows, each an array of fields.
@@ -109,7 +116,7 @@ pub fn json(rows: &[Row]) -> String {
                 Kind::Listener => "Listener",
             };
             let _ = write!(out, "{{\"objType\":\"{object}\",\"proxyId\":{},\"id\":{},", row.proxy, row.id);
-            json_field(&mut out, at, column.name, column.tags, value);
+            json_field(&mut out, at, column.name, tags(row.kind, at, column), value);
             out.push('}');
         }
         out.push(']');

@@ -65,7 +65,7 @@ fields! {
         |_| 0_u32.into();
     11 "PoolUsed_MB" "MGP" "Amount of pool memory currently used (in MB)"
         |_| 0_u32.into();
-    12 "PoolFailed" "MCP" "Number of failed pool allocations"
+    12 "PoolFailed" "MCP" "Number of failed pool allocations since this worker was started"
         |_| 0_u32.into();
     13 "Ulimit-n" "CLP" "Hard limit on the number of per-process file descriptors"
         |f| small(f.process.descriptors);
@@ -77,15 +77,15 @@ fields! {
         |f| f.running.gate.limit().into();
     17 "CurrConns" "MGP" "Current number of connections on this worker process"
         |f| f.running.gate.now().into();
-    18 "CumConns" "MCP" "Total number of connections on this worker process"
+    18 "CumConns" "MCP" "Total number of connections on this worker process since started"
         |f| small(f.running.connections.load(Relaxed));
-    19 "CumReq" "MCP" "Total number of requests on this worker process"
+    19 "CumReq" "MCP" "Total number of requests on this worker process since started"
         |f| small(f.running.requests.load(Relaxed));
     20 "MaxSslConns" "MMP" "Hard limit on the number of per-process SSL endpoints (front+back), 0=unlimited"
         |_| 0_u32.into();
     21 "CurrSslConns" "MGP" "Current number of SSL endpoints on this worker process (front+back)"
         |_| 0_u32.into();
-    22 "CumSslConns" "MCP" "Total number of SSL endpoints on this worker process (front+back)"
+    22 "CumSslConns" "MCP" "Total number of SSL endpoints on this worker process since started (front+back)"
         |_| 0_u32.into();
     23 "Maxpipes" "CLP" "Hard limit on the number of pipes for splicing, 0=unlimited"
         |_| 0_u32.into();
@@ -97,33 +97,33 @@ fields! {
         |_| 0_u32.into();
     27 "ConnRateLimit" "CLP" "Hard limit for ConnRate (global.maxconnrate)"
         |_| 0_u32.into();
-    28 "MaxConnRate" "MMP" "Highest ConnRate reached on this worker process (in connections per second)"
+    28 "MaxConnRate" "MMP" "Highest ConnRate reached on this worker process since started (in connections per second)"
         |_| 0_u32.into();
     29 "SessRate" "MRP" "Number of sessions created on this worker process over the last second"
         |_| 0_u32.into();
     30 "SessRateLimit" "CLP" "Hard limit for SessRate (global.maxsessrate)"
         |_| 0_u32.into();
-    31 "MaxSessRate" "MRP" "Highest SessRate reached on this worker process (in sessions per second)"
+    31 "MaxSessRate" "MRP" "Highest SessRate reached on this worker process since started (in sessions per second)"
         |_| 0_u32.into();
     32 "SslRate" "MRP" "Number of SSL connections created on this worker process over the last second"
         |_| 0_u32.into();
     33 "SslRateLimit" "CLP" "Hard limit for SslRate (global.maxsslrate)"
         |_| 0_u32.into();
-    34 "MaxSslRate" "MMP" "Highest SslRate reached on this worker process (in connections per second)"
+    34 "MaxSslRate" "MMP" "Highest SslRate reached on this worker process since started (in connections per second)"
         |_| 0_u32.into();
     35 "SslFrontendKeyRate" "MGP" "Number of SSL keys created on frontends in this worker process over the last second"
         |_| 0_u32.into();
-    36 "SslFrontendMaxKeyRate" "MMP" "Highest SslFrontendKeyRate reached on this worker process (in SSL keys per second)"
+    36 "SslFrontendMaxKeyRate" "MMP" "Highest SslFrontendKeyRate reached on this worker process since started (in SSL keys per second)"
         |_| 0_u32.into();
     37 "SslFrontendSessionReuse_pct" "MGP" "Percent of frontend SSL connections which did not require a new key"
         |_| 0_u32.into();
     38 "SslBackendKeyRate" "MRP" "Number of SSL keys created on backends in this worker process over the last second"
         |_| 0_u32.into();
-    39 "SslBackendMaxKeyRate" "MMP" "Highest SslBackendKeyRate reached on this worker process (in SSL keys per second)"
+    39 "SslBackendMaxKeyRate" "MMP" "Highest SslBackendKeyRate reached on this worker process since started (in SSL keys per second)"
         |_| 0_u32.into();
-    40 "SslCacheLookups" "MCP" "Total number of SSL session ID lookups in the SSL session cache on this worker"
+    40 "SslCacheLookups" "MCP" "Total number of SSL session ID lookups in the SSL session cache on this worker since started"
         |_| 0_u32.into();
-    41 "SslCacheMisses" "MCP" "Total number of SSL session ID lookups that didn't find a session in the SSL session cache on this worker"
+    41 "SslCacheMisses" "MCP" "Total number of SSL session ID lookups that didn't find a session in the SSL session cache on this worker since started"
         |_| 0_u32.into();
     42 "CompressBpsIn" "MRP" "Number of bytes submitted to the HTTP compressor in this worker process over the last second"
         |_| 0_u32.into();
@@ -153,21 +153,21 @@ fields! {
         |_| 0_u32.into();
     57 "ConnectedPeers" "MGP" "Current number of peers having passed the connection step on the current worker process"
         |_| 0_u32.into();
-    58 "DroppedLogs" "MGP" "Total number of dropped logs for current worker process"
+    58 "DroppedLogs" "MGP" "Total number of dropped logs for current worker process since started"
         |f| small(f.process.dropped_logs);
     59 "BusyPolling" "MGP" "1 if busy-polling is currently in use on the worker process, otherwise zero (config.busy-polling)"
         |_| 0_u32.into();
-    60 "FailedResolutions" "MGP" "Total number of failed DNS resolutions in current worker process"
+    60 "FailedResolutions" "MGP" "Total number of failed DNS resolutions in current worker process since started"
         |_| 0_u32.into();
-    61 "TotalBytesOut" "MGP" "Total number of bytes emitted by current worker process"
+    61 "TotalBytesOut" "MGP" "Total number of bytes emitted by current worker process since started"
         |f| f.bytes_out().into();
-    62 "TotalSplicdedBytesOut" "MGP" "Total number of bytes emitted by current worker process through a kernel pipe"
+    62 "TotalSplicdedBytesOut" "MGP" "Total number of bytes emitted by current worker process through a kernel pipe since started"
         |_| 0_u64.into();
     63 "BytesOutRate" "MRP" "Number of bytes emitted by current worker process over the last second"
         |_| 0_u64.into();
     64 "DebugCommandsIssued" "MGP" "Number of debug commands issued on this process (anything > 0 is unsafe)"
         |_| 0_u32.into();
-    65 "CumRecvLogs" "MCP" "Total number of log messages received by log-forwarding listeners on this worker process"
+    65 "CumRecvLogs" "MCP" "Total number of log messages received by log-forwarding listeners on this worker process since started"
         |_| 0_u32.into();
     66 "Build info" "POS" "Build info"
         |_| Value::from(PRODUCT.1);

@@ -1,7 +1,7 @@
 //! Statistics as HAProxy shows them: one table of columns, rows filled from `state`, and what is made of them: CSV, typed
 //! and JSON dumps (`show stat`), `show info`, the page of `stats uri`, and Prometheus' text format.
 //!
-//! Everything here is a pure function of [`Running`] and a moment that the caller passes in.
+//! Everything here is a pure function of [`Running`](super::state::Running) and a moment that the caller passes in.
 
 pub mod columns;
 mod dump;
@@ -14,7 +14,6 @@ pub use dump::{Form, csv, dump, json, typed};
 pub use rows::{Kind, Row, Selection, View, rows};
 pub use value::Value;
 
-use super::state::Running;
 use std::time::{Instant, SystemTime};
 
 /// The two clocks at one moment.
@@ -25,7 +24,7 @@ pub struct Moment {
     pub wall: SystemTime,
 }
 
-/// What the process knows of itself besides [`Running`].
+/// What the process knows of itself besides [`Running`](super::state::Running).
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct Process {
@@ -43,5 +42,7 @@ pub struct Process {
 pub const PRODUCT: (&str, &str, &str) =
     ("HAProxy", concat!("2.6.12-ehpc-store-", env!("CARGO_PKG_VERSION")), "2026/11/27");
 
+#[cfg(test)]
+pub(in crate::proxy) mod sample;
 #[cfg(test)]
 mod tests;

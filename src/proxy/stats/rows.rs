@@ -3,7 +3,9 @@
 use super::columns::{At, COLUMNS, MODULES};
 use super::value::Value;
 use super::{Moment, status};
-use crate::proxy::config::model::{BackendName, Balance, BindAddress, Mode, Proxy, ProxyIndex, ServerAddress};
+use crate::proxy::config::model::{
+    BackendName, Balance, BindAddress, Mode, Proxy, ProxyIndex, ServerAddress,
+};
 use crate::proxy::state::{Backend, BackendCounters, Codes, Frontend, FrontendCounters, Running, Server};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -106,7 +108,7 @@ pub struct Selection {
     pub id: Option<u32>,
     /// `up`: no servers that are down, and backends say how many of theirs are up.
     pub up: bool,
-    /// `no-maint`: no servers in maintenance.
+    /// `no-maint`: no servers in maintenance, and the same.
     pub without_maintenance: bool,
 }
 
@@ -163,7 +165,12 @@ impl View<'_> {
                 self.servers(proxy, backend, selection, found);
             }
             if selection.wants(Kind::Backend) {
-                found.push(self.backend(index, proxy, backend, selection.up));
+                found.push(self.backend(
+                    index,
+                    proxy,
+                    backend,
+                    selection.up || selection.without_maintenance,
+                ));
             }
         }
     }
@@ -229,12 +236,7 @@ impl View<'_> {
         }
     }
 
-    fn server(
-        &self,
-        proxy: &Proxy,
-        server: &crate::proxy::config::model::Server,
-        state: &Server,
-    ) -> Row {
+    fn server(&self, proxy: &Proxy, server: &crate::proxy::config::model::Server, state: &Server) -> Row {
         let counters = &state.counters;
         let mut row = Row::new(Kind::Server, proxy, server.id, server.name.clone());
         row.set(At::Qcur, state.queued.load(Relaxed));
@@ -415,13 +417,11 @@ pub(super) fn fullconn(running: &Running, index: ProxyIndex) -> u32 {
         });
         proxy.front && (chosen || proxy.default_backend == Some(index) || *at == index)
     };
-    let limit = |at: usize| running.proxies.get(at).and_then(|state| state.frontend.as_ref());
     let total: u64 = proxies
         .iter()
         .enumerate()
         .filter(leads_here)
-        .filter_map(|(at, _)| limit(at))
-        .map(|frontend| u64::from(frontend.gate.limit()))
+        .map(|(_, proxy)| u64::from(proxy.maxconn.unwrap_or(running.maxconn)))
         .sum();
     u32::try_from(total.div_ceil(10).max(1)).unwrap_or(u32::MAX)
 }

@@ -67,7 +67,11 @@ impl Totals {
             totals.all += 1;
             let draining = state.administration.load(Relaxed) & Administration::DRAIN != 0;
             let weight = state.weight.load(Relaxed);
-            if is_down(state) || draining || weight == 0 || state.operation.load(Relaxed) == Operation::Stopping as u8 {
+            if is_down(state)
+                || draining
+                || weight == 0
+                || state.operation.load(Relaxed) == Operation::Stopping as u8
+            {
                 continue;
             }
             if server.backup {
@@ -88,7 +92,7 @@ impl Totals {
     pub(super) fn status(&self, proxy: &Proxy, count: bool) -> Value {
         let up = self.weight > 0 || proxy.servers.is_empty();
         let word = if up { "UP" } else { "DOWN" };
-        match count && !proxy.servers.is_empty() {
+        match count {
             true => format!("{word} ({}/{})", self.active + self.backup, self.all).into(),
             false => word.into(),
         }
