@@ -16,6 +16,7 @@ pub mod name_service;
 mod names;
 pub mod object;
 pub mod process;
+pub mod reactor;
 pub mod signals;
 pub mod statx;
 pub mod tree;
