@@ -10,8 +10,6 @@ mod gate;
 mod server;
 mod waiting;
 
-#[cfg(test)]
-pub(in crate::proxy) use backend::tests;
 pub use backend::{Backend, Choice, Method, Policy, Slot, Wish};
 pub use counters::{BackendCounters, Codes, FrontendCounters, ServerCounters, Traffic};
 pub use frontend::{Frontend, Listener};

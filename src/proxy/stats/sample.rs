@@ -2,11 +2,7 @@
 
 use super::{Moment, Process};
 use crate::proxy::config::Config;
-use crate::proxy::config::model::*;
-use crate::proxy::expression::LogFormat;
 use crate::proxy::state::Running;
-use crate::settings::Site;
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -47,130 +43,19 @@ backend tcpb
   server t1 127.0.0.1:5
 ";
 
-fn proxy(id: u32, name: &str, front: bool, back: bool) -> Proxy {
-    Proxy {
-        name: name.to_owned(),
-        site: Site::Default("test"),
-        front,
-        back,
-        mode: Mode::Http,
-        disabled: false,
-        id,
-        description: None,
-        binds: Vec::new(),
-        maxconn: None,
-        backlog: None,
-        default_backend: None,
-        use_backend: Vec::new(),
-        monitor_uri: None,
-        monitor_fail: Vec::new(),
-        captures: Captures::default(),
-        tcp_request: Vec::new(),
-        servers: Vec::new(),
-        balance: Balance::RoundRobin,
-        cookie: None,
-        retries: 3,
-        redispatch: 0,
-        fullconn: None,
-        check: Check::Connect,
-        stick_table: None,
-        stick_rules: Vec::new(),
-        reuse: Reuse::Safe,
-        timeouts: Timeouts::default(),
-        connection: ConnectionMode::KeepAlive,
-        options: Options { socket_stats: true, ..Options::default() },
-        forward_for: None,
-        request_rules: Vec::new(),
-        response_rules: Vec::new(),
-        stats: None,
-        error_files: BTreeMap::new(),
-        logs: Vec::new(),
-        log_tag: None,
-        log_format: Arc::new(LogFormat::default()),
-        error_log_format: None,
-    }
-}
-
-fn bind(id: u32, name: Option<&str>, path: &str, level: Level) -> Bind {
-    Bind {
-        site: Site::Default("test"),
-        address: BindAddress::Unix(path.into()),
-        name: name.map(str::to_owned),
-        id,
-        maxconn: None,
-        backlog: None,
-        interface: None,
-        tcp_user_timeout: None,
-        defer_accept: false,
-        v6only: None,
-        unix_mode: None,
-        unix_user: None,
-        unix_group: None,
-        level,
-        expose_listeners: false,
-    }
-}
-
-fn server(id: u32, name: &str, change: impl FnOnce(&mut Server)) -> Server {
-    let mut server = crate::proxy::state::tests::server(name, change);
-    server.id = id;
-    if let ServerAddress::Tcp { at, .. } = &mut server.address {
-        at.set_port(at.port().max(u16::try_from(id).unwrap()));
-    }
-    server
-}
-
-/// [`TEXT`] as a model, in a directory `dir`; ids as the real haproxy numbers them.
+/// [`TEXT`] as this product reads it, in a directory `dir`.
 pub(in crate::proxy) fn config(dir: &str) -> Config {
-    let mut config = Config::default();
-    config.global.node = Some("testnode".to_owned());
-    config.global.stats_sockets = vec![
-        bind(1, None, &format!("{dir}/admin.sock"), Level::Admin),
-        bind(2, None, &format!("{dir}/user.sock"), Level::User),
-    ];
-    let mut fe = proxy(2, "fe", true, false);
-    fe.binds = vec![
-        bind(1, Some("lis"), &format!("{dir}/fe.sock"), Level::Operator),
-        bind(2, None, &format!("{dir}/fe2.sock"), Level::Operator),
-    ];
-    fe.default_backend = Some(1);
-    let mut be = proxy(3, "be", false, true);
-    be.cookie = Some(CookiePolicy {
-        name: b"SESSION_ID".to_vec(),
-        kind: CookieKind::Insert,
-        indirect: true,
-        nocache: true,
-        postonly: false,
-        preserve: false,
-        httponly: false,
-        secure: false,
-        domains: Vec::new(),
-        maxidle: None,
-        maxlife: None,
-        attributes: Vec::new(),
-    });
-    let cookie = |text: &str| Some(text.as_bytes().to_vec());
-    be.servers = vec![
-        server(1, "a", |s| (s.cookie, s.maxconn, s.maxqueue) = (cookie("A"), Some(100), Some(7))),
-        server(2, "b", |s| (s.cookie, s.weight, s.backup) = (cookie("B"), 20, true)),
-        server(3, "c", |s| (s.disabled, s.weight) = (true, 0)),
-        server(4, "d", |s| s.address = ServerAddress::Unix(format!("{dir}/x.sock").into())),
-    ];
-    let mut st = proxy(4, "st", true, true);
-    st.binds = vec![bind(1, None, &format!("{dir}/st.sock"), Level::Operator)];
-    st.servers = vec![server(1, "x", |s| {
-        let at = "127.0.0.1:4".parse().unwrap();
-        s.address = ServerAddress::Tcp { host: None, at, port: ServerPort::Fixed };
-    })];
-    let empty = proxy(5, "empty", false, true);
-    let mut tcp = proxy(6, "tcpb", false, true);
-    (tcp.mode, tcp.balance) = (Mode::Tcp, Balance::LeastConn);
-    tcp.servers = vec![server(1, "t1", |s| {
-        let at = "127.0.0.1:5".parse().unwrap();
-        s.address = ServerAddress::Tcp { host: None, at, port: ServerPort::Fixed };
-    })];
-    config.proxies = vec![fe, be, st, empty, tcp];
-    config
+    parse(&TEXT.replace("DIR", dir))
+}
+
+/// A configuration's text as this product reads it.
+pub(in crate::proxy) fn parse(text: &str) -> Config {
+    let environment = crate::proxy::config::Environment::new([]);
+    let surroundings = crate::proxy::config::Surroundings::none();
+    match crate::proxy::config::load_bytes("test.cfg", text.as_bytes(), environment, &surroundings) {
+        Ok(config) => config,
+        Err(problems) => panic!("{}", crate::proxy::config::alerts(&problems, 1)),
+    }
 }
 
 /// This one, running on [`config`].
