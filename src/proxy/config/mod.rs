@@ -33,6 +33,8 @@ mod stick_words;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod corpus_tests;
 mod userlist_words;
 mod values;
 mod vocabulary;

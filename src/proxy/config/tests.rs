@@ -194,3 +194,22 @@ fn variables_and_blocks_decide_what_counts() {
         ["2:1: the last line has no line feed; the file may have been cut off"]
     );
 }
+
+/// The same file was given to HAProxy 2.6.12, whose `show stat` said these numbers.
+#[test]
+fn numbers_are_those_of_haproxy() {
+    let config = parse(
+        "defaults\n mode http\n timeout client 1s\n timeout connect 1s\n timeout server 1s\n\
+         frontend f\n bind :1,:2 name x\n default_backend b\n\
+         backend b\n server s1 127.0.0.1:1\n server s2 127.0.0.1:1 id 1\n server s3 127.0.0.1:1\n\
+         listen l\n bind :3\n id 3\n\
+         backend z\n",
+    )
+    .expect("fine");
+    let numbers: Vec<u32> = config.proxies.iter().map(|proxy| proxy.id).collect();
+    assert_eq!(numbers, [2, 4, 3, 6]);
+    let numbers: Vec<u32> = config.proxies[1].servers.iter().map(|server| server.id).collect();
+    assert_eq!(numbers, [2, 1, 4]);
+    let numbers: Vec<u32> = config.proxies[0].binds.iter().map(|bind| bind.id).collect();
+    assert_eq!(numbers, [1, 2]);
+}
