@@ -263,19 +263,18 @@ fn timeouts(proxy: &Proxy, found: &mut Found<'_>) {
     }
 }
 
-/// Two listeners on one address would share its connections at random.
+/// Two Unix sockets of one name: the second would take the first's place.
 fn twice(config: &Config, problems: &mut Problems) {
-    let mut seen: Vec<&Bind> = Vec::new();
+    let mut seen: BTreeMap<&[u8], &Site> = BTreeMap::new();
     for bind in config.proxies.iter().filter(|proxy| !proxy.disabled).flat_map(|proxy| &proxy.binds) {
-        let descriptor = matches!(bind.address, BindAddress::Tcp(_));
-        let other =
-            seen.iter().find(|other| other.address == bind.address && other.interface == bind.interface);
-        match other {
-            Some(other) if !descriptor => {
-                let what = format!("this address is used at {} too", other.site);
-                problems.0.push(problem(&bind.site, what, "use another"));
-            }
-            Some(_) | None => seen.push(bind),
+        let name = match &bind.address {
+            BindAddress::Unix(path) => path.as_os_str().as_encoded_bytes(),
+            BindAddress::Abstract(name) => name.as_slice(),
+            BindAddress::Tcp(_) | BindAddress::Descriptor(_) => continue,
+        };
+        if let Some(other) = seen.insert(name, &bind.site) {
+            let what = format!("this socket is used at {other} too");
+            problems.0.push(problem(&bind.site, what, "use another"));
         }
     }
 }

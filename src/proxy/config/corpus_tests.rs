@@ -36,8 +36,16 @@ fn cases() -> Vec<Case> {
             "haproxy" => (false, true),
             other => panic!("{other}: {line}"),
         };
-        assert_eq!(ours != haproxys, !reason.is_empty(), "a difference, and only a difference, has a reason: {line}");
-        cases.push(Case { place: place.clone(), line: text.to_owned(), expected: Verdict { ours, haproxys } });
+        assert_eq!(
+            ours != haproxys,
+            !reason.is_empty(),
+            "a difference, and only a difference, has a reason: {line}"
+        );
+        cases.push(Case {
+            place: place.clone(),
+            line: text.to_owned(),
+            expected: Verdict { ours, haproxys },
+        });
     }
     assert!(cases.len() > 300);
     cases
@@ -53,7 +61,13 @@ fn file(case: &Case, number: usize) -> (String, usize) {
         "server" => (" bind 127.0.0.1:1".to_owned(), String::new(), format!(" server a {line}")),
         _ => (" bind 127.0.0.1:1".to_owned(), format!(" {line}"), " server a 127.0.0.1:1".to_owned()),
     };
-    let at = if case.place == "bind" { 7 } else if case.place == "server" { 9 } else { 8 };
+    let at = if case.place == "bind" {
+        7
+    } else if case.place == "server" {
+        9
+    } else {
+        8
+    };
     (format!("{defaults}listen x{number}\n{bind}\n{line}\n{server}\n"), at)
 }
 
@@ -62,7 +76,8 @@ fn haproxy(text: &str) -> (bool, String) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("x.cfg");
     std::fs::write(&path, text).expect("the file");
-    let output = Command::new("haproxy").args(["-c", "-f"]).arg(&path).output().expect("haproxy is installed");
+    let output =
+        Command::new("haproxy").args(["-c", "-f"]).arg(&path).output().expect("haproxy is installed");
     // 2: no error, but no listener either.
     (matches!(output.status.code(), Some(0 | 2)), String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -78,9 +93,13 @@ fn lines_are_accepted_and_refused_as_by_haproxy() {
         let ours = load_bytes("x.cfg", text.as_bytes(), Environment::default(), &Surroundings::here());
         if ours.is_ok() != case.expected.ours {
             let why = ours.err().map(|problems| problems.to_string()).unwrap_or_default();
-            faults.push(format!("[{}] {}: ours accepts: {}\n{why}", case.place, case.line, !case.expected.ours));
+            faults.push(format!(
+                "[{}] {}: ours accepts: {}\n{why}",
+                case.place, case.line, !case.expected.ours
+            ));
         } else if let Err(problems) = ours {
-            let right = problems.0.iter().all(|problem| matches!(problem.site, Site::At { line, .. } if line == at));
+            let right =
+                problems.0.iter().all(|problem| matches!(problem.site, Site::At { line, .. } if line == at));
             if !right {
                 faults.push(format!("[{}] {}: not at its line {at}: {problems}", case.place, case.line));
             }

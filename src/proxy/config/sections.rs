@@ -331,8 +331,7 @@ impl Reader<'_> {
             _ => Kind::Defaults,
         };
         let what = format!("`{}` cannot stand in a section `{}`", row.word, kind.word());
-        let hard =
-            kind == Kind::Defaults || ["server", "use_backend"].contains(&row.word);
+        let hard = kind == Kind::Defaults || ["server", "use_backend"].contains(&row.word);
         if hard {
             return Err(words.problem_before(&what, "", "move it to a section where it has an effect"));
         }

@@ -101,6 +101,20 @@ fn debians_default_file_loads() {
 }
 
 #[test]
+fn centos_7s_default_file_loads() {
+    let config = parse(include_str!("../../../tests/data/haproxy/centos-7.cfg")).expect("CentOS's file");
+    let names: Vec<_> = config.proxies.iter().map(|proxy| proxy.name.as_str()).collect();
+    assert_eq!(names, ["main", "static", "app"]);
+    let main = &config.proxies[0];
+    assert_eq!(main.binds[0].address, BindAddress::Tcp("0.0.0.0:5000".parse().expect("an address")));
+    assert_eq!((main.maxconn, main.default_backend), (Some(3000), Some(2)));
+    let [rule] = &main.use_backend[..] else { panic!() };
+    assert!(matches!(rule.target, BackendName::Fixed(1)) && rule.condition.is_some());
+    assert_eq!(config.proxies[2].servers.len(), 4);
+    assert_eq!(config.global.stats_sockets[0].level, Level::Operator);
+}
+
+#[test]
 fn the_empty_configuration_is_fine() {
     let config = parse("").expect("nothing is wrong");
     assert!(!config.has_listeners());

@@ -21,7 +21,11 @@ pub(crate) fn begin(words: &mut Words<'_>, known: &[UserlistDraft]) -> Parsed<Us
     }
     let site = words.site_before();
     words.end()?;
-    Ok(UserlistDraft { list: Userlist { name: name.to_owned(), users: Vec::new() }, site, groups: Vec::new() })
+    Ok(UserlistDraft {
+        list: Userlist { name: name.to_owned(), users: Vec::new() },
+        site,
+        groups: Vec::new(),
+    })
 }
 
 /// A line of the section. Members that `group` names are kept as users without a password until their line comes;

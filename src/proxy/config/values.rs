@@ -123,9 +123,7 @@ mod tests {
             let line = line(text);
             assert_eq!(time(&mut Words::new(&line), unit), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in
-            ["", "s", "10 s", "10sec", "-1", "1.5s", "2147483648", "25d", "99999999999999999999s"]
-        {
+        for text in ["", "s", "10 s", "10sec", "-1", "1.5s", "2147483648", "25d", "99999999999999999999s"] {
             let line = line(text);
             assert!(time(&mut Words::new(&line), Unit::Milliseconds).is_err(), "{text}");
         }
