@@ -37,10 +37,7 @@ pub struct RequestRule(Rule);
 
 /// One `http-response` or `http-after-response` line.
 #[derive(Clone, Debug)]
-pub struct ResponseRule {
-    rule: Rule,
-    after: bool,
-}
+pub struct ResponseRule(Rule);
 
 /// One `tcp-request connection`, `session` or `content` line.
 #[derive(Clone, Debug)]
@@ -88,19 +85,17 @@ impl RequestRule {
 impl ResponseRule {
     /// Reads a line; the cursor stands behind `http-response`.
     pub fn parse(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<ResponseRule> {
-        let rule = parse::rule(words, scope, parse::Ruleset::Response)?;
-        Ok(ResponseRule { rule, after: false })
+        parse::rule(words, scope, parse::Ruleset::Response).map(ResponseRule)
     }
 
     /// Reads a line; the cursor stands behind `http-after-response`.
     pub fn parse_after(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<ResponseRule> {
-        let rule = parse::rule(words, scope, parse::Ruleset::AfterResponse)?;
-        Ok(ResponseRule { rule, after: true })
+        parse::rule(words, scope, parse::Ruleset::AfterResponse).map(ResponseRule)
     }
 
     /// The word, when the rule is accepted though it means nothing in this engine.
     pub fn without_meaning(&self) -> Option<&'static str> {
-        match &self.rule.action {
+        match &self.0.action {
             Action::Nothing(word) => Some(word),
             _ => None,
         }
@@ -139,13 +134,13 @@ pub fn request(rules: &[RequestRule], exchange: &mut Exchange, running: &Running
 
 /// Applies `http-response` rules in order: to an answer of a server. `exchange.side` is `Response`.
 pub fn response(rules: &[ResponseRule], exchange: &mut Exchange, running: &Running) -> Verdict {
-    run(rules.iter().filter(|rule| !rule.after).map(|rule| &rule.rule), exchange, running)
+    run(rules.iter().map(|rule| &rule.0), exchange, running)
 }
 
 /// Applies `http-after-response` rules in order: to every answer, of a server or of this proxy, after `http-response`.
 /// They only change `exchange.response`.
 pub fn after_response(rules: &[ResponseRule], exchange: &mut Exchange, running: &Running) {
-    run(rules.iter().filter(|rule| rule.after).map(|rule| &rule.rule), exchange, running);
+    run(rules.iter().map(|rule| &rule.0), exchange, running);
 }
 
 /// Applies the `tcp-request connection` rules, or the `content` ones.

@@ -25,7 +25,6 @@ type Read = fn(&mut Words<'_>, &Scope<'_>, Ruleset) -> Parsed<Action>;
 
 const HTTP: &[Ruleset] = &[Request, Response, AfterResponse];
 const BOTH: &[Ruleset] = &[Request, Response];
-const ALL: &[Ruleset] = &[Request, Response, AfterResponse, Connection, Content];
 const REQUEST: &[Ruleset] = &[Request];
 
 /// Name, where it may stand, reader.
