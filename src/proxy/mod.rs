@@ -25,6 +25,7 @@
 //! `engine` -> `rules` -> `expression`; all of them read `state` and `config::model`. `expression` and `rules` act on
 //! [`exchange::Exchange`] and name no socket and no parser.
 
+pub mod admin;
 pub mod balance;
 pub mod config;
 pub mod cookie;
@@ -37,6 +38,7 @@ pub mod log;
 pub mod queue;
 pub mod rules;
 pub mod state;
+pub mod stats;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
