@@ -1,0 +1,276 @@
+//! One direction of an HTTP exchange: a head that waits to be sent, and the body behind it.
+
+use crate::proxy::engine::buffer::{Buffer, Buffers};
+use crate::proxy::engine::stream::Stream;
+use crate::proxy::engine::tunnel::Party;
+use ehpc_proto::http1::{BadMessage, Framing};
+use std::io;
+use std::task::{Context, Poll};
+
+/// Reads and writes in a row before other connections get their turn.
+const TURNS: usize = 8;
+
+/// Encoded bytes that may wait to be sent.
+const MOST_ENCODED: usize = 64 * 1024;
+
+/// Most that is read at once for a receiver that is slower than its sender.
+const SLOW_READ: usize = 16 * 1024;
+
+/// A message on its way from one side to the other.
+#[derive(Debug)]
+pub(crate) struct Half {
+    /// Who sends it.
+    from: Party,
+    /// Encoded bytes: the head, chunks.
+    out: Vec<u8>,
+    out_sent: usize,
+    /// As it was received, not decoded yet but for the first [`Half::plain`] bytes.
+    held: Option<Buffer>,
+    /// Bytes at the start of `held` that are body as it is: sent without being copied.
+    plain: usize,
+    decoder: Decoder,
+    chunk: bool,
+    /// The receiver was slower than the sender.
+    slow: bool,
+    /// Nothing more of the message is to come; it may still have to be sent.
+    pub(crate) complete: bool,
+    /// Everything was sent.
+    pub(crate) sent: bool,
+    /// Bytes of the message as received, its head included.
+    pub(crate) received: u64,
+    /// Bytes sent.
+    pub(crate) written: u64,
+    /// Nothing can be sent any more; what comes is thrown away.
+    pub(crate) deaf: bool,
+}
+
+#[derive(Debug)]
+enum Decoder {
+    Length(u64),
+    UntilClose,
+    Chunked(Box<ehpc_proto::http1::ChunkedDecoder>),
+}
+
+/// Why a message will never be complete.
+#[derive(Debug)]
+pub(crate) enum Torn {
+    /// Its sender's connection is gone, or ended too early.
+    Sender,
+    /// Its receiver's connection is gone.
+    Receiver,
+    /// It breaks the rules.
+    Bad(#[allow(dead_code)] BadMessage),
+}
+
+impl Half {
+    /// `head`: encoded, to be sent before the body. `held`: received behind the message's own head. `chunk`: the
+    /// receiver gets the body in chunks.
+    pub(crate) fn new(
+        from: Party,
+        head: Vec<u8>,
+        framing: Framing,
+        chunk: bool,
+        held: Option<Buffer>,
+    ) -> Half {
+        let decoder = match framing {
+            Framing::None => Decoder::Length(0),
+            Framing::Length(length) => Decoder::Length(length),
+            Framing::UntilClose => Decoder::UntilClose,
+            Framing::Chunked => Decoder::Chunked(Box::default()),
+        };
+        Half {
+            from,
+            out: head,
+            out_sent: 0,
+            held,
+            plain: 0,
+            decoder,
+            chunk,
+            slow: false,
+            complete: framing.is_empty(),
+            sent: false,
+            received: 0,
+            written: 0,
+            deaf: false,
+        }
+    }
+
+    /// Decodes what is held, so that it can be sent together with the head.
+    pub(crate) fn prime(&mut self) -> Result<(), Torn> {
+        self.decode()
+    }
+
+    /// What can be sent at once: encoded bytes, and body bytes behind them.
+    pub(crate) fn ready(&self) -> (&[u8], &[u8]) {
+        let body = self.held.as_ref().map_or(&[][..], |held| &held.data()[..self.plain]);
+        (&self.out[self.out_sent..], body)
+    }
+
+    /// `count` bytes of [`Half::ready`] were sent.
+    pub(crate) fn note_sent(&mut self, count: usize) {
+        self.written += count as u64;
+        let of_out = count.min(self.out.len() - self.out_sent);
+        self.out_sent += of_out;
+        if self.out_sent == self.out.len() {
+            self.out.clear();
+            self.out_sent = 0;
+        }
+        let of_body = (count - of_out).min(self.plain);
+        self.plain -= of_body;
+        if let Some(held) = &mut self.held {
+            held.consume(of_body);
+        }
+        self.sent = self.complete && self.nothing_waits();
+    }
+
+    /// Whom it waits for: the receiver while something can be sent, else the sender.
+    pub(crate) fn waits_for(&self) -> Party {
+        match (self.nothing_waits(), self.from) {
+            (true, from) => from,
+            (false, Party::Client) => Party::Server,
+            (false, Party::Server) => Party::Client,
+        }
+    }
+
+    /// Behind the message's end: what was received too much.
+    pub(crate) fn take_rest(&mut self, buffers: &Buffers) -> Option<Buffer> {
+        let rest = self.held.take()?;
+        buffers.park(rest)
+    }
+
+    /// Gives the memory back.
+    pub(crate) fn release(&mut self, buffers: &Buffers) {
+        buffers.give_text(std::mem::take(&mut self.out));
+        if let Some(held) = self.held.take() {
+            buffers.give(held);
+        }
+    }
+
+    /// More bytes that were received behind what is held.
+    pub(crate) fn append(&mut self, more: Buffer, buffers: &Buffers) {
+        match &mut self.held {
+            Some(held) if !held.is_empty() => {
+                let room = held.room(more.len());
+                room[..more.len()].copy_from_slice(more.data());
+                held.fill(more.len());
+                buffers.give(more);
+            }
+            held => *held = Some(more),
+        }
+    }
+
+    fn nothing_waits(&self) -> bool {
+        self.out.is_empty() && self.plain == 0
+    }
+
+    /// Moves what can be moved. Ready when the whole message was sent, or will never be.
+    pub(crate) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Torn>> {
+        for _ in 0..TURNS {
+            self.decode()?;
+            while !self.nothing_waits() {
+                if self.deaf {
+                    let (out, body) = self.ready();
+                    let all = out.len() + body.len();
+                    self.note_sent(all);
+                    continue;
+                }
+                let (out, body) = self.ready();
+                match to.poll_write(context, out, body) {
+                    Poll::Ready(Ok(count)) => self.note_sent(count),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::Receiver)),
+                    Poll::Pending => {
+                        self.slow = true;
+                        self.park(buffers);
+                        return Poll::Pending;
+                    }
+                }
+            }
+            if self.complete {
+                self.sent = true;
+                return Poll::Ready(Ok(()));
+            }
+            if self.held.as_ref().is_some_and(|held| !held.is_empty()) && self.can_decode() {
+                continue;
+            }
+            match self.fetch(context, from, buffers) {
+                Poll::Ready(Ok(0)) if matches!(self.decoder, Decoder::UntilClose) => self.finish(),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Torn::Sender)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => {
+                    self.park(buffers);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.park(buffers);
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether the decoder takes what is held (an incomplete chunk size waits for more).
+    fn can_decode(&self) -> bool {
+        !matches!(self.decoder, Decoder::Chunked(_))
+    }
+
+    fn fetch(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut Stream,
+        buffers: &Buffers,
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = self.held.take().unwrap_or_else(|| buffers.take());
+        let room = buffer.room(SLOW_READ);
+        let most = if self.slow { room.len().min(SLOW_READ) } else { room.len() };
+        let read = from.poll_read(context, &mut room[..most]);
+        if let Poll::Ready(Ok(count)) = read {
+            buffer.fill(count);
+            self.received += count as u64;
+        }
+        self.held = Some(buffer);
+        read
+    }
+
+    fn park(&mut self, buffers: &Buffers) {
+        self.held = self.held.take().and_then(|held| buffers.park(held));
+    }
+
+    fn finish(&mut self) {
+        self.complete = true;
+        if self.chunk {
+            self.out.extend_from_slice(b"0\r\n\r\n");
+        }
+    }
+
+    /// Decodes what is held, until something can be sent.
+    fn decode(&mut self) -> Result<(), Torn> {
+        if self.complete || self.plain > 0 || self.out.len() - self.out_sent > MOST_ENCODED {
+            return Ok(());
+        }
+        let Some(held) = &mut self.held else { return Ok(()) };
+        if held.is_empty() {
+            return Ok(());
+        }
+        match &mut self.decoder {
+            Decoder::Length(left) => {
+                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(held.len());
+                *left -= take as u64;
+                self.plain = take;
+                self.complete = *left == 0;
+            }
+            Decoder::UntilClose if self.chunk => {
+                ehpc_proto::http1::write_chunk(held.data(), &mut self.out);
+                let all = held.len();
+                held.consume(all);
+            }
+            Decoder::UntilClose => self.plain = held.len(),
+            Decoder::Chunked(_) => return Ok(()),
+        }
+        Ok(())
+    }
+}
