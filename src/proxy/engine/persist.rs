@@ -15,3 +15,8 @@ pub(crate) fn wish(thread: &Thread, proxy: &Proxy, backend: ProxyIndex, exchange
 pub(crate) fn store(thread: &Thread, proxy: &Proxy, exchange: &Exchange) {
     let _ = (thread, proxy, exchange);
 }
+
+/// Puts into an answer what makes its client come back to its server.
+pub(crate) fn answer(thread: &Thread, proxy: &Proxy, backend: ProxyIndex, exchange: &mut Exchange) {
+    let _ = (thread, proxy, backend, exchange);
+}

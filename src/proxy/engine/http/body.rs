@@ -36,26 +36,25 @@ pub(crate) struct Half {
     pub(crate) complete: bool,
     /// Everything was sent.
     pub(crate) sent: bool,
-    /// Bytes of the message as received, its head included.
-    pub(crate) received: u64,
-    /// Bytes sent.
-    pub(crate) written: u64,
-    /// Nothing can be sent any more; what comes is thrown away.
-    pub(crate) deaf: bool,
+    /// Bytes of the body, without chunk borders.
+    pub(crate) payload: u64,
+    /// Grows with everything that is read or sent.
+    pub(crate) moves: u64,
 }
 
 #[derive(Debug)]
 enum Decoder {
     Length(u64),
     UntilClose,
-    Chunked(Box<ehpc_proto::http1::ChunkedDecoder>),
 }
 
 /// Why a message will never be complete.
 #[derive(Debug)]
 pub(crate) enum Torn {
-    /// Its sender's connection is gone, or ended too early.
+    /// Its sender's connection is gone.
     Sender,
+    /// Its sender ended too early.
+    Short,
     /// Its receiver's connection is gone.
     Receiver,
     /// It breaks the rules.
@@ -75,8 +74,7 @@ impl Half {
         let decoder = match framing {
             Framing::None => Decoder::Length(0),
             Framing::Length(length) => Decoder::Length(length),
-            Framing::UntilClose => Decoder::UntilClose,
-            Framing::Chunked => Decoder::Chunked(Box::default()),
+            Framing::UntilClose | Framing::Chunked => Decoder::UntilClose,
         };
         Half {
             from,
@@ -89,9 +87,8 @@ impl Half {
             slow: false,
             complete: framing.is_empty(),
             sent: false,
-            received: 0,
-            written: 0,
-            deaf: false,
+            payload: 0,
+            moves: 0,
         }
     }
 
@@ -108,7 +105,7 @@ impl Half {
 
     /// `count` bytes of [`Half::ready`] were sent.
     pub(crate) fn note_sent(&mut self, count: usize) {
-        self.written += count as u64;
+        self.moves += count as u64;
         let of_out = count.min(self.out.len() - self.out_sent);
         self.out_sent += of_out;
         if self.out_sent == self.out.len() {
@@ -174,12 +171,6 @@ impl Half {
         for _ in 0..TURNS {
             self.decode()?;
             while !self.nothing_waits() {
-                if self.deaf {
-                    let (out, body) = self.ready();
-                    let all = out.len() + body.len();
-                    self.note_sent(all);
-                    continue;
-                }
                 let (out, body) = self.ready();
                 match to.poll_write(context, out, body) {
                     Poll::Ready(Ok(count)) => self.note_sent(count),
@@ -200,7 +191,8 @@ impl Half {
             }
             match self.fetch(context, from, buffers) {
                 Poll::Ready(Ok(0)) if matches!(self.decoder, Decoder::UntilClose) => self.finish(),
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Torn::Sender)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Torn::Short)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::Sender)),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
                     self.park(buffers);
@@ -215,7 +207,7 @@ impl Half {
 
     /// Whether the decoder takes what is held (an incomplete chunk size waits for more).
     fn can_decode(&self) -> bool {
-        !matches!(self.decoder, Decoder::Chunked(_))
+        matches!(self.decoder, Decoder::Length(_) | Decoder::UntilClose)
     }
 
     fn fetch(
@@ -230,7 +222,7 @@ impl Half {
         let read = from.poll_read(context, &mut room[..most]);
         if let Poll::Ready(Ok(count)) = read {
             buffer.fill(count);
-            self.received += count as u64;
+            self.moves += count as u64;
         }
         self.held = Some(buffer);
         read
@@ -242,9 +234,6 @@ impl Half {
 
     fn finish(&mut self) {
         self.complete = true;
-        if self.chunk {
-            self.out.extend_from_slice(b"0\r\n\r\n");
-        }
     }
 
     /// Decodes what is held, until something can be sent.
@@ -261,15 +250,13 @@ impl Half {
                 let take = usize::try_from(*left).unwrap_or(usize::MAX).min(held.len());
                 *left -= take as u64;
                 self.plain = take;
+                self.payload += take as u64;
                 self.complete = *left == 0;
             }
-            Decoder::UntilClose if self.chunk => {
-                ehpc_proto::http1::write_chunk(held.data(), &mut self.out);
-                let all = held.len();
-                held.consume(all);
+            Decoder::UntilClose => {
+                self.plain = held.len();
+                self.payload += held.len() as u64;
             }
-            Decoder::UntilClose => self.plain = held.len(),
-            Decoder::Chunked(_) => return Ok(()),
         }
         Ok(())
     }
