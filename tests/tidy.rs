@@ -36,7 +36,12 @@ const PURE: &[&str] = &[
     "src/proxy/log/header.rs",
     "src/replication/session",
     "src/replication/mirror/plan.rs",
+    "src/proxy/config/conditional.rs",
+    "src/proxy/config/lexer.rs",
+    "src/proxy/config/values.rs",
     "src/proxy/balance.rs",
+    "src/proxy/cookie.rs",
+    "src/proxy/crumbs.rs",
     "src/proxy/queue.rs",
 ];
 

@@ -27,10 +27,11 @@
 
 pub mod balance;
 pub mod config;
+pub mod cookie;
+pub mod crumbs;
 pub mod engine;
 pub mod exchange;
 pub mod expression;
-
 pub mod listen;
 pub mod log;
 pub mod queue;

@@ -70,6 +70,11 @@ impl Fields {
         self.items.get(index).map(|item| (self.name(item), self.value(item)))
     }
 
+    /// Name and value of the field that was appended last.
+    pub fn last(&self) -> Option<(&[u8], &[u8])> {
+        self.items.last().map(|item| (self.name(item), self.value(item)))
+    }
+
     /// The first value of `name` (lower case).
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.items.iter().find(|item| self.name(item) == name).map(|item| self.value(item))

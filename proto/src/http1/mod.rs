@@ -3,6 +3,7 @@
 //!
 //! - [`RequestParser`], [`ResponseParser`]: bytes -> heads of [`crate::http`], and what they say of body and
 //!   connection. One pass over the bytes however they arrive; nothing is allocated for a field.
+//! - [`Body`]: which of the bytes behind a head go on to the other side, and where they end.
 //! - [`prepare_request`], [`prepare_response`]: what the next hop is told of its connection.
 //! - [`write_request`], [`write_response`]: heads -> bytes.
 //!
@@ -10,6 +11,8 @@
 //! `connection` without `close` and `keep-alive` (those are facts of the parsed message; the writer of the next hop
 //! adds its own, see [`connection`]).
 
+mod body;
+mod chunked;
 mod codes;
 pub mod connection;
 mod fault;
@@ -20,6 +23,7 @@ mod response;
 mod target;
 mod write;
 
+pub use body::{Body, Step, write_chunk};
 pub use connection::{Client, Mode, Outgoing, prepare_request, prepare_response};
 pub use fault::{BadMessage, Fault};
 pub use framing::Framing;
@@ -44,6 +48,8 @@ impl Default for Limits {
     }
 }
 
+#[cfg(test)]
+mod body_tests;
 #[cfg(test)]
 mod connection_tests;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::server::Server;
 use super::waiting::Ticket;
 use crate::proxy::balance;
 use crate::proxy::config::model::{self, Balance, Proxy, ServerIndex};
+use crate::proxy::cookie::{Cookies, Standing};
 use crate::proxy::queue::Queues;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct Backend {
     pub counters: BackendCounters,
     /// Requests in the backend's own queue (those that any server may serve).
     pub queued: AtomicU32,
+    /// `cookie`: how clients stay with their server.
+    pub cookies: Option<Cookies>,
     /// What the file says of choosing.
     pub(super) policy: Policy,
     pub(super) order: RwLock<Order>,
@@ -120,15 +123,23 @@ impl Backend {
             persist: proxy.options.persist,
             fullconn: proxy.fullconn.unwrap_or(0),
         };
-        Backend::build(&proxy.servers, policy)
+        let cookies = |policy: &model::CookiePolicy| {
+            Cookies::new(policy.clone(), proxy.servers.iter().map(|server| server.cookie.clone()).collect())
+        };
+        Backend::assemble(&proxy.servers, policy, proxy.cookie.as_ref().map(cookies))
     }
 
-    /// The same from its parts.
+    /// The same from its parts, without cookies.
     pub fn build(servers: &[model::Server], policy: Policy) -> Arc<Backend> {
+        Backend::assemble(servers, policy, None)
+    }
+
+    fn assemble(servers: &[model::Server], policy: Policy, cookies: Option<Cookies>) -> Arc<Backend> {
         let backend = Arc::new(Backend {
             servers: servers.iter().map(Server::new).collect(),
             counters: BackendCounters::default(),
             queued: AtomicU32::new(0),
+            cookies,
             policy,
             order: RwLock::new(Order::default()),
             turn: AtomicU64::new(0),
@@ -177,6 +188,15 @@ impl Backend {
     /// Whether a client bound to `server` gets it.
     pub fn keeps(&self, server: ServerIndex) -> bool {
         self.servers.get(server).is_some_and(|known| self.policy.persist || known.is_up())
+    }
+
+    /// The same for [`Cookies::request`].
+    pub fn standing(&self, server: ServerIndex) -> Standing {
+        match self.servers.get(server) {
+            Some(known) if known.is_up() => Standing::Up,
+            Some(_) if self.policy.persist => Standing::DownButKept,
+            _ => Standing::Down,
+        }
     }
 
     pub(super) fn target(&self, wish: Wish, order: &Order) -> Target {

@@ -249,6 +249,8 @@ fn who_waits_for_a_server_that_goes_down_goes_elsewhere() {
 
     let mut waiting = backend.queue(Wish::default());
     assert!(matches!(poll(&mut waiting), Poll::Ready(Some(_))), "there was room");
+    let mut waiting = backend.queue(Wish { sticky: Some(1), ..Wish::default() });
+    assert!(matches!(poll(&mut waiting), Poll::Ready(Some(_))), "at the server, too");
     backend.set_operation(1, Operation::Stopped);
     let mut waiting = backend.queue(Wish::default());
     assert!(matches!(poll(&mut waiting), Poll::Ready(None)), "nobody to wait for");

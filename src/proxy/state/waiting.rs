@@ -246,3 +246,7 @@ impl Drop for Waiting {
         self.leave();
     }
 }
+
+#[cfg(test)]
+#[path = "waiting_tests.rs"]
+mod tests;
