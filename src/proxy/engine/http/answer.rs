@@ -68,7 +68,7 @@ pub(super) async fn write(at: &mut At<'_>, first: &[u8], second: &[u8]) -> bool 
                 None => (&first[sent..], second),
                 Some(of_second) => (&second[of_second..], &[][..]),
             };
-            match stream.poll_write(context, one, other) {
+            match stream.poll_write(context, [one, other, &[]]) {
                 Poll::Ready(Ok(count)) => {
                     sent += count;
                     deadline.set_after(Instant::now(), patience);

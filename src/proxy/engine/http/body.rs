@@ -1,17 +1,14 @@
 //! One direction of an HTTP exchange: a head that waits to be sent, and the body behind it.
 
 use crate::proxy::engine::buffer::{Buffer, Buffers};
-use crate::proxy::engine::stream::Stream;
+use crate::proxy::engine::stream::{Pieces, Stream};
 use crate::proxy::engine::tunnel::Party;
-use ehpc_proto::http1::{BadMessage, Framing};
+use ehpc_proto::http1::{BadMessage, Body, Framing};
 use std::io;
 use std::task::{Context, Poll};
 
 /// Reads and writes in a row before other connections get their turn.
 const TURNS: usize = 8;
-
-/// Encoded bytes that may wait to be sent.
-const MOST_ENCODED: usize = 64 * 1024;
 
 /// Most that is read at once for a receiver that is slower than its sender.
 const SLOW_READ: usize = 16 * 1024;
@@ -28,8 +25,11 @@ pub(crate) struct Half {
     held: Option<Buffer>,
     /// Bytes at the start of `held` that are body as it is: sent without being copied.
     plain: usize,
-    decoder: Decoder,
-    chunk: bool,
+    /// Bytes behind them that are not sent: framing of chunks.
+    noise: usize,
+    /// What ends the body: sent last.
+    end: Vec<u8>,
+    body: Body,
     /// The receiver was slower than the sender.
     slow: bool,
     /// Nothing more of the message is to come; it may still have to be sent.
@@ -42,12 +42,6 @@ pub(crate) struct Half {
     pub(crate) moves: u64,
 }
 
-#[derive(Debug)]
-enum Decoder {
-    Length(u64),
-    UntilClose,
-}
-
 /// Why a message will never be complete.
 #[derive(Debug)]
 pub(crate) enum Torn {
@@ -58,34 +52,29 @@ pub(crate) enum Torn {
     /// Its receiver's connection is gone.
     Receiver,
     /// It breaks the rules.
-    Bad(#[allow(dead_code)] BadMessage),
+    Bad(BadMessage),
 }
 
 impl Half {
-    /// `head`: encoded, to be sent before the body. `held`: received behind the message's own head. `chunk`: the
-    /// receiver gets the body in chunks.
+    /// `head`: encoded, to be sent before the body. `held`: received behind the message's own head.
     pub(crate) fn new(
         from: Party,
         head: Vec<u8>,
-        framing: Framing,
-        chunk: bool,
+        incoming: Framing,
+        outgoing: Framing,
         held: Option<Buffer>,
     ) -> Half {
-        let decoder = match framing {
-            Framing::None => Decoder::Length(0),
-            Framing::Length(length) => Decoder::Length(length),
-            Framing::UntilClose | Framing::Chunked => Decoder::UntilClose,
-        };
         Half {
             from,
             out: head,
             out_sent: 0,
             held,
             plain: 0,
-            decoder,
-            chunk,
+            noise: 0,
+            end: Vec::new(),
+            body: Body::new(incoming, outgoing),
             slow: false,
-            complete: framing.is_empty(),
+            complete: incoming.is_empty(),
             sent: false,
             payload: 0,
             moves: 0,
@@ -97,26 +86,32 @@ impl Half {
         self.decode()
     }
 
-    /// What can be sent at once: encoded bytes, and body bytes behind them.
-    pub(crate) fn ready(&self) -> (&[u8], &[u8]) {
+    /// What can be sent at once: encoded bytes, body bytes behind them, what ends the body.
+    pub(crate) fn ready(&self) -> Pieces<'_> {
         let body = self.held.as_ref().map_or(&[][..], |held| &held.data()[..self.plain]);
-        (&self.out[self.out_sent..], body)
+        // The end stands behind everything else; while noise or more body comes first, it is empty.
+        [&self.out[self.out_sent..], body, &self.end]
     }
 
     /// `count` bytes of [`Half::ready`] were sent.
-    pub(crate) fn note_sent(&mut self, count: usize) {
+    pub(crate) fn note_sent(&mut self, mut count: usize) {
         self.moves += count as u64;
         let of_out = count.min(self.out.len() - self.out_sent);
         self.out_sent += of_out;
+        count -= of_out;
         if self.out_sent == self.out.len() {
             self.out.clear();
             self.out_sent = 0;
         }
-        let of_body = (count - of_out).min(self.plain);
+        let of_body = count.min(self.plain);
         self.plain -= of_body;
         if let Some(held) = &mut self.held {
             held.consume(of_body);
+            if self.plain == 0 {
+                held.consume(std::mem::take(&mut self.noise));
+            }
         }
+        self.end.drain(..(count - of_body).min(self.end.len()));
         self.sent = self.complete && self.nothing_waits();
     }
 
@@ -157,7 +152,7 @@ impl Half {
     }
 
     fn nothing_waits(&self) -> bool {
-        self.out.is_empty() && self.plain == 0
+        self.out.is_empty() && self.plain == 0 && self.end.is_empty()
     }
 
     /// Moves what can be moved. Ready when the whole message was sent, or will never be.
@@ -171,8 +166,7 @@ impl Half {
         for _ in 0..TURNS {
             self.decode()?;
             while !self.nothing_waits() {
-                let (out, body) = self.ready();
-                match to.poll_write(context, out, body) {
+                match to.poll_write(context, self.ready()) {
                     Poll::Ready(Ok(count)) => self.note_sent(count),
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::Receiver)),
                     Poll::Pending => {
@@ -186,11 +180,13 @@ impl Half {
                 self.sent = true;
                 return Poll::Ready(Ok(()));
             }
-            if self.held.as_ref().is_some_and(|held| !held.is_empty()) && self.can_decode() {
+            // Behind what was sent there may be more of what was read.
+            self.decode()?;
+            if self.complete || !self.nothing_waits() {
                 continue;
             }
             match self.fetch(context, from, buffers) {
-                Poll::Ready(Ok(0)) if matches!(self.decoder, Decoder::UntilClose) => self.finish(),
+                Poll::Ready(Ok(0)) if self.body.close() => self.finish(),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Torn::Short)),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::Sender)),
                 Poll::Ready(Ok(_)) => {}
@@ -203,11 +199,6 @@ impl Half {
         self.park(buffers);
         context.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Whether the decoder takes what is held (an incomplete chunk size waits for more).
-    fn can_decode(&self) -> bool {
-        matches!(self.decoder, Decoder::Length(_) | Decoder::UntilClose)
     }
 
     fn fetch(
@@ -234,28 +225,25 @@ impl Half {
 
     fn finish(&mut self) {
         self.complete = true;
+        self.body.write_end(&mut self.end);
     }
 
-    /// Decodes what is held, until something can be sent.
+    /// Decodes what is held, until something can be sent or more must arrive.
     fn decode(&mut self) -> Result<(), Torn> {
-        if self.complete || self.plain > 0 || self.out.len() - self.out_sent > MOST_ENCODED {
-            return Ok(());
-        }
         let Some(held) = &mut self.held else { return Ok(()) };
-        if held.is_empty() {
-            return Ok(());
-        }
-        match &mut self.decoder {
-            Decoder::Length(left) => {
-                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(held.len());
-                *left -= take as u64;
-                self.plain = take;
-                self.payload += take as u64;
-                self.complete = *left == 0;
+        while !self.complete && self.plain == 0 && !held.is_empty() {
+            let step = self.body.step(held.data()).map_err(Torn::Bad)?;
+            self.payload += step.send as u64;
+            if step.send > 0 {
+                (self.plain, self.noise) = (step.send, step.skip);
+            } else {
+                held.consume(step.skip);
             }
-            Decoder::UntilClose => {
-                self.plain = held.len();
-                self.payload += held.len() as u64;
+            if self.body.is_done() {
+                self.complete = true;
+                self.body.write_end(&mut self.end);
+            } else if step.send + step.skip == 0 {
+                break;
             }
         }
         Ok(())

@@ -6,13 +6,13 @@ use crate::proxy::config::model::{Proxy, ProxyIndex};
 use crate::proxy::engine::buffer::Buffer;
 use crate::proxy::engine::deadline::Deadline;
 use crate::proxy::engine::live::Doing;
-use crate::proxy::engine::persist;
+use crate::proxy::engine::persist::{self, Persistence};
 use crate::proxy::engine::record::{self, Presence};
 use crate::proxy::engine::server::{Failure, Link, Wanted, reach};
 use crate::proxy::engine::session::Client;
 use crate::proxy::engine::tunnel::Party;
 use crate::proxy::engine::wait::{Interrupted, until};
-use ehpc_proto::http1::{self, Asked, Framing, ParsedRequest, ParsedResponse, ResponseParser};
+use ehpc_proto::http1::{self, Asked, ParsedRequest, ParsedResponse, ResponseParser};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ pub(super) struct Forward<'f, 'r> {
     pub(super) at: &'f mut At<'r>,
     pub(super) settings: &'r Proxy,
     pub(super) backend: ProxyIndex,
+    pub(super) persistence: Persistence,
     pub(super) parsed: &'f ParsedRequest,
     /// The request.
     pub(super) up: Half,
@@ -48,15 +49,15 @@ pub(super) async fn run(at: &mut At<'_>, backend: ProxyIndex, parsed: ParsedRequ
     };
     at.mode = mode(at.frontend.connection, settings.connection);
     let presence = Presence::new(at.thread, backend);
-    let wish = persist::wish(at.thread, settings, backend, at.exchange);
+    let persistence = persist::of_request(at.thread, backend, at.exchange);
+    let wish = persistence.wish;
     let asked = Asked::new(&at.exchange.request, &parsed);
     http1::prepare_request(&mut at.exchange.request, parsed.upgrade, at.mode);
     let mut reuse = true;
     let next = loop {
         let up = upload(at, &parsed);
-        let (first, second) = up.ready();
         let first_request = at.exchange.first || !reuse;
-        let wanted = Wanted { backend, wish, first, second, reuse: Some(first_request) };
+        let wanted = Wanted { backend, wish, pieces: up.ready(), reuse: Some(first_request) };
         let link = match reach(at.thread, at.live, at.client, at.exchange, wanted).await {
             Ok(link) => link,
             Err(failure) => {
@@ -67,8 +68,18 @@ pub(super) async fn run(at: &mut At<'_>, backend: ProxyIndex, parsed: ParsedRequ
         };
         let active = at.exchange.times.connected.unwrap_or_else(Instant::now);
         let parsed = &parsed;
-        let mut forward =
-            Forward { at, settings, backend, parsed, up, up_dead: false, link, input: None, active };
+        let mut forward = Forward {
+            at,
+            settings,
+            backend,
+            persistence,
+            parsed,
+            up,
+            up_dead: false,
+            link,
+            input: None,
+            active,
+        };
         forward.up.note_sent(forward.link.sent);
         match forward.answer_head(asked).await {
             Ok(head) => break forward.relay(head).await,
@@ -92,8 +103,7 @@ fn upload(at: &mut At<'_>, parsed: &ParsedRequest) -> Half {
     let mut text = at.thread.buffers.take_text();
     http1::write_request(&at.exchange.request, &mut text);
     let held = if parsed.framing.is_empty() { None } else { at.client.input.take() };
-    let chunk = parsed.framing == Framing::Chunked;
-    let mut up = Half::new(Party::Client, text, parsed.framing, chunk, held);
+    let mut up = Half::new(Party::Client, text, parsed.framing, parsed.framing, held);
     // What is wrong with the body is found again, and answered, when it is sent.
     let _ = up.prime();
     up
@@ -290,7 +300,7 @@ impl Forward<'_, '_> {
             answer::note(at.exchange, b'P', b'H');
             return answer::send(at, reply, parsed).await;
         }
-        persist::answer(self.at.thread, self.settings, self.backend, self.at.exchange);
+        persist::into_answer(self.at.thread, self.backend, self.at.exchange, self.persistence);
         self.at.live.doing(Doing::Data);
         let mut client = http1::Client::new(self.at.exchange.request.version, self.parsed, self.at.mode);
         client.keep_alive &= !self.at.thread.stopping.get() && !self.up_dead;

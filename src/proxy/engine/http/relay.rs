@@ -18,8 +18,8 @@ use std::time::Instant;
 impl Forward<'_, '_> {
     /// Sends the answer, and the rest of the request.
     pub(super) async fn bodies(mut self, parsed: ParsedResponse, outgoing: Outgoing, text: Vec<u8>) -> Next {
-        let chunk = outgoing.framing == Framing::Chunked;
-        let mut down = Half::new(Party::Server, text, parsed.framing, chunk, self.input.take());
+        let held = self.input.take();
+        let mut down = Half::new(Party::Server, text, parsed.framing, outgoing.framing, held);
         let mut deadline = std::mem::take(&mut self.at.client.deadline);
         let mut blame = Party::Client;
         let live = self.at.live;
