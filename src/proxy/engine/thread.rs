@@ -80,6 +80,7 @@ pub(crate) struct Thread {
     pub(crate) sessions: Sessions,
     pub(crate) idle: IdleConnections,
     log: RefCell<Logger>,
+    #[allow(clippy::vec_box)] // handed out as boxes: an exchange is large, and never moves
     exchanges: RefCell<Vec<Box<Exchange>>>,
     pub(crate) stopping: Cell<bool>,
     stopped: Notify,
