@@ -30,8 +30,11 @@ fn configuration(directory: &Path) -> String {
 fn assert_excused(failures: &[Failure], ends: &[(Instant, Instant)], said: &str) {
     let excused =
         |failure: &Failure, end: &(Instant, Instant)| failure.began <= end.1 && failure.ended >= end.0;
-    let unexcused: Vec<_> =
-        failures.iter().filter(|failure| !ends.iter().any(|end| excused(failure, end))).collect();
+    let unexcused: Vec<&str> = failures
+        .iter()
+        .filter(|failure| !ends.iter().any(|end| excused(failure, end)))
+        .map(|failure| failure.what.as_str())
+        .collect();
     assert!(
         unexcused.is_empty(),
         "{} requests failed, {} without a reason: {unexcused:#?}\n{said}",
