@@ -43,6 +43,16 @@ const PURE: &[&str] = &[
     "src/proxy/cookie.rs",
     "src/proxy/crumbs.rs",
     "src/proxy/queue.rs",
+    "src/proxy/stats/columns.rs",
+    "src/proxy/stats/dump.rs",
+    "src/proxy/stats/info.rs",
+    "src/proxy/stats/rows.rs",
+    "src/proxy/stats/status.rs",
+    "src/proxy/stats/value.rs",
+    "src/proxy/admin/console.rs",
+    "src/proxy/admin/commands.rs",
+    "src/proxy/admin/servers_state.rs",
+    "src/proxy/admin/frontends.rs",
 ];
 
 /// What pure code never names.
