@@ -32,6 +32,7 @@ pub mod crumbs;
 pub mod engine;
 pub mod exchange;
 pub mod expression;
+pub mod health;
 pub mod listen;
 pub mod log;
 pub mod queue;
