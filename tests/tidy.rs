@@ -44,6 +44,16 @@ const PURE: &[&str] = &[
     "src/proxy/crumbs.rs",
     "src/proxy/health.rs",
     "src/proxy/queue.rs",
+    "src/proxy/stats/columns.rs",
+    "src/proxy/stats/dump.rs",
+    "src/proxy/stats/info.rs",
+    "src/proxy/stats/rows.rs",
+    "src/proxy/stats/status.rs",
+    "src/proxy/stats/value.rs",
+    "src/proxy/admin/console.rs",
+    "src/proxy/admin/commands.rs",
+    "src/proxy/admin/servers_state.rs",
+    "src/proxy/admin/frontends.rs",
 ];
 
 /// What pure code never names.

@@ -25,6 +25,7 @@
 //! `engine` -> `rules` -> `expression`; all of them read `state` and `config::model`. `expression` and `rules` act on
 //! [`exchange::Exchange`] and name no socket and no parser.
 
+pub mod admin;
 pub mod balance;
 pub mod config;
 pub mod cookie;
@@ -35,16 +36,10 @@ pub mod expression;
 pub mod health;
 pub mod listen;
 pub mod log;
+mod process;
 pub mod queue;
 pub mod rules;
 pub mod state;
+pub mod stats;
 
-use std::ffi::OsString;
-use std::process::ExitCode;
-
-/// Runs the role. `arguments[0]` is the program's name, the others are HAProxy's (`-f`, `-c`, `-D`, ...).
-/// Call it before any thread exists.
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let _ = arguments;
-    ExitCode::from(2)
-}
+pub use process::main;

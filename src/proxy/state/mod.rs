@@ -3,6 +3,7 @@
 
 mod backend;
 mod change;
+mod clear;
 mod counters;
 mod frontend;
 mod gate;
@@ -32,6 +33,8 @@ pub struct Running {
     pub proxies: Vec<ProxyState>,
     /// The process's `maxconn`.
     pub gate: Gate,
+    /// What it was at the start; `set maxconn global` goes no further.
+    pub maxconn: u32,
     /// Requests since the start.
     pub requests: AtomicU64,
     /// Connections since the start.
@@ -71,6 +74,7 @@ impl Running {
             config,
             proxies,
             gate: Gate::new(maxconn),
+            maxconn,
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
