@@ -9,7 +9,7 @@ mod client;
 mod compare;
 mod crowd;
 mod failover;
-mod inside;
+pub(crate) mod inside;
 mod load;
 mod message;
 mod running;
