@@ -6,6 +6,7 @@ use super::notices::Notices;
 use super::open::OpenBind;
 use super::sockets;
 use crate::host::{listening, signals};
+use crate::proxy::checks;
 use crate::proxy::config::Config;
 use crate::proxy::engine::{self, Engine, OpenListener, Service, Start};
 use crate::proxy::listen::ListeningSocket;
@@ -99,7 +100,7 @@ impl Worker {
         self.tell_what_is_missing();
         let config = &self.config;
         let pid = std::process::id();
-        let (logs, warnings) = Logs::open(config, pid, self.threads + 1)
+        let (logs, warnings) = Logs::open(config, pid, self.threads + 2)
             .map_err(|error| format!("cannot open logs: {error}"))?;
         warnings.iter().for_each(|warning| self.notices.warning(warning));
         let heirs = match handover::listen() {
@@ -129,6 +130,7 @@ impl Worker {
         let loggers: io::Result<Vec<Logger>> = (0..self.threads).map(|_| logs.logger()).collect();
         let loggers = loggers.map_err(|error| format!("cannot open logs: {error}"))?;
         let logger = logs.logger().map_err(|error| format!("cannot open logs: {error}"))?;
+        let checks_logger = logs.logger().map_err(|error| format!("cannot open logs: {error}"))?;
         let running = Running::new(Arc::clone(config), self.maxconn);
         let stopping = CancellationToken::new();
         let obeying = Obeying {
@@ -142,6 +144,8 @@ impl Worker {
             notices: self.notices,
         };
         let mut services: Vec<Service> = vec![Box::new(move |engine| Box::pin(obeying.run(engine)))];
+        let checked = Arc::clone(&running);
+        services.push(Box::new(move |engine| Box::pin(checks::run(checked, checks_logger, engine))));
         let notices = self.notices;
         if let Some(heirs) = heirs {
             services.push(Box::new(move |_| Box::pin(serve_heirs(heirs, exported, stopping, notices))));
@@ -154,12 +158,7 @@ impl Worker {
 impl Worker {
     /// Until it is there.
     fn tell_what_is_missing(&self) {
-        let servers = self.config.proxies.iter().flat_map(|proxy| &proxy.servers);
         let missing = [
-            (
-                servers.filter(|server| server.check.is_some()).count(),
-                "health checks of servers (they count as up)",
-            ),
             (self.config.global.stats_sockets.len(), "stats socket"),
             (self.states.len(), "server states of the process before"),
         ];
