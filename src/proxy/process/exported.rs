@@ -141,3 +141,45 @@ pub(super) async fn serve_heirs(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    fn listener(at: std::net::SocketAddr) -> ListeningSocket {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&at.into()).unwrap();
+        socket.listen(256).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        ListeningSocket::Tcp(socket.into())
+    }
+
+    /// HAProxy keeps the last of equal sockets that it is sent, and closes the others.
+    #[test]
+    fn what_haproxy_keeps_gets_every_new_connection() {
+        let first = listener(([127, 0, 0, 1], 0).into());
+        let ListeningSocket::Tcp(tcp) = &first else { unreachable!("it is TCP") };
+        let at = tcp.local_addr().unwrap();
+        let sockets = vec![first, listener(at), listener(at)];
+        let exported = Exported::default();
+        let open = OpenBind { proxy: Some(0), bind: 0, sockets, ours: true };
+        let (listeners, _) = exported.share_out(vec![open], 3).unwrap();
+        assert_eq!(listeners.iter().map(|one| one.thread).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut taken = std::thread::scope(|scope| {
+            let sending = scope.spawn(|| exported.hand_over_one_each(&near));
+            let taken = sockets::receive(&far).unwrap();
+            sending.join().unwrap().unwrap();
+            taken
+        });
+        assert_eq!(taken.len(), 3);
+        let kept = TcpListener::from(taken.pop().unwrap());
+        assert!(exported.is_steered());
+        let clients: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(at).unwrap()).collect();
+        // The old process goes.
+        drop((taken, listeners, exported));
+        assert_eq!(std::iter::from_fn(|| kept.accept().ok()).count(), clients.len());
+    }
+}

@@ -112,6 +112,8 @@ impl Worker {
         let loggers = loggers.map_err(|error| format!("cannot open logs: {error}"))?;
         let logger = logs.logger().map_err(|error| format!("cannot open logs: {error}"))?;
         let running = Running::new(Arc::clone(config), self.maxconn);
+        // To be restored here.
+        let _ = &self.states;
         let stopping = CancellationToken::new();
         let obeying = Obeying {
             running: Arc::clone(&running),
