@@ -5,6 +5,7 @@
 mod assemble;
 mod backup;
 mod check;
+mod children;
 mod client;
 mod control;
 mod ctl;
@@ -18,6 +19,7 @@ mod panics;
 mod prove;
 mod rate;
 mod role_backup;
+mod role_front;
 mod role_nfs1;
 mod shares;
 mod state_directory;

@@ -1,5 +1,6 @@
 //! Problems with what the operator wrote: where, what, what was expected, what next.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -14,7 +15,7 @@ pub enum Site {
     /// An option of the command line.
     Flag(&'static str),
     /// Nobody wrote it: the default of this key.
-    Default(&'static str),
+    Default(Cow<'static, str>),
 }
 
 impl fmt::Display for Site {

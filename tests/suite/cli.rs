@@ -13,7 +13,7 @@ const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/cluster.toml")
 fn help_and_versions() {
     let help = run(&["--help"]);
     assert_eq!(status(&help), 0);
-    for command in ["up", "nfs1", "backup", "verify", "status", "pair", "check", "ctl"] {
+    for command in ["up", "nfs1", "backup", "verify", "status", "pair", "check", "ctl", "demo-web"] {
         assert!(
             text(&help.stdout).contains(&format!("\n  {command} ")),
             "{command} in {}",
@@ -125,7 +125,7 @@ fn wrong_options_of_daemons_are_told() {
         ),
         (&["nfs1", "--cluster", SAMPLE, "--host", "backup"], "nfs1 runs on nfs1 in the cluster file"),
         (&["backup", "--cluster", SAMPLE, "--host", "nfs1"], "backup runs on backup in the cluster file"),
-        (&["up", "--cluster", SAMPLE, "--host", "ha1"], "neither nfs1 nor backup"),
+        (&["up", "--cluster", SAMPLE, "--host", "web1"], "no role in the cluster file"),
         (&["nfs1", "--durability", "both"], "`both` is none of local, remote"),
         (&["nfs1", "--scan-interval", "6"], "`6` is not a duration"),
     ] {
@@ -172,7 +172,7 @@ fn a_node_starts_answers_and_ends() {
     assert_eq!(status(&by_state), 0);
 
     // A second one on the same directory is told who is there.
-    let second = run(&["up", "--any-ports", "--data", data]);
+    let second = run(&["up", "--any-ports", "--no-web", "--data", data]);
     assert_eq!(status(&second), 2);
     let told = text(&second.stderr);
     assert!(told.contains(&format!("is in use by pid {}", node.child.id())), "{told}");
@@ -190,7 +190,7 @@ fn a_node_starts_answers_and_ends() {
 fn logs_can_be_json() {
     let scratch = tempfile::tempdir().expect("a directory");
     let mut child = Command::new(EXECUTABLE)
-        .args(["up", "--any-ports", "--log-format", "json", "--log-level", "info", "--data"])
+        .args(["up", "--any-ports", "--no-web", "--log-format", "json", "--log-level", "info", "--data"])
         .arg(scratch.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -150,7 +150,7 @@ fn client_at(fixture: &Fixture, address: [u8; 4]) -> Client {
 }
 
 fn rule(client: Who, options: Options) -> Rule {
-    Rule { client, options, site: Site::Default("test") }
+    Rule { client, options, site: Site::Default("test".into()) }
 }
 
 fn host(address: [u8; 4]) -> Who {
