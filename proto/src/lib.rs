@@ -5,6 +5,7 @@
 
 pub mod codec;
 pub mod http;
+pub mod http1;
 pub mod mount;
 pub mod nfs3;
 pub mod nfsacl;

@@ -112,6 +112,13 @@ pub fn set_umask_zero() {
     rustix::process::umask(rustix::fs::Mode::empty());
 }
 
+/// From here on the calling thread has a working directory and a root of its own: changing them changes no other
+/// thread's.
+pub fn own_working_directory() -> io::Result<()> {
+    // SAFETY: only the sharing of root, working directory and umask ends; memory and descriptors stay shared.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }?)
+}
+
 /// Lets this process have as many descriptors as it may; how many that is.
 pub fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -36,6 +36,8 @@ pub struct Exchange {
     pub ending: Ending,
     /// It is the first request of its connection (`http_first_req`).
     pub first: bool,
+    /// Counts requests (of `mode tcp`: sessions) of this process, for `%rt` and unique ids.
+    pub number: u64,
     /// `set-log-level`: replaces the level of the log line.
     pub log_level: Option<LogLevel>,
     /// Made by `unique-id-format`, once, when something asks for it.
@@ -69,6 +71,7 @@ impl Exchange {
             counts: Counts::default(),
             ending: Ending::default(),
             first: true,
+            number: 0,
             log_level: None,
             unique_id: None,
         }

@@ -15,6 +15,8 @@
 //! rules       what the file says to do with an `Exchange`; knows neither parser nor wire
 //! expression  fetches, converters, variables, conditions (acl), log formats over an `Exchange`
 //!
+//! listen      open listening sockets;  log  lines to syslog, a `Logger` a thread
+//!
 //! checks      asks servers whether they are well, feeds `state`
 //! admin       HAProxy's run-time commands;  stats  the CSV, the page, Prometheus
 //! ```
@@ -23,18 +25,20 @@
 //! `engine` -> `rules` -> `expression`; all of them read `state` and `config::model`. `expression` and `rules` act on
 //! [`exchange::Exchange`] and name no socket and no parser.
 
+pub mod admin;
+pub mod balance;
 pub mod config;
+pub mod cookie;
+pub mod crumbs;
+pub mod engine;
 pub mod exchange;
 pub mod expression;
+pub mod listen;
+pub mod log;
+mod process;
+pub mod queue;
 pub mod rules;
 pub mod state;
+pub mod stats;
 
-use std::ffi::OsString;
-use std::process::ExitCode;
-
-/// Runs the role. `arguments[0]` is the program's name, the others are HAProxy's (`-f`, `-c`, `-D`, ...).
-/// Call it before any thread exists.
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let _ = arguments;
-    ExitCode::from(2)
-}
+pub use process::main;

@@ -15,5 +15,6 @@ mod namespace;
 mod node;
 mod ports;
 mod power;
+mod proxy;
 mod scratch;
 mod unprivileged;

@@ -35,15 +35,24 @@ struct BenchArguments {
     /// What to measure; everything when left out.
     #[arg(value_enum)]
     what: Vec<Bench>,
-    /// Rounds of the comparisons.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    /// Rounds of the comparisons; 3, of `proxy` 6 when left out.
+    #[arg(long)]
+    rounds: Option<usize>,
     /// What `nfs` measures; everything when left out.
     #[arg(long, value_enum, value_delimiter = ',')]
     workloads: Vec<bench::nfs::Workload>,
-    /// Seconds of each timed measurement of `nfs`.
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
+    /// What `proxy` measures; everything when left out.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    proxy_workloads: Vec<bench::proxy::Workload>,
+    /// Seconds of each timed measurement: 1 of `nfs`, 5 of `proxy` when left out.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// `proxy`: HAProxy against itself only.
+    #[arg(long)]
+    noise_only: bool,
+    /// `proxy`: one JSON document instead of tables.
+    #[arg(long)]
+    json: bool,
     /// Small files of the first sync.
     #[arg(long, default_value_t = 200_000)]
     files: u64,
@@ -69,6 +78,8 @@ enum Bench {
     Idle,
     /// NFS against nfs-ganesha; only when named.
     Nfs,
+    /// The proxy against HAProxy; only when named, and alone.
+    Proxy,
 }
 
 fn run_benches(arguments: &BenchArguments) -> Result<()> {
@@ -78,6 +89,19 @@ fn run_benches(arguments: &BenchArguments) -> Result<()> {
     };
     std::fs::create_dir_all(&scratch)?;
     let scratch = scratch.canonicalize()?;
+    if arguments.what == [Bench::Proxy] {
+        return bench::proxy::run(
+            &scratch,
+            &bench::proxy::Options {
+                workloads: arguments.proxy_workloads.clone(),
+                rounds: arguments.rounds.unwrap_or(6),
+                time: std::time::Duration::from_secs_f64(arguments.seconds.unwrap_or(5.0)),
+                noise_only: arguments.noise_only,
+                json: arguments.json,
+            },
+        );
+    }
+    let rounds = arguments.rounds.unwrap_or(3);
     let source = bench::disk::Disk::mount(&scratch, "source", arguments.disk_gib)?;
     let target = bench::disk::Disk::mount(&scratch, "target", arguments.disk_gib)?;
     let disks = bench::first_sync::Disks { source: source.path(), target: target.path() };
@@ -86,8 +110,8 @@ fn run_benches(arguments: &BenchArguments) -> Result<()> {
     for what in chosen {
         let scratch = source.path();
         match what {
-            Bench::FirstSync => bench::first_sync::small(&disks, arguments.files, arguments.rounds)?,
-            Bench::Big => bench::first_sync::big(&disks, arguments.gib, arguments.rounds)?,
+            Bench::FirstSync => bench::first_sync::small(&disks, arguments.files, rounds)?,
+            Bench::Big => bench::first_sync::big(&disks, arguments.gib, rounds)?,
             Bench::Lag => bench::lag::run(scratch, 5000)?,
             Bench::Rename => bench::rename::run(scratch, 100_000)?,
             Bench::Idle => bench::idle::run(scratch)?,
@@ -95,10 +119,11 @@ fn run_benches(arguments: &BenchArguments) -> Result<()> {
                 scratch,
                 &bench::nfs::Options {
                     workloads: arguments.workloads.clone(),
-                    rounds: arguments.rounds,
-                    time: std::time::Duration::from_secs_f64(arguments.seconds),
+                    rounds,
+                    time: std::time::Duration::from_secs_f64(arguments.seconds.unwrap_or(1.0)),
                 },
             )?,
+            Bench::Proxy => anyhow::bail!("`proxy` is measured alone: it needs both processors"),
         }
     }
     Ok(())

@@ -3,15 +3,19 @@
 /// Place of a field in its list; valid until the next change of the list.
 pub type FieldIndex = usize;
 
+/// One field is one line of the text: `name: value` and CR LF.
 #[derive(Clone, Copy, Debug)]
 struct Item {
-    name: (u32, u32),
-    value: (u32, u32),
+    start: u32,
+    name_len: u32,
+    /// Where the value ends; CR LF follow.
+    end: u32,
 }
 
 /// Header fields in order of arrival. Names are kept in lower case (HAProxy sends them so, RFC 9110 section 5.1
-/// makes case meaningless); values are bytes without surrounding white space. Removed text stays in the buffer until
-/// [`Fields::clear`], so that changing a field never moves the others.
+/// makes case meaningless); values are bytes without surrounding white space. The text holds whole lines as they go
+/// on the wire, so that a message that is passed on is written in a few big pieces. Removed text stays in the buffer
+/// until [`Fields::clear`], so that changing a field never moves the others.
 #[derive(Clone, Default, Debug)]
 pub struct Fields {
     text: Vec<u8>,
@@ -35,31 +39,45 @@ impl Fields {
         self.items.is_empty()
     }
 
-    /// Bytes of text held, live or removed: what a bound on a head's size compares with.
+    /// Bytes of text held, live or removed: what a bound on a head's size compares with. A field costs its name, its
+    /// value and 4 bytes.
     pub fn text_len(&self) -> usize {
         self.text.len()
     }
 
     /// Appends a field; the name is lowered. The caller has checked both for forbidden bytes.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        let name = self.append(name, true);
-        let value = self.append(value, false);
-        self.items.push(Item { name, value });
+        let item = self.append(name, value);
+        self.items.push(item);
+    }
+
+    /// Appends a field from its line on the wire: `name: value` CR LF, with exactly one space after the colon and no
+    /// other white space around the value. The same as [`Fields::push`], with one copy.
+    pub(crate) fn push_line(&mut self, line: &[u8], name_len: usize) {
+        let start = self.text.len();
+        self.text.extend_from_slice(line);
+        self.text[start..start + name_len].make_ascii_lowercase();
+        self.items.push(item(start, name_len, self.text.len() - 2));
     }
 
     /// Fields in order: (name in lower case, value).
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
-        self.items.iter().map(|item| (self.slice(item.name), self.slice(item.value)))
+        self.items.iter().map(|item| (self.name(item), self.value(item)))
     }
 
     /// Name and value at a place.
     pub fn at(&self, index: FieldIndex) -> Option<(&[u8], &[u8])> {
-        self.items.get(index).map(|item| (self.slice(item.name), self.slice(item.value)))
+        self.items.get(index).map(|item| (self.name(item), self.value(item)))
+    }
+
+    /// Name and value of the field that was appended last.
+    pub fn last(&self) -> Option<(&[u8], &[u8])> {
+        self.items.last().map(|item| (self.name(item), self.value(item)))
     }
 
     /// The first value of `name` (lower case).
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+        self.items.iter().find(|item| self.name(item) == name).map(|item| self.value(item))
     }
 
     /// All values of `name` (lower case), with their places.
@@ -67,8 +85,8 @@ impl Fields {
         self.items
             .iter()
             .enumerate()
-            .filter(move |(_, item)| self.slice(item.name) == name)
-            .map(|(index, item)| (index, self.slice(item.value)))
+            .filter(move |(_, item)| self.name(item) == name)
+            .map(|(index, item)| (index, self.value(item)))
     }
 
     /// Whether a field `name` (lower case) exists.
@@ -78,18 +96,19 @@ impl Fields {
 
     /// Gives the field at `index` another value. Nothing happens when there is none.
     pub fn replace(&mut self, index: FieldIndex, value: &[u8]) {
-        if index < self.items.len() {
-            let value = self.append(value, false);
-            self.items[index].value = value;
-        }
+        let Some(old) = self.items.get(index).copied() else { return };
+        let start = self.text.len();
+        let name = old.start as usize..(old.start + old.name_len) as usize;
+        self.text.extend_from_within(name);
+        self.finish(value);
+        self.items[index] = item(start, old.name_len as usize, self.text.len() - 2);
     }
 
     /// Removes every field that `keep` does not want; how many went.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) -> usize {
         let before = self.items.len();
         let text = &self.text;
-        let slice = |(from, to): (u32, u32)| &text[from as usize..to as usize];
-        self.items.retain(|item| keep(slice(item.name), slice(item.value)));
+        self.items.retain(|item| keep(name_in(text, item), value_in(text, item)));
         before - self.items.len()
     }
 
@@ -105,6 +124,11 @@ impl Fields {
         }
     }
 
+    /// Removes the field that was appended last.
+    pub(crate) fn pop(&mut self) {
+        self.items.pop();
+    }
+
     /// Removes the fields `name` and appends one.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
         let lower = name.to_ascii_lowercase();
@@ -112,19 +136,58 @@ impl Fields {
         self.push(name, value);
     }
 
-    fn slice(&self, (from, to): (u32, u32)) -> &[u8] {
-        &self.text[from as usize..to as usize]
+    /// Appends all fields to `out`, a line each, without the empty line that ends a head. Neighbours in the text go
+    /// in one piece.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        let mut items = self.items.iter();
+        let Some(first) = items.next() else { return };
+        let (mut from, mut to) = (first.start, first.end + 2);
+        for item in items {
+            if item.start != to {
+                out.extend_from_slice(&self.text[from as usize..to as usize]);
+                from = item.start;
+            }
+            to = item.end + 2;
+        }
+        out.extend_from_slice(&self.text[from as usize..to as usize]);
     }
 
-    fn append(&mut self, bytes: &[u8], lower: bool) -> (u32, u32) {
-        let from = self.text.len();
-        self.text.extend_from_slice(bytes);
-        if lower {
-            self.text[from..].make_ascii_lowercase();
-        }
-        // A head is bounded far below 4 GiB by its reader; a rule that appends is bounded by the rewrite reserve.
-        (u32::try_from(from).unwrap_or(u32::MAX), u32::try_from(self.text.len()).unwrap_or(u32::MAX))
+    fn name(&self, item: &Item) -> &[u8] {
+        name_in(&self.text, item)
     }
+
+    fn value(&self, item: &Item) -> &[u8] {
+        value_in(&self.text, item)
+    }
+
+    fn append(&mut self, name: &[u8], value: &[u8]) -> Item {
+        let start = self.text.len();
+        self.text.extend_from_slice(name);
+        self.text[start..].make_ascii_lowercase();
+        self.finish(value);
+        item(start, name.len(), self.text.len() - 2)
+    }
+
+    /// The rest of a line after its name.
+    fn finish(&mut self, value: &[u8]) {
+        self.text.extend_from_slice(b": ");
+        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(b"\r\n");
+    }
+}
+
+fn name_in<'t>(text: &'t [u8], item: &Item) -> &'t [u8] {
+    &text[item.start as usize..(item.start + item.name_len) as usize]
+}
+
+fn value_in<'t>(text: &'t [u8], item: &Item) -> &'t [u8] {
+    &text[(item.start + item.name_len) as usize + 2..item.end as usize]
+}
+
+/// A head is bounded far below 4 GiB by its reader; a rule that appends is bounded by the rewrite reserve.
+fn item(start: usize, name_len: usize, end: usize) -> Item {
+    let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Item { start: narrow(start), name_len: narrow(name_len), end: narrow(end) }
 }
 
 #[cfg(test)]
@@ -152,5 +215,25 @@ mod tests {
         fields.remove_at(0);
         fields.remove_at(0);
         assert!(fields.is_empty() && fields.at(0).is_none());
+    }
+
+    #[test]
+    fn fields_are_written_in_order_whatever_was_changed() {
+        let mut fields = Fields::default();
+        fields.push_line(b"Host: a\r\n", 4);
+        fields.push_line(b"B: \r\n", 1);
+        fields.push_line(b"C: c c\r\n", 1);
+        fields.push(b"D", b"d");
+        let written = |fields: &Fields| {
+            let mut out = Vec::new();
+            fields.write_to(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(&fields), "host: a\r\nb: \r\nc: c c\r\nd: d\r\n");
+        fields.replace(2, b"new");
+        fields.remove(b"b");
+        assert_eq!(written(&fields), "host: a\r\nc: new\r\nd: d\r\n");
+        fields.clear();
+        assert_eq!(written(&fields), "");
     }
 }

@@ -49,6 +49,7 @@ pub struct Global {
     pub ulimit_n: Option<u64>,
     /// Absent: one a processor that this process may use.
     pub nbthread: Option<u16>,
+    /// `stats socket`.
     pub stats_sockets: Vec<Bind>,
     pub stats_timeout: Duration,
     pub stats_maxconn: u32,
@@ -110,6 +111,8 @@ pub struct Proxy {
     pub monitor_fail: Vec<Condition>,
     pub captures: Captures,
     pub tcp_request: Vec<TcpRule>,
+    /// `tcp-request inspect-delay`: longest wait for what content rules look at.
+    pub inspect_delay: Option<Duration>,
 
     // backend
     pub servers: Vec<Server>,
@@ -133,6 +136,8 @@ pub struct Proxy {
     pub forward_for: Option<ForwardFor>,
     pub request_rules: Vec<RequestRule>,
     pub response_rules: Vec<ResponseRule>,
+    /// `http-after-response`: also for answers of this proxy itself.
+    pub after_response_rules: Vec<ResponseRule>,
     pub stats: Option<StatsPage>,
     /// By status; the bytes are sent as they are.
     pub error_files: BTreeMap<u16, ErrorFile>,
@@ -367,7 +372,7 @@ pub enum Check {
     },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
 pub struct HttpCheck {
     pub method: Vec<u8>,

@@ -1,5 +1,6 @@
 //! What an expression is evaluated over.
 
+use super::{Sample, Variable, VariableScope};
 use crate::proxy::config::Config;
 use crate::proxy::config::model::{Proxy, Server};
 use crate::proxy::exchange::Exchange;
@@ -28,6 +29,14 @@ impl<'e> Context<'e> {
     pub fn backend(&self) -> Option<&'e Proxy> {
         let index = self.exchange.route.backend.unwrap_or(self.exchange.session.frontend);
         self.config().proxies.get(index)
+    }
+
+    /// A variable's value.
+    pub fn variable(&self, variable: Variable) -> Option<&'e Sample<'static>> {
+        match variable.scope {
+            VariableScope::Session => self.exchange.session.variables.get(variable),
+            _ => self.exchange.variables.get(variable),
+        }
     }
 
     /// The server that was chosen.

@@ -52,6 +52,17 @@ impl<'e> Sample<'e> {
         }
     }
 
+    /// The same value, borrowed from this one.
+    pub fn borrow(&self) -> Sample<'_> {
+        match self {
+            Sample::Bool(value) => Sample::Bool(*value),
+            Sample::Integer(value) => Sample::Integer(*value),
+            Sample::Address(value) => Sample::Address(*value),
+            Sample::Text(value) => Sample::Text(Cow::Borrowed(value)),
+            Sample::Binary(value) => Sample::Binary(Cow::Borrowed(value)),
+        }
+    }
+
     /// As HAProxy casts it to `str`: numbers in decimal, truth as `1` and `0`, addresses in their text form.
     pub fn into_text(self) -> Cow<'e, [u8]> {
         match self {
@@ -63,14 +74,14 @@ impl<'e> Sample<'e> {
     }
 
     /// As an integer: text is read up to its first character that is no digit, with a sign; an IPv4 address is its 32
-    /// bits. `None` where HAProxy has no cast (`bin`, IPv6, text without any digit).
+    /// bits. `None` where HAProxy has no cast (`bin`, IPv6, empty text).
     pub fn to_integer(&self) -> Option<i64> {
         match self {
             Sample::Bool(value) => Some(i64::from(*value)),
             Sample::Integer(value) => Some(*value),
             Sample::Address(IpAddr::V4(value)) => Some(i64::from(u32::from(*value))),
             Sample::Address(IpAddr::V6(_)) | Sample::Binary(_) => None,
-            Sample::Text(value) => Some(leading_integer(value)),
+            Sample::Text(value) => (!value.is_empty()).then(|| leading_integer(value)),
         }
     }
 
@@ -90,9 +101,49 @@ impl<'e> Sample<'e> {
         }
     }
 
+    /// As bytes (HAProxy's cast to `bin`): integers as 8 bytes in network order, addresses as their 4 or 16.
+    pub fn into_binary(self) -> Option<Cow<'e, [u8]>> {
+        match self {
+            Sample::Bool(_) => None,
+            Sample::Integer(value) => Some(Cow::Owned(value.to_be_bytes().to_vec())),
+            Sample::Address(IpAddr::V4(value)) => Some(Cow::Owned(value.octets().to_vec())),
+            Sample::Address(IpAddr::V6(value)) => Some(Cow::Owned(value.octets().to_vec())),
+            Sample::Text(value) | Sample::Binary(value) => Some(value),
+        }
+    }
+
     /// As a truth value: what is not zero.
     pub fn to_bool(&self) -> Option<bool> {
         self.to_integer().map(|value| value != 0)
+    }
+}
+
+impl Kind {
+    /// Whether HAProxy casts this type to `other` (whether a value has the form that is needed shows only later).
+    pub fn casts_to(self, other: Kind) -> bool {
+        use Kind::{Address, Any, Binary, Bool, Integer, Method, Text};
+        matches!(
+            (self, other),
+            (Any | Text, _)
+                | (_, Any)
+                | (Bool | Integer, Bool | Integer | Text)
+                | (Integer, Address | Binary)
+                | (Address, Address | Integer | Text | Binary)
+                | (Binary | Method, Text | Binary | Method)
+        )
+    }
+
+    /// Its name in the manual.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Any => "any",
+            Kind::Bool => "bool",
+            Kind::Integer => "integer",
+            Kind::Address => "ip",
+            Kind::Text => "string",
+            Kind::Binary => "binary",
+            Kind::Method => "method",
+        }
     }
 }
 

@@ -46,6 +46,11 @@ impl Gate {
         self.0.most.load(Ordering::Relaxed)
     }
 
+    /// The most becomes what is now (`clear counters`).
+    pub fn forget_most(&self) {
+        self.0.most.store(self.now(), Ordering::Relaxed);
+    }
+
     /// How many may be.
     pub fn limit(&self) -> u32 {
         self.0.limit.load(Ordering::Relaxed)

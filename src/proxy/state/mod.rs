@@ -2,16 +2,20 @@
 //! that no request takes. Everything is found by index; names are looked up by `admin` only.
 
 mod backend;
+mod change;
+mod clear;
 mod counters;
 mod frontend;
 mod gate;
 mod server;
+mod waiting;
 
-pub use backend::{Backend, Choice, Slot, Wish};
+pub use backend::{Backend, Choice, Method, Policy, Slot, Wish};
 pub use counters::{BackendCounters, Codes, FrontendCounters, ServerCounters, Traffic};
 pub use frontend::{Frontend, Listener};
 pub use gate::{Gate, Pass};
 pub use server::{Administration, Operation, Server};
+pub use waiting::Waiting;
 
 use super::config::Config;
 use std::sync::Arc;
@@ -27,6 +31,8 @@ pub struct Running {
     pub proxies: Vec<ProxyState>,
     /// The process's `maxconn`.
     pub gate: Gate,
+    /// What it was at the start; `set maxconn global` goes no further.
+    pub maxconn: u32,
     /// Requests since the start.
     pub requests: AtomicU64,
     /// Connections since the start.
@@ -62,6 +68,7 @@ impl Running {
             config,
             proxies,
             gate: Gate::new(maxconn),
+            maxconn,
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             stopping: AtomicBool::new(false),

@@ -2,9 +2,11 @@
 
 pub mod disk;
 pub mod first_sync;
+mod histogram;
 pub mod idle;
 pub mod lag;
 pub mod nfs;
+pub mod proxy;
 pub mod rename;
 pub mod tree;
 

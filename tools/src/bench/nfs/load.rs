@@ -1,7 +1,7 @@
 //! The load generator: one thread, many connections, many calls in flight on each; replies are looked at as far as
 //! their status and never copied, so that the generator costs little next to the server that it measures.
 
-use super::histogram::Histogram;
+use crate::bench::histogram::Histogram;
 use anyhow::{Context, Result, bail};
 use ehpc_proto::codec::Encoder;
 use ehpc_proto::nfs3::{self, Procedure};

@@ -2,13 +2,12 @@
 
 mod crowd;
 mod fairness;
-mod histogram;
 mod load;
 mod peers;
 mod replication;
 mod work;
 
-use super::{median, print_table};
+use super::{histogram, median, print_table};
 use crate::nfs_client::{Client, Handle};
 use anyhow::{Context, Result, bail};
 use ehpc_proto::nfs3::Procedure;

@@ -6,7 +6,7 @@ const STEPS: u32 = 16;
 
 /// Counts of times.
 #[derive(Clone, Debug)]
-pub(super) struct Histogram {
+pub(crate) struct Histogram {
     buckets: Vec<u64>,
     count: u64,
 }
@@ -26,14 +26,14 @@ fn bucket(nanos: u64) -> usize {
 
 impl Histogram {
     /// Counts one.
-    pub(super) fn add(&mut self, time: Duration) {
+    pub(crate) fn add(&mut self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[bucket(nanos)] += 1;
         self.count += 1;
     }
 
     /// Microseconds below which `percent` of the times lie.
-    pub(super) fn percentile_us(&self, percent: f64) -> f64 {
+    pub(crate) fn percentile_us(&self, percent: f64) -> f64 {
         let rank = (percent / 100.0 * self.count as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (at, count) in self.buckets.iter().enumerate() {

@@ -1,0 +1,104 @@
+//! What remains of an exchange: its log line, and the numbers of those who were there.
+
+use super::thread::Thread;
+use crate::proxy::config::model::{Proxy, ProxyIndex};
+use crate::proxy::exchange::{Exchange, LogLevel};
+use crate::proxy::expression::Context;
+use crate::proxy::log::Severity;
+use crate::proxy::state::{Backend, BackendCounters, FrontendCounters, ServerCounters};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A session's presence in a backend (`scur`); ends when dropped.
+pub(crate) struct Presence {
+    backend: Arc<Backend>,
+}
+
+impl Presence {
+    /// One more is in the backend. `None`: the section has no servers.
+    pub(crate) fn new(thread: &Thread, backend: ProxyIndex) -> Option<Presence> {
+        let backend = thread.running.proxies.get(backend)?.backend.clone()?;
+        let now = backend.counters.now.fetch_add(1, Ordering::Relaxed) + 1;
+        if now > backend.counters.most.load(Ordering::Relaxed) {
+            backend.counters.most.fetch_max(now, Ordering::Relaxed);
+        }
+        backend.counters.traffic.sessions.add(1);
+        Some(Presence { backend })
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.backend.counters.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counters of the sections and of the server that an exchange concerns.
+pub(crate) struct Concerned<'r> {
+    pub(crate) frontend: Option<&'r FrontendCounters>,
+    pub(crate) backend: Option<&'r BackendCounters>,
+    pub(crate) server: Option<&'r ServerCounters>,
+}
+
+/// Who is concerned by an exchange.
+pub(crate) fn concerned<'r>(thread: &'r Thread, exchange: &Exchange) -> Concerned<'r> {
+    let section = |index: ProxyIndex| thread.running.proxies.get(index);
+    let frontend = section(exchange.session.frontend).and_then(|one| one.frontend.as_ref());
+    let backend = exchange.route.backend.and_then(section).and_then(|one| one.backend.as_ref());
+    let server = backend.zip(exchange.route.server).and_then(|(one, server)| one.servers.get(server));
+    Concerned {
+        frontend: frontend.map(|one| &one.counters),
+        backend: backend.map(|one| &one.counters),
+        server: server.map(|one| &one.counters),
+    }
+}
+
+/// Notes how many sessions there are: process, frontend, backend, server (`%ac/%fc/%bc/%sc`).
+pub(crate) fn note_active(thread: &Thread, exchange: &mut Exchange) {
+    let running = &thread.running;
+    let section = |index: ProxyIndex| running.proxies.get(index);
+    let frontend = section(exchange.session.frontend).and_then(|one| one.frontend.as_ref());
+    let backend = exchange.route.backend.and_then(section).and_then(|one| one.backend.as_ref());
+    let server = backend.zip(exchange.route.server).and_then(|(one, server)| one.servers.get(server));
+    exchange.counts.active = running.gate.now();
+    exchange.counts.frontend_active = frontend.map_or(0, |one| one.gate.now());
+    exchange.counts.backend_active = backend.map_or(0, |one| one.counters.now.load(Ordering::Relaxed));
+    exchange.counts.server_active = server.map_or(0, |one| one.sessions.load(Ordering::Relaxed));
+}
+
+/// Counts bytes: of the client (in) and to it (out).
+pub(crate) fn count_bytes(thread: &Thread, exchange: &Exchange, bytes_in: u64, bytes_out: u64) {
+    let Concerned { frontend, backend, server } = concerned(thread, exchange);
+    let all =
+        [frontend.map(|one| &one.traffic), backend.map(|one| &one.traffic), server.map(|one| &one.traffic)];
+    for traffic in all.into_iter().flatten() {
+        traffic.bytes_in.add(bytes_in);
+        traffic.bytes_out.add(bytes_out);
+    }
+}
+
+/// Whether HAProxy would call it an error (`strm_log`).
+fn is_error(proxy: &Proxy, exchange: &Exchange) -> bool {
+    use crate::proxy::config::model::Mode;
+    let cause = exchange.ending.cause;
+    exchange.counts.redispatched
+        || !matches!(cause, b'-' | b'L')
+        || (cause == b'-' && exchange.counts.retries > 0)
+        || (proxy.mode == Mode::Http && exchange.response.status >= 500)
+}
+
+/// Sends the log line, if there is one to send.
+pub(crate) fn log(thread: &Thread, proxy: &Proxy, exchange: &Exchange) {
+    let error = is_error(proxy, exchange);
+    if !error && proxy.options.dontlog_normal {
+        return;
+    }
+    let usual = if error && proxy.options.log_separate_errors { Severity::Error } else { Severity::Info };
+    let severity = match exchange.log_level {
+        Some(LogLevel::Silent) => return,
+        Some(LogLevel::Level(level)) => Severity::from_number(level),
+        None => usual,
+    };
+    let context = Context { exchange, running: &thread.running };
+    thread.log(exchange.session.frontend, severity, |text| proxy.log_format.render(&context, text));
+}

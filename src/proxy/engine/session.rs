@@ -1,0 +1,121 @@
+//! A client's connection, from its acceptance to its end.
+
+use super::accept::Passes;
+use super::buffer::{Buffer, Buffers};
+use super::deadline::Deadline;
+use super::live::{Doing, SessionRow};
+use super::stream::Stream;
+use super::thread::Thread;
+use super::{http, tcp};
+use crate::proxy::config::model::{Mode, Proxy};
+use crate::proxy::exchange::{Exchange, Session};
+use crate::proxy::rules::{self, Verdict};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// Bytes that a client may send ahead of their turn.
+const AHEAD: usize = 16 * 1024;
+
+/// The client's side of a session.
+pub(crate) struct Client {
+    pub(crate) stream: Stream,
+    /// Received and not yet looked at.
+    pub(crate) input: Option<Buffer>,
+    /// It will send no more.
+    pub(crate) ended: bool,
+    /// Its connection is gone.
+    pub(crate) broken: bool,
+    /// The one timer of the session.
+    pub(crate) deadline: Deadline,
+}
+
+impl Client {
+    /// Looks whether the client sends more, or has gone, while something else is waited for. Never ready: it only makes
+    /// sure that the task is woken.
+    pub(crate) fn watch(&mut self, context: &mut Context<'_>, buffers: &Buffers) {
+        while !self.ended && !self.broken && self.input.as_ref().is_none_or(|input| input.len() < AHEAD) {
+            let mut buffer = match self.input.take() {
+                Some(input) => input,
+                None => buffers.take(),
+            };
+            let room = buffer.room(1);
+            let most = room.len().min(AHEAD);
+            let read = self.stream.poll_read(context, &mut room[..most]);
+            match read {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(count)) => buffer.fill(count),
+                Poll::Ready(Err(_)) => self.broken = true,
+                Poll::Pending => {}
+            }
+            self.input = buffers.park(buffer);
+            if read.is_pending() {
+                return;
+            }
+        }
+    }
+}
+
+/// The life of a session.
+pub(crate) async fn serve(thread: Rc<Thread>, stream: Stream, session: Session, passes: Passes) {
+    let running = thread.running.clone();
+    let Some(proxy) = running.config.proxies.get(session.frontend) else { return };
+    let member = thread.sessions.join(SessionRow {
+        number: session.number,
+        thread: thread.index,
+        client: session.client,
+        frontend: session.frontend,
+        backend: None,
+        server: None,
+        accepted_at: session.accepted_at,
+        doing: Doing::Request,
+        requests: 0,
+    });
+    poll_fn(|context| {
+        member.live.note_waker(context);
+        Poll::Ready(())
+    })
+    .await;
+    let mut client =
+        Client { stream, input: None, ended: false, broken: false, deadline: Deadline::default() };
+    prepare(proxy, &client.stream);
+    let Some(session) = admit(&thread, proxy, session) else { return };
+    match proxy.mode {
+        Mode::Tcp => Box::pin(tcp::serve(&thread, &member.live, proxy, client, session)).await,
+        Mode::Http => http::serve(&thread, &member.live, proxy, &mut client, session).await,
+    }
+    drop(passes);
+}
+
+/// Socket options of a client's connection.
+fn prepare(proxy: &Proxy, stream: &Stream) {
+    if proxy.options.tcpka_client {
+        // Fails on a socket that is gone; the first read will say so.
+        let _ = rustix::net::sockopt::set_socket_keepalive(stream.fd(), true);
+    }
+    if proxy.options.nolinger {
+        stream.no_linger();
+    }
+}
+
+/// Counts the connection and asks the `tcp-request connection` rules.
+fn admit(thread: &Thread, proxy: &Proxy, session: Session) -> Option<Session> {
+    let counters = thread.running.proxies[session.frontend].frontend.as_ref().map(|one| &one.counters)?;
+    counters.connections.add(1);
+    if !proxy.tcp_request.iter().any(|rule| rule.of_connection()) {
+        counters.traffic.sessions.add(1);
+        return Some(session);
+    }
+    let (started, started_at) = (session.accepted, session.accepted_at);
+    let mut exchange = Exchange::new(session, started, started_at);
+    match rules::tcp(&proxy.tcp_request, true, &mut exchange, &thread.running) {
+        Verdict::Continue => {
+            counters.traffic.sessions.add(1);
+            Some(exchange.session)
+        }
+        _ => {
+            counters.denied_connections.add(1);
+            None
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Threads: what each owns, and how the rest of the process talks to them.
+
+use super::accept;
+use super::buffer::Buffers;
+use super::idle::{self, IdleConnections};
+use super::live::{SessionRow, Sessions, Which};
+use crate::proxy::config::model::ProxyIndex;
+use crate::proxy::exchange::{Exchange, Session};
+use crate::proxy::listen::ListeningSocket;
+use crate::proxy::log::{Logger, Severity};
+use crate::proxy::state::Running;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// One listening socket of a `bind`: open and listening.
+#[derive(Debug)]
+pub struct OpenListener {
+    /// Section, in `Config::proxies`.
+    pub proxy: ProxyIndex,
+    /// Which of its `binds`.
+    pub bind: usize,
+    /// The socket.
+    pub socket: ListeningSocket,
+    /// Which thread accepts on it (beyond the last: round again). Absent: all do, each on a copy of its own.
+    ///
+    /// A thread may get several of one `bind`, and every one of them must be accepted on: the kernel spreads the
+    /// connections of an address over all sockets that listen there.
+    pub thread: Option<usize>,
+}
+
+/// Something else that runs on the first thread's runtime: health checks, the admin socket, signals. It is dropped
+/// when the engine stops.
+pub type Service = Box<dyn FnOnce(Engine) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
+/// What [`run`] needs.
+pub struct Start {
+    /// Configuration and shared state.
+    pub running: Arc<Running>,
+    /// Listening sockets.
+    pub listeners: Vec<OpenListener>,
+    /// One a thread; the calling thread is the first of them.
+    pub loggers: Vec<Logger>,
+    /// Run on the first thread.
+    pub services: Vec<Service>,
+}
+
+/// A running engine, for the rest of the process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    running: Arc<Running>,
+    threads: Arc<[mpsc::UnboundedSender<Command>]>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Sessions(oneshot::Sender<Vec<SessionRow>>),
+    Kill(Which, oneshot::Sender<usize>),
+    /// No new connections; the thread ends with its last session.
+    Stop,
+    /// The thread ends.
+    Leave,
+}
+
+/// Exchanges kept for the next requests.
+const SPARE_EXCHANGES: usize = 64;
+
+/// What one thread owns.
+pub(crate) struct Thread {
+    pub(crate) index: usize,
+    pub(crate) running: Arc<Running>,
+    pub(crate) buffers: Buffers,
+    pub(crate) sessions: Sessions,
+    pub(crate) idle: IdleConnections,
+    log: RefCell<Logger>,
+    #[allow(clippy::vec_box)] // handed out as boxes: an exchange is large, and never moves
+    exchanges: RefCell<Vec<Box<Exchange>>>,
+    pub(crate) stopping: Cell<bool>,
+    stopped: Notify,
+}
+
+impl Thread {
+    /// Sends a log line of a section: `render` appends it to an empty text.
+    pub(crate) fn log(&self, proxy: ProxyIndex, severity: Severity, render: impl FnOnce(&mut Vec<u8>)) {
+        let mut log = self.log.borrow_mut();
+        if log.wants(proxy, severity) {
+            let mut text = self.buffers.take_text();
+            render(&mut text);
+            log.send(proxy, severity, &text);
+            self.buffers.give_text(text);
+        }
+    }
+
+    /// An exchange for a request of this session that begins now.
+    pub(crate) fn take_exchange(&self, session: &Session, now: SystemTime, now_at: Instant) -> Box<Exchange> {
+        match self.exchanges.borrow_mut().pop() {
+            Some(mut exchange) => {
+                exchange.restart(now, now_at);
+                exchange
+            }
+            None => Box::new(Exchange::new(session.clone(), now, now_at)),
+        }
+    }
+
+    /// Keeps an exchange, and the memory it has, for the next request.
+    pub(crate) fn give_exchange(&self, exchange: Box<Exchange>) {
+        let mut exchanges = self.exchanges.borrow_mut();
+        if exchanges.len() < SPARE_EXCHANGES {
+            exchanges.push(exchange);
+        }
+    }
+
+    /// Ready when the process begins to stop.
+    pub(crate) async fn stopped(&self) {
+        while !self.stopping.get() {
+            self.stopped.notified().await;
+        }
+    }
+}
+
+impl Engine {
+    /// No new connections are accepted (listening sockets stay open in whoever else holds them); sessions end when
+    /// their clients are idle next, and `run` returns when the last has gone, at the latest after `hard-stop-after`.
+    pub fn stop(&self) {
+        self.running.stopping.store(true, Ordering::SeqCst);
+        self.tell(|| Command::Stop);
+    }
+
+    /// Ends everything: `run` returns at once.
+    pub fn leave(&self) {
+        self.running.stopping.store(true, Ordering::SeqCst);
+        self.tell(|| Command::Leave);
+    }
+
+    /// A row for each session of all threads.
+    pub async fn sessions(&self) -> Vec<SessionRow> {
+        let mut rows = Vec::new();
+        for answer in self.ask(Command::Sessions) {
+            rows.extend(answer.await.unwrap_or_default());
+        }
+        rows
+    }
+
+    /// Ends sessions as `shutdown session(s)` does (logged with `K`); how many.
+    pub async fn kill(&self, which: Which) -> usize {
+        let mut count = 0;
+        for answer in self.ask(|back| Command::Kill(which, back)) {
+            count += answer.await.unwrap_or_default();
+        }
+        count
+    }
+
+    fn ask<A>(&self, command: impl Fn(oneshot::Sender<A>) -> Command) -> Vec<oneshot::Receiver<A>> {
+        let one = |thread: &mpsc::UnboundedSender<Command>| {
+            let (back, answer) = oneshot::channel();
+            // A thread that has ended drops the question, and the answer is empty.
+            let _ = thread.send(command(back));
+            answer
+        };
+        self.threads.iter().map(one).collect()
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for thread in self.threads.iter() {
+            // A thread that has ended needs not be told.
+            let _ = thread.send(command());
+        }
+    }
+}
+
+/// Runs the engine until it is told to stop ([`Engine::stop`], [`Engine::leave`]). Starts a thread for each logger but
+/// the first.
+///
+/// # Errors
+/// When a runtime or a thread cannot be made, or a listening socket is not usable. Nothing keeps running then.
+pub fn run(start: Start) -> io::Result<()> {
+    let threads = start.loggers.len();
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| mpsc::unbounded_channel()).unzip();
+    let engine = Engine { running: start.running, threads: senders.into() };
+    let shares = deal(start.listeners, threads)?;
+    let parts = shares.into_iter().zip(receivers).zip(start.loggers).enumerate();
+    let mut parts = parts.map(|(index, ((listeners, commands), log))| Part {
+        index,
+        engine: engine.clone(),
+        listeners,
+        commands,
+        log,
+    });
+    let Some(first) = parts.next() else { return Err(io::Error::other("the engine needs a thread")) };
+    let mut others = Vec::new();
+    let mut result = Ok(());
+    for part in parts {
+        let name = format!("proxy-{}", part.index);
+        match std::thread::Builder::new().name(name).spawn(move || part.run(Vec::new())) {
+            Ok(thread) => others.push(thread),
+            Err(error) => result = Err(error),
+        }
+    }
+    if result.is_ok() {
+        result = first.run(start.services);
+    }
+    if result.is_err() {
+        engine.leave();
+    }
+    for thread in others {
+        result = result.and(thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))));
+    }
+    result
+}
+
+/// Which thread polls which socket.
+fn deal(listeners: Vec<OpenListener>, threads: usize) -> io::Result<Vec<Vec<OpenListener>>> {
+    let mut shares: Vec<Vec<OpenListener>> = (0..threads).map(|_| Vec::new()).collect();
+    for listener in listeners {
+        let OpenListener { proxy, bind, ref socket, thread } = listener;
+        match thread {
+            Some(thread) => shares[thread % threads.max(1)].push(listener),
+            None => {
+                for share in &mut shares {
+                    share.push(OpenListener { proxy, bind, socket: socket.copy()?, thread });
+                }
+            }
+        }
+    }
+    Ok(shares)
+}
+
+/// What a thread begins with.
+struct Part {
+    index: usize,
+    engine: Engine,
+    listeners: Vec<OpenListener>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    log: Logger,
+}
+
+impl Part {
+    /// The life of a thread.
+    fn run(mut self, services: Vec<Service>) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        let running = self.engine.running.clone();
+        let thread = Rc::new(Thread {
+            index: self.index,
+            buffers: Buffers::default(),
+            sessions: Sessions::default(),
+            idle: IdleConnections::new(&running.config),
+            log: RefCell::new(self.log),
+            exchanges: RefCell::new(Vec::new()),
+            stopping: Cell::new(false),
+            stopped: Notify::new(),
+            running,
+        });
+        runtime.block_on(async {
+            for service in services {
+                tokio::task::spawn_local(service(self.engine.clone()));
+            }
+            for listener in self.listeners {
+                tokio::task::spawn_local(accept::serve(thread.clone(), accept::prepare(listener)?));
+            }
+            tokio::task::spawn_local(idle::keep_house(thread.clone()));
+            thread.obey(&mut self.commands).await;
+            Ok(())
+        })
+        // Dropping the runtime drops every task, and with it sessions that were told to go.
+    }
+}
+
+impl Thread {
+    async fn obey(&self, commands: &mut mpsc::UnboundedReceiver<Command>) {
+        loop {
+            let command = tokio::select! {
+                command = commands.recv() => command,
+                () = self.last_session(), if self.stopping.get() => return,
+            };
+            match command {
+                Some(Command::Sessions(back)) => drop(back.send(self.sessions.list())),
+                Some(Command::Kill(which, back)) => drop(back.send(self.sessions.kill(which))),
+                Some(Command::Stop) => {
+                    self.stopping.set(true);
+                    self.stopped.notify_waiters();
+                    self.sessions.wake_idle();
+                    self.idle.clear();
+                }
+                Some(Command::Leave) | None => return,
+            }
+        }
+    }
+
+    /// Ready when no session is left, or `hard-stop-after` has passed.
+    async fn last_session(&self) {
+        match self.running.config.global.hard_stop_after {
+            None => self.sessions.emptied().await,
+            Some(limit) => {
+                let _ = tokio::time::timeout(limit, self.sessions.emptied()).await;
+            }
+        }
+    }
+}

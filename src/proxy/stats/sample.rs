@@ -1,0 +1,126 @@
+//! For tests: a configuration as text for the real haproxy and as a model for this one, and the real one running on it.
+
+use super::{Moment, Process};
+use crate::proxy::config::Config;
+use crate::proxy::state::Running;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// What both run on; no port is opened.
+pub(in crate::proxy) const TEXT: &str = "\
+global
+  stats socket DIR/admin.sock level admin
+  stats socket DIR/user.sock level user
+  maxconn 2000
+  nbthread 1
+  node testnode
+defaults
+  mode http
+  timeout connect 1s
+  timeout client 5s
+  timeout server 5s
+  option socket-stats
+frontend fe
+  bind unix@DIR/fe.sock name lis
+  bind unix@DIR/fe2.sock
+  default_backend be
+backend be
+  cookie SESSION_ID insert indirect nocache
+  server a 127.0.0.1:1 cookie A maxconn 100 maxqueue 7
+  server b 127.0.0.1:2 cookie B weight 20 backup
+  server c 127.0.0.1:3 disabled weight 0
+  server d DIR/x.sock
+listen st
+  bind unix@DIR/st.sock
+  server x 127.0.0.1:4
+backend empty
+backend tcpb
+  mode tcp
+  balance leastconn
+  server t1 127.0.0.1:5
+";
+
+/// [`TEXT`] as this product reads it, in a directory `dir`.
+pub(in crate::proxy) fn config(dir: &str) -> Config {
+    parse(&TEXT.replace("DIR", dir))
+}
+
+/// A configuration's text as this product reads it.
+pub(in crate::proxy) fn parse(text: &str) -> Config {
+    let environment = crate::proxy::config::Environment::new([]);
+    let surroundings = crate::proxy::config::Surroundings::none();
+    match crate::proxy::config::load_bytes("test.cfg", text.as_bytes(), environment, &surroundings) {
+        Ok(config) => config,
+        Err(problems) => panic!("{}", crate::proxy::config::alerts(&problems, 1)),
+    }
+}
+
+/// This one, running on [`config`].
+pub(in crate::proxy) fn running(dir: &str) -> Arc<Running> {
+    Running::new(Arc::new(config(dir)), 2000)
+}
+
+pub(in crate::proxy) fn process() -> Process {
+    Process { id: 1, threads: 1, descriptors: 4096, node: "testnode".to_owned(), dropped_logs: 0 }
+}
+
+pub(in crate::proxy) fn moment() -> Moment {
+    Moment { monotonic: Instant::now(), wall: SystemTime::now() }
+}
+
+/// The real haproxy on [`TEXT`] in a directory of its own.
+pub(in crate::proxy) struct Real {
+    child: Child,
+    pub(in crate::proxy) dir: tempfile::TempDir,
+}
+
+impl Real {
+    pub(in crate::proxy) fn start() -> Real {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("haproxy.cfg");
+        std::fs::write(&file, TEXT.replace("DIR", dir.path().to_str().unwrap())).unwrap();
+        let child = Command::new("haproxy")
+            .args(["-q", "-db", "-f"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("haproxy is installed (tools/test installs it)");
+        let real = Real { child, dir };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while UnixStream::connect(real.dir.path().join("user.sock")).is_err() {
+            assert!(Instant::now() < deadline, "haproxy does not answer on its socket");
+            std::thread::yield_now();
+        }
+        real
+    }
+
+    pub(in crate::proxy) fn path(&self) -> &str {
+        self.dir.path().to_str().unwrap()
+    }
+
+    /// Sends a line to a socket of it and returns the whole answer.
+    pub(in crate::proxy) fn ask(&self, socket: &str, line: &str) -> String {
+        ask(&self.dir.path().join(socket), &format!("{line}\n"))
+    }
+}
+
+/// Sends bytes to a Unix socket, closes that direction, and reads to the end.
+pub(in crate::proxy) fn ask(path: &std::path::Path, text: &str) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
