@@ -3,6 +3,7 @@
 use super::locate::{DEFAULT_DATA, roles_of, this_host};
 use super::shares::is_mount;
 use super::{Verdict, say, state_directory};
+use crate::proxy;
 use crate::settings::environment::{self, Roles};
 use crate::settings::exports::{self, Exported};
 use crate::settings::{Cluster, Problem, Problems};
@@ -110,6 +111,13 @@ fn check_here(cluster: &Cluster, roles: Roles) -> Result<(), Problems> {
     {
         problems.0.extend(exports.exported.iter().filter_map(not_servable));
         problems.0.extend(exports.warnings);
+    }
+    // What `up` writes itself is not there yet.
+    for proxy in cluster.proxies.iter().filter(|proxy| roles.front && proxy.written_for.is_none()) {
+        let environment = proxy::config::Environment::of_process();
+        if let Err(found) = proxy::config::load(std::slice::from_ref(&proxy.config), environment) {
+            problems.0.extend(found.0);
+        }
     }
     problems.into_result()
 }

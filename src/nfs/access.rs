@@ -220,11 +220,7 @@ mod tests {
     fn rules(clients: &[&str]) -> Vec<Rule> {
         let rule = |(anonuid, client): (u32, &&str)| {
             let client = Client::parse(client).unwrap();
-            Rule {
-                client,
-                options: Options { anonuid, ..Options::open() },
-                site: Site::Default("test".into()),
-            }
+            Rule { client, options: Options { anonuid, ..Options::open() }, site: Site::Default("test") }
         };
         (0..).zip(clients).map(rule).collect()
     }

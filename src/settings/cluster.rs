@@ -305,13 +305,31 @@ impl Cluster {
 
     /// Where a key was written; its default if nowhere.
     pub fn site(&self, key: &str) -> Site {
-        self.sites.get(key).cloned().unwrap_or_else(|| Site::Default(key.to_owned().into()))
+        self.sites.get(key).cloned().unwrap_or(Site::Default(default_key(key)))
     }
 
     /// Name of the host with this address, for people.
     pub fn host_named(&self, address: IpAddr) -> Option<&str> {
         let address = address.to_canonical();
         self.hosts.iter().find(|host| host.address == address).map(|host| host.name.as_str())
+    }
+}
+
+/// The key as the documentation writes it.
+fn default_key(key: &str) -> &'static str {
+    const KEYS: [&str; 7] = [
+        "nfs1.listen",
+        "nfs1.dashboard",
+        "nfs1.export.path",
+        "nfs1.state",
+        "backup.listen",
+        "backup.dashboard",
+        "backup.directory",
+    ];
+    match KEYS.iter().find(|known| **known == key) {
+        Some(known) => known,
+        None if key.starts_with("proxy") => "proxy.HOST",
+        None => "web.NAME",
     }
 }
 

@@ -1,6 +1,5 @@
 //! Problems with what the operator wrote: where, what, what was expected, what next.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -15,7 +14,7 @@ pub enum Site {
     /// An option of the command line.
     Flag(&'static str),
     /// Nobody wrote it: the default of this key.
-    Default(Cow<'static, str>),
+    Default(&'static str),
 }
 
 impl fmt::Display for Site {

@@ -28,6 +28,33 @@ fn help_and_versions() {
 }
 
 #[test]
+fn check_reads_the_proxys_own_file_too() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let (file, proxy) = (scratch.path().join("cluster.toml"), scratch.path().join("haproxy.cfg"));
+    let text = format!(
+        "[hosts.ha1]\naddress = \"127.0.0.1\"\n[proxy.ha1]\nconfig = \"{}\"\nstate = \"{}\"\n",
+        proxy.display(),
+        scratch.path().join("state").display()
+    );
+    std::fs::write(&file, text).expect("written");
+    std::fs::write(&proxy, "listen a\n    mode http\n    bnid :1\n").expect("written");
+    let check = || run(&["check", "--cluster", file.to_str().expect("text"), "--host", "ha1"]);
+    let found = check();
+    assert_eq!(status(&found), 1, "{}", text_of(&found));
+    assert!(text_of(&found).contains("haproxy.cfg:3:5"), "{}", text_of(&found));
+    assert!(text_of(&found).contains("`bind`"), "{}", text_of(&found));
+    let right = "listen a\n    mode http\n    bind 127.0.0.1:8099\n    timeout client 1s\n    timeout server 1s\n    timeout connect 1s\n";
+    std::fs::write(&proxy, right).expect("written");
+    let found = check();
+    assert_eq!(status(&found), 0, "{}", text_of(&found));
+    assert!(text_of(&found).contains("host ha1 can run proxy"), "{}", text_of(&found));
+}
+
+fn text_of(output: &std::process::Output) -> String {
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
 fn check_tells_every_problem_and_its_place() {
     let right = run(&["check", "--cluster", SAMPLE, "--host", "web1"]);
     assert_eq!(

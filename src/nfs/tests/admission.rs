@@ -150,7 +150,7 @@ fn client_at(fixture: &Fixture, address: [u8; 4]) -> Client {
 }
 
 fn rule(client: Who, options: Options) -> Rule {
-    Rule { client, options, site: Site::Default("test".into()) }
+    Rule { client, options, site: Site::Default("test") }
 }
 
 fn host(address: [u8; 4]) -> Who {

@@ -153,7 +153,7 @@ pub struct Rule {
 impl Rule {
     /// Everybody, with these options, written nowhere.
     pub fn everybody(options: Options) -> Rule {
-        Rule { client: Client::Everybody, options, site: Site::Default("nfs1.export".into()) }
+        Rule { client: Client::Everybody, options, site: Site::Default("nfs1.export") }
     }
 
     /// The rule as it is for a file system that is mounted below the export: what names the export alone is left
