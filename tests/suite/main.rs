@@ -16,5 +16,6 @@ mod node;
 mod ports;
 mod power;
 mod proxy;
+mod proxy_process;
 mod scratch;
 mod unprivileged;
