@@ -227,6 +227,12 @@ impl Facts<'_> {
     }
 }
 
+/// One field by its name.
+pub fn value(facts: &Facts<'_>, name: &str) -> Value {
+    let field = FIELDS.iter().find(|field| field.name == name);
+    field.map_or(Value::Empty, |field| (field.read)(facts))
+}
+
 /// The fields in one of the forms; `describe` adds what each means (`desc`).
 pub fn show(facts: &Facts<'_>, form: Form, describe: bool) -> String {
     let mut out = String::with_capacity(8_000);

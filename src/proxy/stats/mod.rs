@@ -6,6 +6,7 @@
 pub mod columns;
 mod dump;
 pub mod info;
+pub mod page;
 mod rows;
 mod status;
 mod value;
