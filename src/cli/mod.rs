@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand; `assemble` builds a node from its roles.
 //!
+//! Called as `haproxy` the program is the proxy (`proxy.rs`).
+//!
 //! Exit status: 0 as asked, 1 a negative finding (different, unhealthy, problems), 2 could not do it.
 
 mod assemble;
@@ -16,6 +18,7 @@ mod nfs1;
 mod pair;
 mod panics;
 mod prove;
+mod proxy;
 mod rate;
 mod role_backup;
 mod role_nfs1;
@@ -27,6 +30,7 @@ mod up;
 mod verify;
 
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -63,10 +67,15 @@ enum Command {
     Check(check::Check),
     Ctl(ctl::Ctl),
     DemoWeb(demo_web::DemoWeb),
+    Proxy(proxy::Proxy),
 }
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = proxy::called(&arguments) {
+        return code;
+    }
     let outcome = match Arguments::parse().command {
         Command::Up(up) => up.run(),
         Command::Nfs1(nfs1) => nfs1.run(),
@@ -77,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Ctl(ctl) => ctl.run(),
         Command::DemoWeb(node) => node.run(),
+        Command::Proxy(proxy) => return proxy.run(),
     };
     match outcome {
         Ok(Verdict::Good) => ExitCode::SUCCESS,

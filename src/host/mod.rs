@@ -10,6 +10,7 @@ pub mod directory;
 pub mod fanotify;
 pub mod file;
 pub mod handle;
+pub mod listening;
 pub mod local_time;
 pub mod mounts;
 pub mod name_service;

@@ -166,6 +166,50 @@ fn user(uid: u32) -> io::Result<Option<(CString, u32)>> {
     }
 }
 
+/// The number of a user; `None` if there is no such user. An error: the user database does not answer now.
+pub fn user_by_name(name: &str) -> io::Result<Option<u32>> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
+    let mut room: Vec<libc::c_char> = vec![0; 1024];
+    loop {
+        // SAFETY: passwd is plain data (pointers and numbers), for which zero is a value.
+        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found: *mut libc::passwd = std::ptr::null_mut();
+        let length = room.len();
+        // SAFETY: the name ends with NUL; `entry` and `room` live during the call and have the room that is said.
+        let code = unsafe {
+            libc::getpwnam_r(name.as_ptr(), &raw mut entry, room.as_mut_ptr(), length, &raw mut found)
+        };
+        match code {
+            0 => return Ok((!found.is_null()).then_some(entry.pw_uid)),
+            libc::ERANGE if length < MAX_ENTRY => room.resize(length * 4, 0),
+            libc::ENOENT | libc::ESRCH => return Ok(None),
+            code => return Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+/// The number of a group; `None` if there is no such group. An error: the group database does not answer now.
+pub fn group_by_name(name: &str) -> io::Result<Option<u32>> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
+    let mut room: Vec<libc::c_char> = vec![0; 1024];
+    loop {
+        // SAFETY: group is plain data (pointers and numbers), for which zero is a value.
+        let mut entry: libc::group = unsafe { std::mem::zeroed() };
+        let mut found: *mut libc::group = std::ptr::null_mut();
+        let length = room.len();
+        // SAFETY: the name ends with NUL; `entry` and `room` live during the call and have the room that is said.
+        let code = unsafe {
+            libc::getgrnam_r(name.as_ptr(), &raw mut entry, room.as_mut_ptr(), length, &raw mut found)
+        };
+        match code {
+            0 => return Ok((!found.is_null()).then_some(entry.gr_gid)),
+            libc::ERANGE if length < MAX_ENTRY => room.resize(length * 4, 0),
+            libc::ENOENT | libc::ESRCH => return Ok(None),
+            code => return Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +222,14 @@ mod tests {
         assert!(addresses_of("a\0b").unwrap().is_empty());
         let name = claimed_name_of(IpAddr::from([127, 0, 0, 1])).unwrap();
         assert_eq!(name.as_deref(), Some("localhost"));
+    }
+
+    #[test]
+    fn names_of_users_and_groups_have_numbers() {
+        assert_eq!(user_by_name("root").unwrap(), Some(0));
+        assert_eq!(group_by_name("root").unwrap(), Some(0));
+        assert_eq!(user_by_name("no-such-user").unwrap(), None);
+        assert_eq!(group_by_name("a\0b").unwrap(), None);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Signals that a single-threaded process waits for, and forking while there is only one thread.
 
 use rustix::process::Pid;
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-pub use libc::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
+pub use libc::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
 
 /// Signals by number.
 fn set_of(signals: &[i32]) -> libc::sigset_t {
@@ -80,6 +82,37 @@ pub fn end_by(signal: i32) {
     unblock(&[signal]);
     // SAFETY: plain integers.
     unsafe { libc::raise(signal) };
+}
+
+/// Becomes another program; returns only when that fails. What is blocked or ignored stays so, unlike with
+/// `std::process::Command`: no signal is lost or deadly on the way. `program` is a path.
+pub fn become_program(
+    program: &OsStr,
+    arguments: &[OsString],
+    variables: &[(OsString, OsString)],
+) -> io::Error {
+    let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
+    let prepared = (|| {
+        let program = text(program.as_bytes())?;
+        let arguments: Vec<CString> =
+            arguments.iter().map(|word| text(word.as_bytes())).collect::<io::Result<_>>()?;
+        let variables: Vec<CString> = variables
+            .iter()
+            .map(|(name, value)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
+            .collect::<io::Result<_>>()?;
+        Ok((program, arguments, variables))
+    })();
+    let (program, arguments, variables) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return error,
+    };
+    let list = |words: &[CString]| {
+        words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect::<Vec<*const libc::c_char>>()
+    };
+    let (arguments, variables) = (list(&arguments), list(&variables));
+    // SAFETY: three strings and lists of strings that end with NUL, the lists with a null; all live during the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), variables.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// Which side of a fork this is.

@@ -35,17 +35,10 @@ pub mod exchange;
 pub mod expression;
 pub mod listen;
 pub mod log;
+mod process;
 pub mod queue;
 pub mod rules;
 pub mod state;
 pub mod stats;
 
-use std::ffi::OsString;
-use std::process::ExitCode;
-
-/// Runs the role. `arguments[0]` is the program's name, the others are HAProxy's (`-f`, `-c`, `-D`, ...).
-/// Call it before any thread exists.
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let _ = arguments;
-    ExitCode::from(2)
-}
+pub use process::main;

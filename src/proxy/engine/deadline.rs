@@ -24,6 +24,11 @@ impl Deadline {
         self.at = at;
     }
 
+    /// When waiting ends.
+    pub(crate) fn at(&self) -> Option<Instant> {
+        self.at
+    }
+
     /// Waiting ends `after` from `now`; never when absent.
     pub(crate) fn set_after(&mut self, now: Instant, after: Option<Duration>) {
         self.at = after.map(|after| now + after);

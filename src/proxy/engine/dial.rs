@@ -1,6 +1,6 @@
 //! Connecting to servers.
 
-use super::stream;
+use super::stream::{self, Pieces};
 use crate::proxy::config::model::{ServerAddress, ServerPort};
 use crate::proxy::exchange::Endpoint;
 use rustix::io::Errno;
@@ -39,8 +39,7 @@ pub(crate) fn dial(
     address: &ServerAddress,
     local: Endpoint,
     options: DialOptions,
-    first: &[u8],
-    second: &[u8],
+    pieces: Pieces<'_>,
 ) -> io::Result<Dialled> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (fd, begun) = match address {
@@ -70,10 +69,10 @@ pub(crate) fn dial(
         Ok(()) | Err(Errno::INPROGRESS) => {}
         Err(error) => return Err(error.into()),
     }
-    if first.is_empty() && second.is_empty() {
+    if stream::length(pieces) == 0 {
         return Ok(Dialled { fd, sent: begun.is_ok().then_some(0), unix });
     }
-    match stream::send(fd.as_fd(), first, second) {
+    match stream::send(fd.as_fd(), pieces) {
         Ok(sent) => Ok(Dialled { fd, sent: Some(sent), unix }),
         Err(Errno::AGAIN | Errno::NOTCONN | Errno::INTR) => Ok(Dialled { fd, sent: None, unix }),
         Err(error) => Err(error.into()),

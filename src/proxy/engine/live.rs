@@ -128,11 +128,6 @@ impl Sessions {
         Member { sessions: self, place, live }
     }
 
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.count.get()
-    }
-
     /// A row a session.
     pub(crate) fn list(&self) -> Vec<SessionRow> {
         self.rows.borrow().iter().flatten().map(|live| live.row.get()).collect()

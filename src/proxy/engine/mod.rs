@@ -14,8 +14,6 @@
 //! A connection is one task of the thread that accepted it and never leaves it. What threads share is in `state`:
 //! atomics, and queues that only a request that has to wait touches.
 
-#![allow(dead_code)] // until HTTP uses it, in a moment
-
 mod accept;
 mod buffer;
 mod deadline;

@@ -1,17 +1,66 @@
 //! Which server a client should get again: cookies, stick tables, hashes.
 
 use super::thread::Thread;
-use crate::proxy::config::model::{Proxy, ProxyIndex};
+use crate::proxy::config::model::ProxyIndex;
+use crate::proxy::cookie::{Answer, Found};
 use crate::proxy::exchange::Exchange;
-use crate::proxy::state::Wish;
+use crate::proxy::state::{Backend, Wish};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What an exchange wants of its backend.
-pub(crate) fn wish(thread: &Thread, proxy: &Proxy, backend: ProxyIndex, exchange: &mut Exchange) -> Wish {
-    let _ = (thread, proxy, backend, exchange);
-    Wish::default()
+/// What a request wants of its backend, and what its cookie said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Persistence {
+    pub(crate) wish: Wish,
+    found: Option<Found>,
 }
 
-/// Remembers the server that was found.
-pub(crate) fn store(thread: &Thread, proxy: &Proxy, exchange: &Exchange) {
-    let _ = (thread, proxy, exchange);
+/// What an exchange wants of its backend. Takes the persistence cookie out of the request where servers must not see
+/// it.
+pub(crate) fn of_request(thread: &Thread, backend: ProxyIndex, exchange: &mut Exchange) -> Persistence {
+    let mut persistence = Persistence::default();
+    let Some(backend) = backend_of(thread, backend) else { return persistence };
+    if let Some(cookies) = &backend.cookies {
+        let now = seconds(exchange.times.request_started);
+        let found = cookies.request(&mut exchange.request.fields, now, |server| backend.standing(server));
+        exchange.ending.client_cookie = found.letter;
+        exchange.ending.server_cookie = b'N';
+        persistence.wish.sticky = found.server;
+        persistence.found = Some(found);
+    }
+    persistence
+}
+
+/// Puts into an answer what makes its client come back to its server.
+pub(crate) fn into_answer(
+    thread: &Thread,
+    backend: ProxyIndex,
+    exchange: &mut Exchange,
+    persistence: Persistence,
+) {
+    let (Some(backend), Some(mut found), Some(server)) =
+        (backend_of(thread, backend), persistence.found, exchange.route.server)
+    else {
+        return;
+    };
+    let Some(cookies) = &backend.cookies else { return };
+    if exchange.counts.redispatched {
+        found.redispatched();
+        exchange.ending.client_cookie = found.letter;
+    }
+    let answer = Answer {
+        found,
+        server,
+        method: &exchange.request.method,
+        status: exchange.response.status,
+        now: seconds(SystemTime::now()),
+    };
+    exchange.ending.server_cookie = cookies.answer(&mut exchange.response.fields, answer);
+}
+
+fn backend_of(thread: &Thread, backend: ProxyIndex) -> Option<&Backend> {
+    thread.running.proxies.get(backend)?.backend.as_deref()
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

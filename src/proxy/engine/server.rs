@@ -3,7 +3,7 @@
 use super::dial::{DialOptions, dial};
 use super::live::{Doing, Live};
 use super::session::Client;
-use super::stream::Stream;
+use super::stream::{Pieces, Stream};
 use super::thread::Thread;
 use super::wait::{Interrupted, until};
 use crate::proxy::config::model::{Balance, Proxy, ProxyIndex, ServerIndex};
@@ -23,7 +23,7 @@ const TURN_AROUND: Duration = Duration::from_secs(1);
 pub(crate) struct Link {
     pub(crate) stream: Stream,
     pub(crate) slot: Slot,
-    /// Bytes of [`Wanted::first`] and [`Wanted::second`] that were sent already.
+    /// Bytes of [`Wanted::pieces`] that were sent already.
     pub(crate) sent: usize,
     /// It has served other requests before.
     pub(crate) reused: bool,
@@ -42,9 +42,7 @@ pub(crate) struct Wanted<'w> {
     pub(crate) backend: ProxyIndex,
     pub(crate) wish: Wish,
     /// To be sent as soon as a connection begins.
-    pub(crate) first: &'w [u8],
-    /// And behind it.
-    pub(crate) second: &'w [u8],
+    pub(crate) pieces: Pieces<'w>,
     /// A waiting connection will do (HTTP). `Some(true)`: for the first request of its client.
     pub(crate) reuse: Option<bool>,
 }
@@ -225,10 +223,9 @@ impl Attempts<'_> {
             keepalive: self.proxy.options.tcpka_server,
             user_timeout: settings.and_then(|settings| settings.tcp_user_timeout),
         };
-        let (first, second) = (self.wanted.first, self.wanted.second);
         let dialled = {
             let address = server.address.read();
-            dial(&address, exchange.session.local, options, first, second)
+            dial(&address, exchange.session.local, options, self.wanted.pieces)
         };
         let dialled = dialled.map_err(|error| failed(&error))?;
         let mut stream = Stream::new(dialled.fd, dialled.unix).map_err(|error| failed(&error))?;
@@ -260,8 +257,8 @@ impl Attempts<'_> {
         loop {
             let idle = self.thread.idle.take(self.wanted.backend, server, self.proxy.reuse, first)?;
             let mut stream = idle.stream;
-            let (head, body) = (self.wanted.first, self.wanted.second);
-            let sent = std::future::poll_fn(|context| match stream.poll_write(context, head, body) {
+            let pieces = self.wanted.pieces;
+            let sent = std::future::poll_fn(|context| match stream.poll_write(context, pieces) {
                 Poll::Ready(result) => Poll::Ready(result),
                 // An idle connection has room; the caller sends the rest.
                 Poll::Pending => Poll::Ready(Ok(0)),

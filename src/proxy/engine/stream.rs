@@ -56,12 +56,11 @@ impl Stream {
         }
     }
 
-    /// Sends `first` and then `second`, as much as the kernel takes at once.
+    /// Sends the pieces in order, as much as the kernel takes at once.
     pub(crate) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
-        first: &[u8],
-        second: &[u8],
+        pieces: Pieces<'_>,
     ) -> Poll<io::Result<usize>> {
         if self.sent && !self.prompt {
             // Fails on a socket that is gone: the send below says so, too.
@@ -70,10 +69,10 @@ impl Stream {
         }
         loop {
             let mut guard = ready!(self.fd.poll_write_ready(context))?;
-            match send(self.fd.get_ref().as_fd(), first, second) {
+            match send(self.fd.get_ref().as_fd(), pieces) {
                 Ok(sent) => {
                     self.sent = true;
-                    if sent < first.len() + second.len() {
+                    if sent < length(pieces) {
                         guard.clear_ready();
                     }
                     return Poll::Ready(Ok(sent));
@@ -117,15 +116,23 @@ impl Stream {
     }
 }
 
-/// One send of two pieces.
+/// What is sent at once: any of them may be empty.
+pub(crate) type Pieces<'p> = [&'p [u8]; 3];
+
+/// Bytes of all pieces.
+pub(crate) fn length(pieces: Pieces<'_>) -> usize {
+    pieces.iter().map(|piece| piece.len()).sum()
+}
+
+/// One send of all pieces.
 ///
 /// # Errors
 /// As sendmsg(2).
-pub(crate) fn send(fd: BorrowedFd<'_>, first: &[u8], second: &[u8]) -> rustix::io::Result<usize> {
-    match (first, second) {
-        (one, []) | ([], one) => rustix::net::send(fd, one, SendFlags::NOSIGNAL),
+pub(crate) fn send(fd: BorrowedFd<'_>, pieces: Pieces<'_>) -> rustix::io::Result<usize> {
+    match pieces {
+        [one, [], []] | [[], one, []] | [[], [], one] => rustix::net::send(fd, one, SendFlags::NOSIGNAL),
         _ => {
-            let pieces = [IoSlice::new(first), IoSlice::new(second)];
+            let pieces = pieces.map(IoSlice::new);
             rustix::net::sendmsg(fd, &pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
         }
     }

@@ -2,15 +2,16 @@
 
 use super::live::{Doing, Live};
 use super::record::{self, Presence};
+use super::route;
 use super::server::{Failure, Link, Wanted, reach};
 use super::session::Client;
 use super::thread::Thread;
 use super::tunnel::{Broken, Party, Tunnel};
 use super::wait::{Interrupted, until};
-use super::{persist, route};
 use crate::proxy::config::model::{Proxy, Timeouts};
 use crate::proxy::exchange::{Exchange, Session};
 use crate::proxy::rules::{self, Verdict};
+use crate::proxy::state::Wish;
 use std::time::Instant;
 
 /// The life of a TCP session.
@@ -54,10 +55,9 @@ async fn relay(
     exchange.route.backend = Some(backend);
     let _presence = Presence::new(thread, backend);
     let settings = thread.running.config.proxies.get(backend).ok_or(none)?;
-    let wish = persist::wish(thread, settings, backend, exchange);
-    let wanted = Wanted { backend, wish, first: &[], second: &[], reuse: None };
+    let wish = Wish::default();
+    let wanted = Wanted { backend, wish, pieces: [&[]; 3], reuse: None };
     let link = reach(thread, live, client, exchange, wanted).await?;
-    persist::store(thread, settings, exchange);
     if proxy.options.logasap {
         record::note_active(thread, exchange);
         record::log(thread, proxy, exchange);

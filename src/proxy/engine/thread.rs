@@ -5,6 +5,7 @@ use super::buffer::Buffers;
 use super::idle::{self, IdleConnections};
 use super::live::{SessionRow, Sessions, Which};
 use crate::proxy::config::model::ProxyIndex;
+use crate::proxy::exchange::{Exchange, Session};
 use crate::proxy::listen::ListeningSocket;
 use crate::proxy::log::{Logger, Severity};
 use crate::proxy::state::Running;
@@ -15,6 +16,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -67,6 +69,9 @@ enum Command {
     Leave,
 }
 
+/// Exchanges kept for the next requests.
+const SPARE_EXCHANGES: usize = 64;
+
 /// What one thread owns.
 pub(crate) struct Thread {
     pub(crate) index: usize,
@@ -75,6 +80,8 @@ pub(crate) struct Thread {
     pub(crate) sessions: Sessions,
     pub(crate) idle: IdleConnections,
     log: RefCell<Logger>,
+    #[allow(clippy::vec_box)] // handed out as boxes: an exchange is large, and never moves
+    exchanges: RefCell<Vec<Box<Exchange>>>,
     pub(crate) stopping: Cell<bool>,
     stopped: Notify,
 }
@@ -88,6 +95,25 @@ impl Thread {
             render(&mut text);
             log.send(proxy, severity, &text);
             self.buffers.give_text(text);
+        }
+    }
+
+    /// An exchange for a request of this session that begins now.
+    pub(crate) fn take_exchange(&self, session: &Session, now: SystemTime, now_at: Instant) -> Box<Exchange> {
+        match self.exchanges.borrow_mut().pop() {
+            Some(mut exchange) => {
+                exchange.restart(now, now_at);
+                exchange
+            }
+            None => Box::new(Exchange::new(session.clone(), now, now_at)),
+        }
+    }
+
+    /// Keeps an exchange, and the memory it has, for the next request.
+    pub(crate) fn give_exchange(&self, exchange: Box<Exchange>) {
+        let mut exchanges = self.exchanges.borrow_mut();
+        if exchanges.len() < SPARE_EXCHANGES {
+            exchanges.push(exchange);
         }
     }
 
@@ -226,6 +252,7 @@ impl Part {
             sessions: Sessions::default(),
             idle: IdleConnections::new(&running.config),
             log: RefCell::new(self.log),
+            exchanges: RefCell::new(Vec::new()),
             stopping: Cell::new(false),
             stopped: Notify::new(),
             running,

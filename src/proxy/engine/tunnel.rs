@@ -114,7 +114,7 @@ impl Way {
         for _ in 0..TURNS {
             if let Some(mut held) = self.held.take() {
                 while !held.is_empty() {
-                    match to.poll_write(context, held.data(), &[]) {
+                    match to.poll_write(context, [held.data(), &[], &[]]) {
                         Poll::Ready(Ok(sent)) => {
                             held.consume(sent);
                             self.moved += sent as u64;

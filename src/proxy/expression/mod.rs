@@ -16,6 +16,7 @@ mod log_format;
 mod map;
 mod parse;
 mod pattern;
+mod replacement;
 mod sample;
 mod scope;
 mod substitution;
@@ -33,6 +34,8 @@ pub use variables::{Variable, VariableNames, VariableScope, Variables};
 use super::config::words::{Parsed, Words};
 
 pub use credentials::check_hash;
+pub(in crate::proxy) use fetch::header_values;
+pub(in crate::proxy) use replacement::{Dynamic, HeaderNames};
 
 use arguments::Arguments;
 use std::sync::Arc;

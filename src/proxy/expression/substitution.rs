@@ -66,13 +66,25 @@ impl Substitution {
     }
 
     fn append(&self, captures: &Captures<'_>, out: &mut Vec<u8>) {
-        for piece in &self.pieces {
-            match piece {
-                Piece::Text(text) => out.extend_from_slice(text),
-                Piece::Group(group) => {
-                    if let Some(found) = captures.get(*group) {
-                        out.extend_from_slice(found.as_bytes());
-                    }
+        append(&self.pieces, captures, out);
+    }
+}
+
+/// What a replacement makes of a match; `None` when it cannot be read.
+pub(super) fn expand(captures: &Captures<'_>, replacement: &[u8]) -> Option<Vec<u8>> {
+    let pieces = read(replacement).ok()?;
+    let mut out = Vec::new();
+    append(&pieces, captures, &mut out);
+    Some(out)
+}
+
+fn append(pieces: &[Piece], captures: &Captures<'_>, out: &mut Vec<u8>) {
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => out.extend_from_slice(text),
+            Piece::Group(group) => {
+                if let Some(found) = captures.get(*group) {
+                    out.extend_from_slice(found.as_bytes());
                 }
             }
         }

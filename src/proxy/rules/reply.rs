@@ -53,6 +53,17 @@ const BUILT_IN: &[BuiltIn] = &[
     (504, "Gateway Time-out", "The server didn't respond in time."),
 ];
 
+/// What is known of the built-in texts.
+#[derive(Debug)]
+pub(super) struct ErrorText;
+
+impl ErrorText {
+    /// Whether there is one for a status.
+    pub(super) fn exists(status: u16) -> bool {
+        BUILT_IN.iter().any(|(known, ..)| *known == status)
+    }
+}
+
 impl Reply {
     /// What is answered with an error `status`: the section's `errorfile`, else HAProxy's built-in text. A status that
     /// HAProxy has no text for becomes 500.

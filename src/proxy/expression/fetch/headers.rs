@@ -70,7 +70,7 @@ pub(super) fn fields<'e>(context: &Context<'e>, arguments: &Arguments) -> &'e Fi
 }
 
 /// Values of a line: split at commas outside of quotes, trimmed.
-pub(in crate::proxy::expression) fn values(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(in crate::proxy) fn values(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
         let line = rest?;

@@ -63,6 +63,14 @@ impl LogFormat {
         parse::word(words, Use::Text, scope)
     }
 
+    /// The same of a text that stands elsewhere (a file); problems are those of the word that was taken last.
+    pub fn from_text(words: &Words<'_>, text: &str, scope: &Scope<'_>) -> Parsed<LogFormat> {
+        match parse::steps(text, Use::Text, Some(scope)) {
+            Ok(steps) => Ok(LogFormat { steps, use_: Use::Text }),
+            Err(fault) => Err(fault.into_problem(words, true)),
+        }
+    }
+
     /// A text without any variable.
     pub fn literal(text: &[u8]) -> LogFormat {
         LogFormat { steps: vec![Step::Literal(text.into())], use_: Use::Text }

@@ -1,0 +1,141 @@
+//! What the proxy answers itself.
+
+use super::{At, Next, head};
+use crate::proxy::engine::server::Failure;
+use crate::proxy::engine::wait::until;
+use crate::proxy::exchange::{Ending, Exchange};
+use crate::proxy::rules::{Reply, ReplyBody};
+use ehpc_proto::http::{Method, Version};
+use ehpc_proto::http1::{self, ParsedRequest, ParsedResponse};
+use std::task::Poll;
+use std::time::Instant;
+
+/// Sends a reply to a request that was read.
+pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequest) -> Next {
+    // Its body has not been read: the next request cannot be found behind it.
+    let unread = !parsed.framing.is_empty();
+    let keep = parsed.keep_alive && at.mode != http1::Mode::Close && !unread && !at.thread.stopping.get();
+    let without_body = at.exchange.request.method == Method::Head;
+    let version = at.exchange.request.version;
+    let next = match *reply {
+        Reply::File { status, content } => {
+            at.exchange.response.clear();
+            at.exchange.response.status = status;
+            write(at, &content, &[]).await;
+            at.bytes_out += content.len() as u64;
+            Next::Linger
+        }
+        Reply::Message { head, body } => {
+            at.exchange.response = *head;
+            let keep = message(at, &body, without_body, http1::Client { version, keep_alive: keep }).await;
+            if keep { Next::Keep } else { Next::Linger }
+        }
+    };
+    at.exchange.times.ended = Some(Instant::now());
+    next
+}
+
+/// Sends `at.exchange.response` and a body; whether the connection lives on.
+async fn message(at: &mut At<'_>, body: &ReplyBody, without_body: bool, client: http1::Client) -> bool {
+    let body: &[u8] = if without_body { &[] } else { body };
+    at.bytes_out += head::weight_of_response(&at.exchange.response) + body.len() as u64;
+    let framing = http1::Framing::Length(body.len() as u64);
+    let like_a_servers = ParsedResponse {
+        head_len: 0,
+        framing,
+        keep_alive: true,
+        interim: false,
+        tunnel: false,
+        upgrade: false,
+    };
+    let outgoing = http1::prepare_response(&mut at.exchange.response, &like_a_servers, client);
+    let mut text = at.thread.buffers.take_text();
+    http1::write_response(&at.exchange.response, &mut text);
+    let sent = write(at, &text, body).await;
+    at.thread.buffers.give_text(text);
+    sent && outgoing.keep_alive
+}
+
+/// Writes everything, as long as the client takes it; whether it did.
+pub(super) async fn write(at: &mut At<'_>, first: &[u8], second: &[u8]) -> bool {
+    let patience = at.frontend.timeouts.client;
+    let (stream, deadline) = (&mut at.client.stream, &mut at.client.deadline);
+    let mut sent = 0;
+    deadline.set_after(Instant::now(), patience);
+    let result = until(deadline, at.live, |context, deadline| {
+        while sent < first.len() + second.len() {
+            let (one, other) = match sent.checked_sub(first.len()) {
+                None => (&first[sent..], second),
+                Some(of_second) => (&second[of_second..], &[][..]),
+            };
+            match stream.poll_write(context, [one, other, &[]]) {
+                Poll::Ready(Ok(count)) => {
+                    sent += count;
+                    deadline.set_after(Instant::now(), patience);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await;
+    let cause = match result {
+        Ok(Ok(())) => return true,
+        Ok(Err(_)) => b'C',
+        Err(_) => b'c',
+    };
+    if at.exchange.ending.cause == b'-' {
+        (at.exchange.ending.cause, at.exchange.ending.state) = (cause, b'D');
+    }
+    false
+}
+
+/// Answers a request that no server has answered.
+pub(super) async fn fail(at: &mut At<'_>, failure: Failure, parsed: &ParsedRequest) -> Next {
+    note(at.exchange, failure.cause, failure.state);
+    if failure.status == 0 {
+        at.exchange.response.clear();
+        at.exchange.times.ended = Some(Instant::now());
+        return Next::Close;
+    }
+    let backend = at.exchange.route.backend.and_then(|index| at.thread.running.config.proxies.get(index));
+    let reply = Reply::error(backend.unwrap_or(at.frontend), failure.status);
+    send(at, Box::new(reply), parsed).await
+}
+
+/// How it ended.
+pub(super) fn note(exchange: &mut Exchange, cause: u8, state: u8) {
+    let Ending { cause: was, state: in_state, .. } = &mut exchange.ending;
+    (*was, *in_state) = (cause, state);
+}
+
+/// `monitor-uri`: says that the service is there, neither counted nor logged.
+pub(super) async fn monitor(at: &mut At<'_>, parsed: &ParsedRequest) -> Next {
+    let failed = {
+        let context =
+            crate::proxy::expression::Context { exchange: at.exchange, running: &at.thread.running };
+        at.frontend.monitor_fail.iter().any(|condition| condition.holds(&context))
+    };
+    let status = if failed { 503 } else { 200 };
+    let reply = Reply::error(at.frontend, status);
+    send(at, Box::new(reply), parsed).await
+}
+
+/// What is answered to something that is no request: an answer of HTTP/1.1, after which the connection closes.
+pub(super) async fn refuse(at: &mut At<'_>, status: u16) -> Next {
+    let reply = Reply::error(at.frontend, status);
+    match reply {
+        Reply::File { status, content } => {
+            at.exchange.response.clear();
+            at.exchange.response.status = status;
+            write(at, &content, &[]).await;
+        }
+        Reply::Message { head, body } => {
+            at.exchange.response = *head;
+            let client = http1::Client { version: Version::Http11, keep_alive: false };
+            message(at, &body, false, client).await;
+        }
+    }
+    Next::Linger
+}

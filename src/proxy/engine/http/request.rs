@@ -1,0 +1,132 @@
+//! What the file says to do with a request, before a server is looked for.
+
+use super::At;
+use crate::proxy::config::model::{Captures, ForwardFor, Proxy, ProxyIndex};
+use crate::proxy::engine::{record, route};
+use crate::proxy::exchange::{Endpoint, Exchange};
+use crate::proxy::rules::{self, Reply, Verdict};
+use ehpc_proto::http1::ParsedRequest;
+use std::io::Write;
+use std::net::IpAddr;
+
+/// What happens next.
+pub(super) enum Decision {
+    /// This backend's servers answer.
+    Forward(ProxyIndex),
+    /// The proxy answers.
+    Answer(Box<Reply>),
+    /// `monitor-uri`
+    Monitor,
+    /// The connection is closed without a word.
+    Close,
+}
+
+/// Applies the rules of the frontend, finds the backend, applies its rules.
+pub(super) fn decide(at: &mut At<'_>, parsed: &ParsedRequest) -> Decision {
+    let frontend = at.frontend;
+    let _ = parsed;
+    if frontend.monitor_uri.as_ref().is_some_and(|uri| *uri == at.exchange.request.target) {
+        return Decision::Monitor;
+    }
+    capture(&frontend.captures, at.exchange);
+    if let Some(decision) = apply(at, frontend) {
+        return decision;
+    }
+    let front = at.exchange.session.frontend;
+    let Some(backend) = route::backend(at.thread, frontend, at.exchange) else {
+        (at.exchange.ending.cause, at.exchange.ending.state) = (b'S', b'C');
+        return Decision::Answer(Box::new(Reply::error(frontend, 503)));
+    };
+    at.exchange.route.backend = Some(backend);
+    let proxies = &at.thread.running.config.proxies;
+    let Some(settings) = proxies.get(backend) else { return Decision::Close };
+    if backend != front
+        && let Some(decision) = apply(at, settings)
+    {
+        return decision;
+    }
+    forward_for(frontend, settings, at.exchange);
+    Decision::Forward(backend)
+}
+
+/// The `http-request` rules of one section.
+fn apply(at: &mut At<'_>, section: &Proxy) -> Option<Decision> {
+    if section.request_rules.is_empty() {
+        return None;
+    }
+    let verdict = rules::request(&section.request_rules, at.exchange, &at.thread.running);
+    let concerned = record::concerned(at.thread, at.exchange);
+    match verdict {
+        Verdict::Continue => None,
+        Verdict::Reply(reply) => {
+            (at.exchange.ending.cause, at.exchange.ending.state) = (b'P', b'R');
+            concerned.frontend.inspect(|one| one.denied_requests.add(1));
+            Some(Decision::Answer(reply))
+        }
+        Verdict::Tarpit(reply) => Some(Decision::Answer(reply)),
+        Verdict::Close => Some(Decision::Close),
+        Verdict::Prometheus => Some(Decision::Answer(Box::new(Reply::built_in(503)))),
+    }
+}
+
+/// `capture request header`
+fn capture(captures: &Captures, exchange: &mut Exchange) {
+    for (name, most) in &captures.request {
+        // The last occurrence, as HAProxy does.
+        let value = exchange.request.fields.all(name).next_back().map(|(_, value)| value);
+        let value = value.map(|value| value[..value.len().min(*most)].to_vec());
+        exchange.request_captures.push(value);
+    }
+}
+
+/// `option forwardfor` of either section.
+fn forward_for(frontend: &Proxy, backend: &Proxy, exchange: &mut Exchange) {
+    let Some(settings) = backend.forward_for.as_ref().or(frontend.forward_for.as_ref()) else { return };
+    let Endpoint::Tcp(client) = exchange.session.client else { return };
+    let address = client.ip().to_canonical();
+    let excepted =
+        |one: &ForwardFor| one.except.is_some_and(|(network, bits)| inside(address, network, bits));
+    if [frontend, backend].into_iter().filter_map(|one| one.forward_for.as_ref()).any(excepted) {
+        return;
+    }
+    if settings.if_none && exchange.request.fields.contains(&settings.header) {
+        return;
+    }
+    let mut text = [0_u8; 48];
+    let mut rest = &mut text[..];
+    // An address has at most 45 characters.
+    let _ = write!(rest, "{address}");
+    let left = rest.len();
+    exchange.request.fields.push(&settings.header, &text[..48 - left]);
+}
+
+fn inside(address: IpAddr, network: IpAddr, bits: u8) -> bool {
+    let same = |one: u128, other: u128, width: u32| {
+        let bits = u32::from(bits).min(width);
+        bits == 0 || (one ^ other) >> (width - bits) == 0
+    };
+    match (address, network) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => same(one.to_bits().into(), other.to_bits().into(), 32),
+        (IpAddr::V6(one), IpAddr::V6(other)) => same(one.to_bits(), other.to_bits(), 128),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_have_their_members() {
+        let inside = |address: &str, network: &str, bits| {
+            inside(address.parse().unwrap(), network.parse().unwrap(), bits)
+        };
+        assert!(inside("127.1.2.3", "127.0.0.0", 8));
+        assert!(!inside("128.0.0.1", "127.0.0.0", 8));
+        assert!(inside("10.0.0.1", "0.0.0.0", 0));
+        assert!(inside("10.0.0.1", "10.0.0.1", 32));
+        assert!(!inside("10.0.0.1", "10.0.0.2", 32));
+        assert!(inside("2001:db8::1", "2001:db8::", 32));
+        assert!(!inside("::1", "127.0.0.0", 8));
+    }
+}

@@ -1,0 +1,31 @@
+//! What the file says to do with a server's answer, before it is sent to the client.
+
+use super::At;
+use crate::proxy::config::model::Proxy;
+use crate::proxy::exchange::Side;
+use crate::proxy::rules::{self, Reply, Verdict};
+
+/// Applies captures and rules of backend and frontend. `Err`: this is answered instead.
+pub(super) fn decide(at: &mut At<'_>, backend: &Proxy, same: bool) -> Result<(), Box<Reply>> {
+    at.exchange.side = Side::Response;
+    for (name, most) in &at.frontend.captures.response {
+        let value = at.exchange.response.fields.all(name).next_back().map(|(_, value)| value);
+        let value = value.map(|value| value[..value.len().min(*most)].to_vec());
+        at.exchange.response_captures.push(value);
+    }
+    apply(at, backend)?;
+    if !same {
+        apply(at, at.frontend)?;
+    }
+    Ok(())
+}
+
+fn apply(at: &mut At<'_>, section: &Proxy) -> Result<(), Box<Reply>> {
+    if section.response_rules.is_empty() {
+        return Ok(());
+    }
+    match rules::response(&section.response_rules, at.exchange, &at.thread.running) {
+        Verdict::Reply(reply) => Err(reply),
+        _ => Ok(()),
+    }
+}
