@@ -11,6 +11,8 @@ use crate::settings::Site;
 use std::net::SocketAddr;
 
 const P: Places = Places::BIND;
+/// Listening addresses of one section.
+const MOST_BINDS: usize = 65_535;
 const TLS: &str = "TLS is not supported yet";
 const PROXY: &str = "the PROXY protocol is not supported yet";
 
@@ -168,7 +170,14 @@ pub(crate) const ROWS: &[Row] = &[
 pub(crate) fn bind(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
     let binds = read(words, context)?;
     draft.binds.extend(binds);
-    Ok(())
+    match draft.binds.len() > MOST_BINDS {
+        false => Ok(()),
+        true => {
+            draft.binds.truncate(MOST_BINDS);
+            let what = format!("the section has more than {MOST_BINDS} addresses");
+            Err(words.problem_before(&what, "fewer ports", "use a smaller range"))
+        }
+    }
 }
 
 /// `stats socket ADDRESS [words]`.
@@ -189,6 +198,9 @@ fn read(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<Vec<Bind>> {
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let address = address::parse(part, Transport::Stream, words, context.surroundings)?;
         add(&mut addresses, address, part, words)?;
+        if addresses.len() > MOST_BINDS {
+            return Err(words.problem_before("too many ports", "a smaller range", ""));
+        }
     }
     if addresses.is_empty() {
         return Err(words.problem_before("there is no address", "*:80, 10.0.0.1:80, /path, fd@3", ""));

@@ -4,7 +4,6 @@
 use super::model::{
     BackendName, Bind, BindAddress, Config, CookieKind, Mode, Proxy, ProxyIndex, ServerAddress, ServerPort,
 };
-use super::userlist_words;
 use crate::settings::{Problem, Problems, Site};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,26 +15,19 @@ pub(crate) fn check(config: &mut Config, problems: &mut Problems) {
         number_binds(proxy, problems);
     }
     let mut warnings = Vec::new();
-    for list in &config.userlists {
-        let next = "add `user NAME password HASH` to the userlist";
-        problems.0.extend(userlist_words::complain(list).into_iter().map(|what| Problem {
-            site: Site::Default("userlist"),
-            what,
-            expected: String::new(),
-            next: next.to_owned(),
-        }));
-    }
-    for proxy in &config.proxies {
+    for (index, proxy) in config.proxies.iter().enumerate() {
         let found = &mut Found { warnings: &mut warnings, problems };
-        targets(config, proxy, found);
         servers(proxy, found);
         modes(proxy, found);
         if !proxy.disabled {
+            targets(config, index, proxy, found);
             timeouts(proxy, found);
         }
     }
     twice(config, problems);
-    buffers(config, problems);
+    // As HAProxy: a head has at least half of a buffer.
+    let tune = &mut config.global.tune;
+    tune.maxrewrite = tune.maxrewrite.min(tune.bufsize / 2);
     config.warnings.append(&mut warnings);
 }
 
@@ -73,13 +65,17 @@ fn number<'s>(
             problems.0.push(problem(site, what, "use another number, or none"));
         }
     }
+    // As HAProxy: one that has a number of its own uses up a number of the row too.
     let mut next = first;
-    for (id, site) in ids.iter_mut().filter(|(id, _)| **id == 0) {
-        while taken.contains_key(&next) {
-            next += 1;
+    for (id, site) in &mut ids {
+        if **id == 0 {
+            while taken.contains_key(&next) {
+                next += 1;
+            }
+            **id = next;
+            taken.insert(next, (*site).clone());
         }
-        **id = next;
-        taken.insert(next, (*site).clone());
+        next += 1;
     }
 }
 
@@ -105,7 +101,7 @@ fn number_binds(proxy: &mut Proxy, problems: &mut Problems) {
 }
 
 /// Backends that a frontend sends to have its mode; it listens somewhere.
-fn targets(config: &Config, proxy: &Proxy, found: &mut Found<'_>) {
+fn targets(config: &Config, index: ProxyIndex, proxy: &Proxy, found: &mut Found<'_>) {
     if !proxy.front {
         return;
     }
@@ -114,8 +110,16 @@ fn targets(config: &Config, proxy: &Proxy, found: &mut Found<'_>) {
         BackendName::Dynamic(_) => None,
     });
     let all: BTreeSet<ProxyIndex> = fixed.chain(proxy.default_backend).collect();
+    if all.contains(&index) {
+        let what = format!("`{}` sends to itself", proxy.name);
+        found.refuse(&proxy.site, what, "remove the line: its own servers are used anyway");
+    }
+    if proxy.default_backend.is_some() && proxy.back && !proxy.servers.is_empty() {
+        let what = format!("`{}` has a default_backend: its own servers will not be used", proxy.name);
+        found.warn(&proxy.site, &what);
+    }
     for backend in all.into_iter().filter_map(|index| config.proxies.get(index)) {
-        if backend.mode != proxy.mode && !backend.disabled {
+        if backend.mode != proxy.mode {
             let what = format!(
                 "`{}` has mode {}, but sends to `{}` with mode {} ({})",
                 proxy.name,
@@ -126,9 +130,6 @@ fn targets(config: &Config, proxy: &Proxy, found: &mut Found<'_>) {
             );
             found.refuse(&proxy.site, what, "give both the same mode");
         }
-    }
-    if proxy.disabled {
-        return;
     }
     if proxy.binds.is_empty() && !proxy.back {
         let what = format!(
@@ -177,6 +178,7 @@ fn servers(proxy: &Proxy, found: &mut Found<'_>) {
         }
         let inserts = proxy.cookie.as_ref().is_some_and(|cookie| cookie.kind != CookieKind::Passive);
         if server.cookie.is_none()
+            && !server.backup
             && inserts
             && proxy.mode == Mode::Http
             && proxy.servers.iter().any(|s| s.cookie.is_some())
@@ -261,29 +263,18 @@ fn timeouts(proxy: &Proxy, found: &mut Found<'_>) {
     }
 }
 
-/// Two listeners on one address would share its connections at random.
+/// Two Unix sockets of one name: the second would take the first's place.
 fn twice(config: &Config, problems: &mut Problems) {
-    let mut seen: Vec<&Bind> = Vec::new();
+    let mut seen: BTreeMap<&[u8], &Site> = BTreeMap::new();
     for bind in config.proxies.iter().filter(|proxy| !proxy.disabled).flat_map(|proxy| &proxy.binds) {
-        let descriptor = matches!(bind.address, BindAddress::Tcp(_));
-        let other =
-            seen.iter().find(|other| other.address == bind.address && other.interface == bind.interface);
-        match other {
-            Some(other) if !descriptor => {
-                let what = format!("this address is used at {} too", other.site);
-                problems.0.push(problem(&bind.site, what, "use another"));
-            }
-            Some(_) | None => seen.push(bind),
+        let name = match &bind.address {
+            BindAddress::Unix(path) => path.as_os_str().as_encoded_bytes(),
+            BindAddress::Abstract(name) => name.as_slice(),
+            BindAddress::Tcp(_) | BindAddress::Descriptor(_) => continue,
+        };
+        if let Some(other) = seen.insert(name, &bind.site) {
+            let what = format!("this socket is used at {other} too");
+            problems.0.push(problem(&bind.site, what, "use another"));
         }
-    }
-}
-
-/// A head must fit into what is left of a buffer.
-fn buffers(config: &Config, problems: &mut Problems) {
-    let tune = &config.global.tune;
-    if tune.maxrewrite * 2 > tune.bufsize {
-        let what =
-            format!("tune.maxrewrite {} is more than half of tune.bufsize {}", tune.maxrewrite, tune.bufsize);
-        problems.0.push(problem(&Site::Default("tune.maxrewrite"), what, "lower it, or raise tune.bufsize"));
     }
 }

@@ -27,8 +27,8 @@ const LARGEST_FILE: u64 = 64 << 20;
 
 /// The model of everything that was read. Problems are added; what has one is left out.
 pub(crate) fn compile(sections: Sections, surroundings: &Surroundings, problems: &mut Problems) -> Config {
-    let Sections { global, proxies: drafts, userlists, without_meaning, warnings, .. } = sections;
-    let userlists: Vec<_> = userlists.into_iter().map(Arc::new).collect();
+    let Sections { global, proxies: drafts, mut userlists, without_meaning, warnings, .. } = sections;
+    let userlists: Vec<_> = userlists.drain(..).map(|draft| Arc::new(draft.list)).collect();
     let names = Names { proxies: drafts.iter().map(section_name).collect(), userlists: userlists.clone() };
     let variables = RefCell::new(VariableNames::default());
     let read = |path: &Path| read_whole(surroundings, path);
@@ -95,9 +95,30 @@ impl Compiler<'_> {
         if let Some(line) = &draft.error_log_format {
             proxy.error_log_format = self.format_of(line, &proxy.captures).map(Arc::new);
         }
+        self.without_effect(&proxy);
         proxy.balance = self.balance(&proxy.captures);
-        proxy.stats = draft.stats.as_ref().map(|stats| self.stats(stats, &proxy.captures));
+        let admin = draft.deferred.iter().any(|line| line.words[0].text == "stats");
+        let page = draft.stats.clone().or_else(|| admin.then(StatsDraft::default));
+        proxy.stats = page.map(|stats| self.stats(&stats, &proxy.captures));
         proxy
+    }
+
+    /// Lines that another line would have to give an effect.
+    fn without_effect(&mut self, proxy: &Proxy) {
+        let (draft, site) = (self.draft, &self.draft.site);
+        let check = &draft.http_check;
+        let asked = check.expect.is_some() || !check.headers.is_empty() || !check.body.is_empty();
+        if draft.kind.back() && asked && draft.check != CheckChoice::Http {
+            let what = "`http-check` has no effect without `option httpchk`";
+            self.warnings.push(format!("{site}: `{}`: {what}", draft.name));
+        }
+        if let FormatChoice::Own(line) = &draft.log_format
+            && draft.kind.front()
+            && proxy.logs.is_empty()
+        {
+            let what = format!("`{}` has no `log`: its log-format has no effect", draft.name);
+            self.warnings.push(format!("{}: {what}", Words::new(line).site()));
+        }
     }
 
     fn keep<T>(&mut self, parsed: Parsed<T>) -> Option<T> {
@@ -194,7 +215,7 @@ impl Compiler<'_> {
     fn default_backend(&mut self) -> Option<ProxyIndex> {
         let (name, site) = self.draft.default_backend.as_ref().filter(|_| self.draft.kind.front())?;
         let found = self.names.backend(name);
-        if found.is_none() {
+        if found.is_none() && !self.draft.disabled {
             let next = self.near_backend(name);
             let what = no_backend(name);
             self.problems.0.push(Problem { site: site.clone(), what, expected: String::new(), next });

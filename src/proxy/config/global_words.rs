@@ -51,6 +51,20 @@ fn set<T>(place: &mut T, value: T) -> Parsed<()> {
     Ok(())
 }
 
+/// As HAProxy: what is said first counts, and a second time is told.
+fn once<T>(
+    place: &mut Option<T>,
+    value: Option<T>,
+    words: &Words<'_>,
+    context: &mut Context<'_>,
+) -> Parsed<()> {
+    match place {
+        Some(_) => context.warn(&words.site_before(), "said before; the first counts"),
+        None => *place = value,
+    }
+    Ok(())
+}
+
 /// `log` in global: no `global` there.
 fn log(global: &mut Global, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
     match log_words::parse(words, context)? {
@@ -103,14 +117,31 @@ fn default_path(_: &mut Global, words: &mut Words<'_>, _: &mut Context<'_>) -> P
 pub(crate) const ROWS: &[Row] = &[
     honoured(
         "chroot",
-        |g, w, _| set(&mut g.chroot, path(w, "a directory")?),
+        |g, w, c| {
+            let value = path(w, "a directory")?;
+            once(&mut g.chroot, value, w, c)
+        },
         "root directory after the start",
     ),
     honoured("daemon", |g, _, _| set(&mut g.daemon, true), "go to the background"),
     honoured("default-path", default_path, "where relative paths begin"),
     honoured("description", |g, w, _| set(&mut g.description, Some(rest(w)?)), "text of the stats page"),
-    honoured("gid", |g, w, _| set(&mut g.group, id(w)?), "group of the process, by number"),
-    honoured("group", |g, w, _| set(&mut g.group, identity(w)?), "group of the process, by name"),
+    honoured(
+        "gid",
+        |g, w, c| {
+            let value = id(w)?;
+            once(&mut g.group, value, w, c)
+        },
+        "group of the process, by number",
+    ),
+    honoured(
+        "group",
+        |g, w, c| {
+            let value = identity(w)?;
+            once(&mut g.group, value, w, c)
+        },
+        "group of the process, by name",
+    ),
     honoured(
         "hard-stop-after",
         |g, w, _| set(&mut g.hard_stop_after, Some(time(w, Unit::Milliseconds)?)),
@@ -126,7 +157,10 @@ pub(crate) const ROWS: &[Row] = &[
     honoured("master-worker", master_worker, "a master process that reloads"),
     honoured(
         "maxconn",
-        |g, w, _| set(&mut g.maxconn, Some(number(w, "connections", 0..=u32::MAX)?).filter(|n| *n > 0)),
+        |g, w, c| {
+            let value = Some(number(w, "connections", 0..=u32::MAX)?).filter(|n| *n > 0);
+            once(&mut g.maxconn, value, w, c)
+        },
         "connections of the process at once",
     ),
     honoured("nbproc", nbproc, "only 1"),
@@ -140,7 +174,14 @@ pub(crate) const ROWS: &[Row] = &[
         |g, w, _| set(&mut g.node, Some(w.expect("a name")?.to_owned())),
         "name of the stats page",
     ),
-    honoured("pidfile", |g, w, _| set(&mut g.pidfile, path(w, "a file")?), "file for the process id"),
+    honoured(
+        "pidfile",
+        |g, w, c| {
+            let value = path(w, "a file")?;
+            once(&mut g.pidfile, value, w, c)
+        },
+        "file for the process id",
+    ),
     honoured("stats socket", bind_words::stats_socket, "socket for run-time commands"),
     honoured(
         "stats timeout",
@@ -153,13 +194,30 @@ pub(crate) const ROWS: &[Row] = &[
         "run-time connections at once",
     ),
     honoured("thread-groups", thread_groups, "only 1"),
-    honoured("uid", |g, w, _| set(&mut g.user, id(w)?), "user of the process, by number"),
+    honoured(
+        "uid",
+        |g, w, c| {
+            let value = id(w)?;
+            once(&mut g.user, value, w, c)
+        },
+        "user of the process, by number",
+    ),
     honoured(
         "ulimit-n",
-        |g, w, _| set(&mut g.ulimit_n, Some(number(w, "descriptors", 0..=i32::MAX as u64)?)),
+        |g, w, c| {
+            let value = Some(number(w, "descriptors", 0..=i32::MAX as u64)?);
+            once(&mut g.ulimit_n, value, w, c)
+        },
         "descriptors of the process",
     ),
-    honoured("user", |g, w, _| set(&mut g.user, identity(w)?), "user of the process, by name"),
+    honoured(
+        "user",
+        |g, w, c| {
+            let value = identity(w)?;
+            once(&mut g.user, value, w, c)
+        },
+        "user of the process, by name",
+    ),
     done("presetenv", "sets a variable that is not set"),
     done("resetenv", "removes all variables but some"),
     done("setenv", "sets a variable"),

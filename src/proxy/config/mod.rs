@@ -16,9 +16,13 @@ mod check_words;
 mod compile;
 pub mod conditional;
 mod cookie_words;
+#[cfg(test)]
+mod corpus_tests;
 mod draft;
 pub mod environment;
 mod error_words;
+#[cfg(test)]
+mod fuzz_tests;
 mod global_words;
 mod lexer;
 mod log_words;

@@ -2,9 +2,9 @@
 
 use super::bind_words;
 use super::draft::{Context, Draft, Kind, Prefix};
-use super::model::{Global, Userlist};
+use super::model::Global;
 use super::surroundings::Surroundings;
-use super::userlist_words;
+use super::userlist_words::{self, UserlistDraft};
 use super::vocabulary::{self, Class, Handler, Places, REFUSED_SECTIONS, Row};
 use super::words::{Line, Parsed, Words};
 use crate::settings::problem::nearest;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 pub(crate) struct Sections {
     pub(crate) global: Global,
     pub(crate) proxies: Vec<Draft>,
-    pub(crate) userlists: Vec<Userlist>,
+    pub(crate) userlists: Vec<UserlistDraft>,
     pub(crate) without_meaning: BTreeMap<String, usize>,
     pub(crate) warnings: Vec<String>,
     defaults: Vec<Draft>,
@@ -47,6 +47,7 @@ pub(crate) fn read(lines: &[Line], surroundings: &Surroundings, problems: &mut P
             problems.0.push(*problem);
         }
     }
+    problems.0.extend(reader.sections.userlists.iter().flat_map(userlist_words::complain));
     reader.sections
 }
 
@@ -118,10 +119,6 @@ impl Reader<'_> {
     fn defaults_head(&mut self, draft: &mut Draft, words: &mut Words<'_>, site: Site) -> Parsed<()> {
         if words.peek().is_some_and(|word| word != "from") {
             let name = name(words)?;
-            if self.sections.defaults.iter().any(|other| other.name == name) {
-                let what = format!("there are two defaults sections `{name}`: `from {name}` means the first");
-                self.sections.warnings.push(format!("{}: {what}", words.site_before()));
-            }
             name.clone_into(&mut draft.name);
         }
         if words.take("from") {
@@ -135,7 +132,13 @@ impl Reader<'_> {
     /// The defaults section that the next word names.
     fn named_defaults(&self, words: &mut Words<'_>) -> Parsed<usize> {
         let name = words.expect("the name of a defaults section")?;
-        self.sections.defaults.iter().position(|draft| draft.name == name).ok_or_else(|| {
+        let mut same = self.sections.defaults.iter().enumerate().filter(|(_, draft)| draft.name == name);
+        let found = same.next().map(|(at, _)| at);
+        if let Some((_, other)) = same.next() {
+            let what = format!("there are several defaults sections `{name}`, another at {}", other.site);
+            return Err(words.problem_before(&what, "a name of its own", "rename one of them"));
+        }
+        found.ok_or_else(|| {
             let known =
                 self.sections.defaults.iter().map(|draft| draft.name.as_str()).filter(|n| !n.is_empty());
             let next = match nearest(name, known) {
@@ -328,8 +331,7 @@ impl Reader<'_> {
             _ => Kind::Defaults,
         };
         let what = format!("`{}` cannot stand in a section `{}`", row.word, kind.word());
-        let hard =
-            kind == Kind::Defaults || ["bind", "server", "use_backend", "stick-table"].contains(&row.word);
+        let hard = kind == Kind::Defaults || ["server", "use_backend"].contains(&row.word);
         if hard {
             return Err(words.problem_before(&what, "", "move it to a section where it has an effect"));
         }
@@ -393,7 +395,8 @@ fn name<'l>(words: &mut Words<'l>) -> Parsed<&'l str> {
 fn unknown(places: Places, first: &str, words: &mut Words<'_>) -> Box<Problem> {
     let second = words.peek();
     let group = vocabulary::is_group(places, first);
-    let suggestion = vocabulary::suggest(places, first, second);
+    let sections = ["global", "defaults", "frontend", "backend", "listen", "userlist"];
+    let suggestion = vocabulary::suggest(places, first, second).or_else(|| nearest(first, sections));
     let next = match suggestion {
         Some(near) => format!("did you mean `{near}`?"),
         None => "the list of words is printed by -dKall".to_owned(),

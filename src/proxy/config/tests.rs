@@ -101,6 +101,20 @@ fn debians_default_file_loads() {
 }
 
 #[test]
+fn centos_7s_default_file_loads() {
+    let config = parse(include_str!("../../../tests/data/haproxy/centos-7.cfg")).expect("CentOS's file");
+    let names: Vec<_> = config.proxies.iter().map(|proxy| proxy.name.as_str()).collect();
+    assert_eq!(names, ["main", "static", "app"]);
+    let main = &config.proxies[0];
+    assert_eq!(main.binds[0].address, BindAddress::Tcp("0.0.0.0:5000".parse().expect("an address")));
+    assert_eq!((main.maxconn, main.default_backend), (Some(3000), Some(2)));
+    let [rule] = &main.use_backend[..] else { panic!() };
+    assert!(matches!(rule.target, BackendName::Fixed(1)) && rule.condition.is_some());
+    assert_eq!(config.proxies[2].servers.len(), 4);
+    assert_eq!(config.global.stats_sockets[0].level, Level::Operator);
+}
+
+#[test]
 fn the_empty_configuration_is_fine() {
     let config = parse("").expect("nothing is wrong");
     assert!(!config.has_listeners());
@@ -193,4 +207,23 @@ fn variables_and_blocks_decide_what_counts() {
         problems("global\n daemon"),
         ["2:1: the last line has no line feed; the file may have been cut off"]
     );
+}
+
+/// The same file was given to HAProxy 2.6.12, whose `show stat` said these numbers.
+#[test]
+fn numbers_are_those_of_haproxy() {
+    let config = parse(
+        "defaults\n mode http\n timeout client 1s\n timeout connect 1s\n timeout server 1s\n\
+         frontend f\n bind :1,:2 name x\n default_backend b\n\
+         backend b\n server s1 127.0.0.1:1\n server s2 127.0.0.1:1 id 1\n server s3 127.0.0.1:1\n\
+         listen l\n bind :3\n id 3\n\
+         backend z\n",
+    )
+    .expect("fine");
+    let numbers: Vec<u32> = config.proxies.iter().map(|proxy| proxy.id).collect();
+    assert_eq!(numbers, [2, 4, 3, 6]);
+    let numbers: Vec<u32> = config.proxies[1].servers.iter().map(|server| server.id).collect();
+    assert_eq!(numbers, [2, 1, 4]);
+    let numbers: Vec<u32> = config.proxies[0].binds.iter().map(|bind| bind.id).collect();
+    assert_eq!(numbers, [1, 2]);
 }

@@ -2,23 +2,40 @@
 
 use super::model::{Password, User, Userlist};
 use super::words::{Parsed, Words};
+use crate::settings::{Problem, Site};
+
+/// A list while it is being read.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub(crate) struct UserlistDraft {
+    pub(crate) list: Userlist,
+    pub(crate) site: Site,
+    pub(crate) groups: Vec<String>,
+}
 
 /// `userlist NAME`.
-pub(crate) fn begin(words: &mut Words<'_>, known: &[Userlist]) -> Parsed<Userlist> {
+pub(crate) fn begin(words: &mut Words<'_>, known: &[UserlistDraft]) -> Parsed<UserlistDraft> {
     let name = words.expect("a name")?;
-    if known.iter().any(|list| list.name == name) {
+    if known.iter().any(|draft| draft.list.name == name) {
         return Err(words.problem_before(&format!("there is another userlist `{name}`"), "", "rename one"));
     }
+    let site = words.site_before();
     words.end()?;
-    Ok(Userlist { name: name.to_owned(), users: Vec::new() })
+    Ok(UserlistDraft {
+        list: Userlist { name: name.to_owned(), users: Vec::new() },
+        site,
+        groups: Vec::new(),
+    })
 }
 
 /// A line of the section. Members that `group` names are kept as users without a password until their line comes;
 /// [`complain`] finds those whose line never came.
-pub(crate) fn line(list: &mut Userlist, words: &mut Words<'_>) -> Parsed<()> {
+pub(crate) fn line(draft: &mut UserlistDraft, words: &mut Words<'_>) -> Parsed<()> {
+    let list = &mut draft.list;
     match words.expect("`user` or `group`")? {
         "group" => {
             let name = words.expect("a group's name")?.to_owned();
+            draft.groups.push(name.clone());
             if words.take("users") {
                 let members = words.expect("names with commas between")?;
                 for member in members.split(',').filter(|member| !member.is_empty()) {
@@ -70,12 +87,27 @@ pub(crate) fn line(list: &mut Userlist, words: &mut Words<'_>) -> Parsed<()> {
     }
 }
 
-/// Users that groups name and no `user` line makes.
-pub(crate) fn complain(list: &Userlist) -> Vec<String> {
-    let pending = list.users.iter().filter(|user| is_pending(user));
-    pending
-        .map(|user| format!("userlist `{}`: a group names user `{}`, who has no line", list.name, user.name))
-        .collect()
+/// Members without a `user` line, groups without a `group` line.
+pub(crate) fn complain(draft: &UserlistDraft) -> Vec<Problem> {
+    let list = &draft.list;
+    let problem = |what: String, next: &str| Problem {
+        site: draft.site.clone(),
+        what: format!("userlist `{}`: {what}", list.name),
+        expected: String::new(),
+        next: next.to_owned(),
+    };
+    let mut found = Vec::new();
+    for user in &list.users {
+        if is_pending(user) {
+            let what = format!("a group names user `{}`, who has no line", user.name);
+            found.push(problem(what, "add `user NAME password HASH`"));
+        }
+        for group in user.groups.iter().filter(|group| !draft.groups.contains(group)) {
+            let what = format!("user `{}` is in group `{group}`, which has no line", user.name);
+            found.push(problem(what, "add `group NAME`"));
+        }
+    }
+    found
 }
 
 /// An empty hash matches no password.

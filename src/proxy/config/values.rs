@@ -45,11 +45,8 @@ pub(crate) fn time(words: &mut Words<'_>, unit: Unit) -> Parsed<Duration> {
         let what = format!("`{text}` is too long");
         words.problem_before(&what, "at most 2147483647 ms (24.8 days)", "write a shorter time")
     })?;
-    if total > 0 && total < 1000 {
-        let what = format!("`{text}` is shorter than the clock's millisecond");
-        return Err(words.problem_before(&what, "0 or at least 1ms", "write 1ms"));
-    }
-    Ok(Duration::from_millis(total / 1000))
+    // As HAProxy: parts of a millisecond count as one.
+    Ok(Duration::from_millis(total.div_ceil(1000)))
 }
 
 /// A time where 0 means none.
@@ -119,16 +116,14 @@ mod tests {
             ("1d", Unit::Milliseconds, 86_400_000),
             ("2h", Unit::Milliseconds, 7_200_000),
             ("3m", Unit::Seconds, 180_000),
-            ("1500us", Unit::Milliseconds, 1),
+            ("1500us", Unit::Milliseconds, 2),
             ("0", Unit::Milliseconds, 0),
             ("2147483647", Unit::Milliseconds, 2_147_483_647),
         ] {
             let line = line(text);
             assert_eq!(time(&mut Words::new(&line), unit), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in
-            ["", "s", "10 s", "10sec", "-1", "1.5s", "2147483648", "25d", "500us", "99999999999999999999s"]
-        {
+        for text in ["", "s", "10 s", "10sec", "-1", "1.5s", "2147483648", "25d", "99999999999999999999s"] {
             let line = line(text);
             assert!(time(&mut Words::new(&line), Unit::Milliseconds).is_err(), "{text}");
         }
