@@ -8,6 +8,7 @@
 //! worker     identity, engine, signals; gives to its successor
 //! ```
 
+mod administration;
 mod adopt;
 mod arguments;
 mod gather;

@@ -1,5 +1,6 @@
 //! The process that serves: takes on its identity, starts the engine, obeys signals, hands over, ends.
 
+use super::administration::{Administration, stats_sockets};
 use super::handover;
 use super::identity::Who;
 use super::notices::Notices;
@@ -56,7 +57,7 @@ pub(super) struct Worker {
 
 /// What the next process may take, until this one is told to go.
 #[derive(Debug, Default)]
-struct Exported {
+pub(super) struct Exported {
     groups: Mutex<Vec<Group>>,
     /// Since when new connections go to one socket of each address.
     steered: Mutex<Option<Instant>>,
@@ -101,6 +102,7 @@ impl Worker {
         let pid = std::process::id();
         let (logs, warnings) = Logs::open(config, pid, self.threads + 1)
             .map_err(|error| format!("cannot open logs: {error}"))?;
+        let logs = Arc::new(logs);
         warnings.iter().for_each(|warning| self.notices.warning(warning));
         let heirs = match handover::listen() {
             Ok(listener) => Some(listener),
@@ -109,8 +111,9 @@ impl Worker {
                 None
             }
         };
+        let stopping = CancellationToken::new();
         let exported = Arc::new(Exported::default());
-        let (listeners, _stats) = exported
+        let (listeners, stats) = exported
             .share_out(self.open, self.threads)
             .map_err(|error| format!("cannot copy a socket: {error}"))?;
         let nothing = self.detach.then(nothing).transpose();
@@ -130,7 +133,14 @@ impl Worker {
         let loggers = loggers.map_err(|error| format!("cannot open logs: {error}"))?;
         let logger = logs.logger().map_err(|error| format!("cannot open logs: {error}"))?;
         let running = Running::new(Arc::clone(config), self.maxconn);
-        let stopping = CancellationToken::new();
+        running.threads.store(u16::try_from(self.threads).unwrap_or(u16::MAX), Ordering::Relaxed);
+        let administration = Administration {
+            sockets: stats_sockets(config, stats, &exported),
+            running: Arc::clone(&running),
+            logs: Arc::clone(&logs),
+            stopping: stopping.clone(),
+            notices: self.notices,
+        };
         let obeying = Obeying {
             running: Arc::clone(&running),
             exported: Arc::clone(&exported),
@@ -141,7 +151,10 @@ impl Worker {
             logger,
             notices: self.notices,
         };
-        let mut services: Vec<Service> = vec![Box::new(move |engine| Box::pin(obeying.run(engine)))];
+        let mut services: Vec<Service> = vec![
+            Box::new(move |engine| Box::pin(obeying.run(engine))),
+            Box::new(move |_| Box::pin(administration.serve())),
+        ];
         let notices = self.notices;
         if let Some(heirs) = heirs {
             services.push(Box::new(move |_| Box::pin(serve_heirs(heirs, exported, stopping, notices))));
@@ -160,7 +173,6 @@ impl Worker {
                 servers.filter(|server| server.check.is_some()).count(),
                 "health checks of servers (they count as up)",
             ),
-            (self.config.global.stats_sockets.len(), "stats socket"),
             (self.states.len(), "server states of the process before"),
         ];
         for (_, what) in missing.iter().filter(|(count, _)| *count > 0) {
@@ -201,10 +213,9 @@ impl Exported {
         handover::answer(stream, &self.copies(false)?, states)
     }
 
-    #[allow(dead_code)] // until the stats socket is served, in a moment
     /// For HAProxy: of several sockets of an address it takes the one that is sent last, and closes the others. So the
     /// first is sent last, and from here on gets all new connections of its address.
-    fn hand_over_one_each(&self, stream: &UnixStream) -> io::Result<()> {
+    pub(super) fn hand_over_one_each(&self, stream: &UnixStream) -> io::Result<()> {
         for group in self.groups.lock().iter().filter(|group| group.sockets.len() > 1) {
             listening::steer_to(&group.sockets[0], 0)?;
             *self.steered.lock() = Some(Instant::now());

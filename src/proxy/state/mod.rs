@@ -19,7 +19,7 @@ pub use waiting::Waiting;
 
 use super::config::Config;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64};
 use std::time::{Instant, SystemTime};
 
 /// A running proxy process.
@@ -33,6 +33,8 @@ pub struct Running {
     pub gate: Gate,
     /// What it was at the start; `set maxconn global` goes no further.
     pub maxconn: u32,
+    /// How many threads serve; whoever starts them says so.
+    pub threads: AtomicU16,
     /// Requests since the start.
     pub requests: AtomicU64,
     /// Connections since the start.
@@ -69,6 +71,7 @@ impl Running {
             proxies,
             gate: Gate::new(maxconn),
             maxconn,
+            threads: AtomicU16::new(1),
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
