@@ -8,7 +8,10 @@ use ehpc_proto::nlm::{
 use ehpc_proto::xdr::{Decode, Encode};
 use libfuzzer_sys::fuzz_target;
 
-fn same_again<'a, T: Decode<'a> + Encode + PartialEq + std::fmt::Debug>(data: &'a [u8], again: &'a mut Vec<u8>) {
+fn same_again<'a, T: Decode<'a> + Encode + PartialEq + std::fmt::Debug>(
+    data: &'a [u8],
+    again: &'a mut Vec<u8>,
+) {
     let Ok(value) = T::decode(&mut Decoder::new(data)) else { return };
     let mut out = Encoder::new();
     value.encode(&mut out);

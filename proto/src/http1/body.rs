@@ -6,13 +6,15 @@ use super::framing::Framing;
 use crate::http::Fields;
 
 /// What to do with the bytes at hand: pass on the first `send`, forget the next `skip`, then ask again with the rest.
-/// Both 0: more must arrive, or the body is done.
+/// Both 0: more must arrive, or the body is done. More may be left than both: ask again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Step {
     /// Bytes from the start that go to the other side as they are.
     pub send: usize,
     /// Bytes after them that do not.
     pub skip: usize,
+    /// How many of the bytes to send are the body's own, not the framing of chunks.
+    pub data: usize,
 }
 
 /// A body that is relayed. Nothing is copied: chunks that stay chunks are passed on with their sizes, but for
@@ -52,19 +54,17 @@ impl Body {
             Reader::Length(left) => {
                 let send = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= send as u64;
-                Ok(Step { send, skip: 0 })
+                Ok(Step { send, skip: 0, data: send })
             }
             Reader::UntilClose { closed } => {
-                Ok(Step { send: if *closed { 0 } else { input.len() }, skip: 0 })
+                let send = if *closed { 0 } else { input.len() };
+                Ok(Step { send, skip: 0, data: send })
             }
             Reader::Chunked(chunks) => {
                 let mut step = Step::default();
                 while let Some(first) = input.get(step.send + step.skip) {
-                    let passes = match chunks.kind(*first) {
-                        Kind::Data => true,
-                        Kind::Frame => self.to_chunks,
-                        Kind::Noise => false,
-                    };
+                    let kind = chunks.kind(*first);
+                    let passes = kind == Kind::Data || kind == Kind::Frame && self.to_chunks;
                     let at = step.send + step.skip;
                     if passes && step.skip > 0 {
                         break;
@@ -73,7 +73,10 @@ impl Body {
                         chunks.run(&input[at..]).map_err(|bad| BadMessage { at: bad.at + at, ..bad })?;
                     match (len, passes) {
                         (0, _) => break,
-                        (_, true) => step.send += len,
+                        (_, true) => {
+                            step.send += len;
+                            step.data += if kind == Kind::Data { len } else { 0 };
+                        }
                         (_, false) => step.skip += len,
                     }
                 }

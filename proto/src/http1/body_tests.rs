@@ -12,8 +12,7 @@ fn relay(
 ) -> Result<(Vec<u8>, Option<usize>), Fault> {
     let mut body = Body::new(incoming, outgoing);
     let mut sent = Vec::new();
-    let mut at = 0;
-    let mut end = 0;
+    let (mut at, mut end, mut data) = (0, 0, 0);
     while end < input.len() && !body.is_done() {
         end = (end + step).min(input.len());
         loop {
@@ -23,11 +22,15 @@ fn relay(
             })?;
             sent.extend_from_slice(&input[at..at + step.send]);
             at += step.send + step.skip;
+            data += step.data;
             if step == Step::default() {
                 break;
             }
         }
         assert!(body.is_done() || at == end, "bytes were left although the body goes on");
+    }
+    if incoming != outgoing {
+        assert_eq!(sent.len(), data);
     }
     if body.is_done() {
         body.write_end(&mut sent);

@@ -53,6 +53,8 @@ mod body_tests;
 #[cfg(test)]
 mod connection_tests;
 #[cfg(test)]
+mod property_tests;
+#[cfg(test)]
 mod request_tests;
 #[cfg(test)]
 mod response_tests;

@@ -228,7 +228,7 @@ impl RequestParser {
         head: &mut RequestHead,
     ) -> Result<ParsedRequest, BadMessage> {
         let line = self.line.clone().unwrap_or_default();
-        if too_heavy(line.len(), &head.fields, limits.head) {
+        if self.progress.line > limits.head || too_heavy(line.len(), &head.fields, limits.head) {
             return Err(BadMessage::new(Fault::TooLarge, self.progress.line));
         }
         let at_target = BadMessage::new(Fault::TargetForm, line.start + head.method.as_bytes().len() + 1);

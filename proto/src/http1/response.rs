@@ -202,7 +202,7 @@ impl ResponseParser {
         asked: Asked,
         head: &mut ResponseHead,
     ) -> Result<ParsedResponse, BadMessage> {
-        if too_heavy(self.line_len, &head.fields, limits.head) {
+        if self.progress.line > limits.head || too_heavy(self.line_len, &head.fields, limits.head) {
             return Err(BadMessage::new(Fault::TooLarge, self.progress.line));
         }
         let announced = &self.announced;
