@@ -100,10 +100,14 @@ impl Arguments {
     /// Types the words of a list. The error says what is wrong.
     pub(super) fn read(
         words: &[Vec<u8>],
+        called: bool,
         slots: &[Slot],
         required: usize,
         scope: &Scope<'_>,
     ) -> Result<Arguments, String> {
+        // `()` is one empty argument where one is needed.
+        let empty = [Vec::new()];
+        let words = if words.is_empty() && called && required > 0 { &empty[..] } else { words };
         if words.len() > slots.len() {
             return Err(match slots.len() {
                 0 => "it takes no argument".to_owned(),

@@ -94,8 +94,7 @@ fn nbsrv<'e>(sample: Sample<'e>, _: &'e Arguments, context: &Context<'e>) -> Opt
     let name = bytes(sample);
     let index =
         context.config().proxies.iter().position(|proxy| proxy.back && proxy.name.as_bytes() == &*name)?;
-    let backend = context.running.proxies.get(index)?.backend.as_ref()?;
-    Some(Sample::Integer(crate::proxy::expression::fetch::usable(backend)))
+    crate::proxy::expression::fetch::usable(context, index).map(Sample::Integer)
 }
 
 fn srv_queue<'e>(sample: Sample<'e>, _: &'e Arguments, context: &Context<'e>) -> Option<Sample<'e>> {
