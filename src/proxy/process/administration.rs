@@ -10,9 +10,10 @@ use crate::proxy::state::Running;
 use crate::proxy::stats::Process;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// The service of the `stats socket`s.
+/// The service of the `stats socket`s and of rates.
 pub(super) struct Administration {
     pub(super) sockets: Vec<OpenSocket>,
     pub(super) running: Arc<Running>,
@@ -27,9 +28,24 @@ impl Administration {
         let about = Arc::clone(&running);
         let process: AskProcess =
             Arc::new(move || Process { dropped_logs: logs.dropped(), ..Process::of(&about) });
-        if let Err(error) = socket::serve(sockets, running, process, stopping).await {
-            notices.warning(&format!("no run-time commands, the `stats socket` fails: {error}"));
-        }
+        let sampling = sample(Arc::clone(&running));
+        let answering = async {
+            if let Err(error) = socket::serve(sockets, running, process, stopping).await {
+                notices.warning(&format!("no run-time commands, the `stats socket` fails: {error}"));
+            }
+        };
+        tokio::join!(sampling, answering);
+    }
+}
+
+/// Reads counters once a second, so that there are rates. Does not end.
+async fn sample(running: Arc<Running>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        running.sample(Instant::now(), Duration::try_from(used).unwrap_or_default());
     }
 }
 

@@ -8,7 +8,9 @@ mod counters;
 mod frontend;
 mod gate;
 mod news;
+mod samples;
 mod server;
+mod timings;
 mod waiting;
 
 pub use backend::{Backend, Choice, Method, Policy, Slot, Wish};
@@ -16,7 +18,9 @@ pub use counters::{BackendCounters, Codes, FrontendCounters, ServerCounters, Tra
 pub use frontend::{Frontend, Listener};
 pub use gate::{Gate, Pass};
 pub use news::{Happening, News};
+pub use samples::{FrontendSamples, Growth, Rate, Samples};
 pub use server::{Administration, Checked, Operation, Server};
+pub use timings::{Spent, Timings};
 pub use waiting::Waiting;
 
 use super::config::Config;
@@ -41,6 +45,8 @@ pub struct Running {
     pub requests: AtomicU64,
     /// Connections since the start.
     pub connections: AtomicU64,
+    /// Rates, read once a second.
+    pub samples: Samples,
     /// No new connections are accepted; the process ends when the last has gone.
     pub stopping: AtomicBool,
     /// What happened to servers, to be logged and acted upon.
@@ -80,6 +86,7 @@ impl Running {
             threads: AtomicU16::new(1),
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            samples: Samples::default(),
             stopping: AtomicBool::new(false),
             news,
             started: SystemTime::now(),

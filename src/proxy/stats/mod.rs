@@ -8,6 +8,7 @@ mod dump;
 pub mod info;
 pub mod page;
 mod process;
+pub mod prometheus;
 mod rows;
 mod status;
 mod value;
