@@ -240,9 +240,9 @@ fn family(out: &mut String, rows: &[Row], kind: Kind, word: &str, metric: &Metri
                 let found = word_of(row, At::CheckStatus);
                 states(CHECKS, &|state| u32::from(found.trim_start_matches('*') == state));
             }
-            At::AggServerStatus | At::AggServerCheckStatus => states(&SERVER_STATES[..], &|state| {
-                count(of_section().filter(|server| state_of(server) == state))
-            }),
+            At::AggServerStatus | At::AggServerCheckStatus => {
+                states(SERVER_STATES, &|state| count(of_section().filter(|server| state_of(server) == state)))
+            }
             At::AggCheckStatus => states(CHECKS, &|state| {
                 count(of_section().filter(|server| word_of(server, At::CheckStatus) == state))
             }),
