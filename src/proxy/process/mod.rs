@@ -8,9 +8,9 @@
 //! worker     identity, engine, signals; gives to its successor
 //! ```
 
-mod administration;
 mod adopt;
 mod arguments;
+mod exported;
 mod gather;
 mod handover;
 mod identity;
@@ -20,6 +20,7 @@ mod load;
 mod master;
 mod notices;
 mod open;
+mod sampling;
 mod service_manager;
 mod sockets;
 mod start;
