@@ -11,6 +11,8 @@ mod context;
 mod convert;
 mod credentials;
 mod fetch;
+#[cfg(test)]
+mod fuzz_tests;
 mod hash;
 mod log_format;
 mod map;
@@ -27,7 +29,7 @@ pub use condition::{Condition, applies};
 pub use context::Context;
 pub use log_format::LogFormat;
 pub use sample::{Kind, Sample};
-pub use scope::{Names, Scope, SectionName};
+pub use scope::{Moment, Names, Scope, SectionName};
 pub use variables::{Variable, VariableNames, VariableScope, Variables};
 
 use super::config::words::{Parsed, Words};
