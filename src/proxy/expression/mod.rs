@@ -25,6 +25,7 @@ mod variables;
 pub use acl::{Acl, Acls};
 pub use condition::{Condition, applies};
 pub use context::Context;
+pub(in crate::proxy) use fetch::basic_credentials;
 pub use log_format::LogFormat;
 pub use sample::{Kind, Sample};
 pub use scope::{Names, Scope, SectionName};

@@ -5,6 +5,7 @@ use super::handover;
 use super::identity::Who;
 use super::notices::Notices;
 use super::open::OpenBind;
+use super::sampling;
 use crate::host::signals;
 use crate::proxy::admin::socket::{self, AskProcess, HandOver, OpenSocket};
 use crate::proxy::admin::{self, Answer, Context};
@@ -20,7 +21,6 @@ use std::io::{self, PipeWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -120,23 +120,22 @@ impl Worker {
             logger,
             notices: self.notices,
         };
-        let ask = process_of(Arc::clone(&running), logs.dropped_counter(), self.threads);
+        let ask = process_of(Arc::clone(&running), logs.dropped_counter());
         let states = states_of(Arc::clone(&running), Arc::clone(&ask));
         let notices = self.notices;
         let open = open_sockets(config, stats, &exported);
-        let (asked, until) = (Arc::clone(&running), stopping.clone());
+        let (asked, until, sampled) = (Arc::clone(&running), stopping.clone(), Arc::clone(&running));
+        running.threads.store(u16::try_from(self.threads).unwrap_or(u16::MAX), Ordering::Relaxed);
         let mut services: Vec<Service> = vec![
             Box::new(move |engine| Box::pin(obeying.run(engine))),
             Box::new(move |_| {
                 Box::pin(async move {
-                    tokio::select! {
-                        served = socket::serve(open, asked, ask) => if let Err(error) = served {
-                            notices.alert(&format!("the stats sockets cannot be served: {error}"));
-                        },
-                        () = until.cancelled() => {}
+                    if let Err(error) = socket::serve(open, asked, ask, until).await {
+                        notices.alert(&format!("the stats sockets cannot be served: {error}"));
                     }
                 })
             }),
+            Box::new(move |_| Box::pin(sampling::run(sampled))),
         ];
         if let Some(heirs) = heirs {
             let serve = move |_| exported::serve_heirs(heirs, exported, stopping, states, notices);
@@ -148,26 +147,15 @@ impl Worker {
 }
 
 /// What commands of a `stats socket` hear of the process.
-fn process_of(running: Arc<Running>, dropped: Arc<AtomicU64>, threads: usize) -> AskProcess {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let node = running.config.global.node.clone().unwrap_or(host);
-    Arc::new(move || Process {
-        id: std::process::id(),
-        threads: u16::try_from(threads).unwrap_or(u16::MAX),
-        descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile)
-            .current
-            .unwrap_or(u64::MAX),
-        node: node.clone(),
-        dropped_logs: dropped.load(Ordering::Relaxed),
-    })
+fn process_of(running: Arc<Running>, dropped: Arc<AtomicU64>) -> AskProcess {
+    Arc::new(move || Process { dropped_logs: dropped.load(Ordering::Relaxed), ..Process::of(&running) })
 }
 
 /// The states of all servers as `show servers state` has them.
 fn states_of(running: Arc<Running>, ask: AskProcess) -> exported::States {
     Arc::new(move || {
         let process = ask();
-        let moment = Moment { monotonic: Instant::now(), wall: SystemTime::now() };
-        let context = Context { running: &running, process: &process, moment };
+        let context = Context { running: &running, process: &process, moment: Moment::now() };
         let words = ["show", "servers", "state"].map(str::to_owned);
         match admin::execute(&context, Level::Admin, &words) {
             Answer::Text(text) => text,
