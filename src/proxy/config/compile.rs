@@ -17,6 +17,7 @@ use crate::proxy::rules::{RequestRule, ResponseRule, TcpRule};
 use crate::settings::problem::nearest;
 use crate::settings::{Problem, Problems};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub(crate) fn compile(sections: Sections, surroundings: &Surroundings, problems:
             read: &read,
             acls: Acls::default(),
             warnings: &mut config.warnings,
+            without_meaning: &mut config.without_meaning,
             problems,
         };
         let proxy = compiler.proxy(&config.global);
@@ -77,6 +79,7 @@ struct Compiler<'c> {
     read: &'c dyn Fn(&Path) -> io::Result<Vec<u8>>,
     acls: Acls,
     warnings: &'c mut Vec<String>,
+    without_meaning: &'c mut BTreeMap<String, usize>,
     problems: &'c mut Problems,
 }
 
@@ -143,6 +146,13 @@ impl Compiler<'_> {
         }
     }
 
+    /// Notes a word that means nothing in this engine.
+    fn note(&mut self, word: Option<&str>) {
+        if let Some(word) = word {
+            *self.without_meaning.entry(word.to_owned()).or_default() += 1;
+        }
+    }
+
     /// One line that waited.
     fn line(&mut self, proxy: &mut Proxy, words: &mut Words<'_>) -> Parsed<()> {
         let captures = proxy.captures.clone();
@@ -163,18 +173,25 @@ impl Compiler<'_> {
                     "redirect" => RequestRule::parse_redirect(words, &scope)?,
                     _ => RequestRule::parse(words, &scope)?,
                 };
+                self.note(rule.without_meaning());
                 if let Some(length) = rule.declared_capture() {
                     proxy.captures.request.push((Vec::new(), length));
                 }
                 proxy.request_rules.push(rule);
             }
-            "http-response" => proxy.response_rules.push(ResponseRule::parse(words, &self.scope(&captures))?),
+            "http-response" => {
+                let rule = ResponseRule::parse(words, &self.scope(&captures))?;
+                self.note(rule.without_meaning());
+                proxy.response_rules.push(rule);
+            }
             "http-after-response" => {
                 proxy.after_response_rules.push(ResponseRule::parse_after(words, &self.scope(&captures))?);
             }
             "tcp-request" => {
                 if words.take("inspect-delay") {
                     proxy.inspect_delay = Some(time(words, Unit::Milliseconds)?);
+                    // No rule of this engine looks at content that has still to come.
+                    self.note(Some("tcp-request inspect-delay"));
                 } else {
                     proxy.tcp_request.push(TcpRule::parse(words, &self.scope(&captures))?);
                 }
