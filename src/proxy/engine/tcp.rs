@@ -2,12 +2,12 @@
 
 use super::live::{Doing, Live};
 use super::record::{self, Presence};
-use super::route;
 use super::server::{Failure, Link, Wanted, reach};
 use super::session::Client;
 use super::thread::Thread;
 use super::tunnel::{Broken, Party, Tunnel};
 use super::wait::{Interrupted, until};
+use super::{persist, route};
 use crate::proxy::config::model::{Proxy, Timeouts};
 use crate::proxy::exchange::{Exchange, Session};
 use crate::proxy::rules::{self, Verdict};
@@ -55,7 +55,7 @@ async fn relay(
     exchange.route.backend = Some(backend);
     let _presence = Presence::new(thread, backend);
     let settings = thread.running.config.proxies.get(backend).ok_or(none)?;
-    let wish = Wish::default();
+    let wish = Wish { hash: persist::hash(thread, settings, exchange), ..Wish::default() };
     let wanted = Wanted { backend, wish, pieces: [&[]; 3], reuse: None };
     let link = reach(thread, live, client, exchange, wanted).await?;
     if proxy.options.logasap {
