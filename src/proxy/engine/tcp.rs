@@ -11,7 +11,6 @@ use super::{persist, route};
 use crate::proxy::config::model::{Proxy, Timeouts};
 use crate::proxy::exchange::{Exchange, Session};
 use crate::proxy::rules::{self, Verdict};
-use crate::proxy::state::Wish;
 use std::time::Instant;
 
 /// The life of a TCP session.
@@ -55,9 +54,10 @@ async fn relay(
     exchange.route.backend = Some(backend);
     let _presence = Presence::new(thread, backend);
     let settings = thread.running.config.proxies.get(backend).ok_or(none)?;
-    let wish = Wish { hash: persist::hash(thread, settings, exchange), ..Wish::default() };
+    let wish = persist::of_request(thread, backend, exchange).wish;
     let wanted = Wanted { backend, wish, pieces: [&[]; 3], reuse: None };
     let link = reach(thread, live, client, exchange, wanted).await?;
+    persist::remember(thread, backend, exchange);
     if proxy.options.logasap {
         record::note_active(thread, exchange);
         record::log(thread, proxy, exchange);

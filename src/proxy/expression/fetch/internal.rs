@@ -51,6 +51,9 @@ pub(super) const STATE: &[Fetch] = &[
     row("be_conn_free", Kind::Integer, Run::One(be_conn_free), "free connections of a backend")
         .takes(&[Slot::Backend], 0),
     row("fe_conn", Kind::Integer, Run::One(fe_conn), "sessions of a frontend").takes(&[Slot::Frontend], 0),
+    row("table_cnt", Kind::Integer, Run::One(table_cnt), "entries of a stick table").takes(&[Slot::Table], 0),
+    row("table_avl", Kind::Integer, Run::One(table_avl), "free entries of a stick table")
+        .takes(&[Slot::Table], 0),
     row("srv_conn", Kind::Integer, Run::One(srv_conn), "connections of a server").takes(&[Slot::Server], 1),
     row("srv_conn_free", Kind::Integer, Run::One(srv_conn_free), "free connections of a server")
         .takes(&[Slot::Server], 1),
@@ -292,6 +295,16 @@ fn free_of(server: &Server) -> i64 {
         0 => -1,
         limit => (i64::from(limit) - i64::from(server.sessions.load(Ordering::Relaxed))).max(0),
     }
+}
+
+fn table_cnt<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
+    let table = context.running.proxies.get(arguments.section(0)?)?.stick_table.as_ref()?;
+    i64::try_from(table.used()).ok().map(Sample::Integer)
+}
+
+fn table_avl<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
+    let table = context.running.proxies.get(arguments.section(0)?)?.stick_table.as_ref()?;
+    i64::try_from(table.size().saturating_sub(table.used())).ok().map(Sample::Integer)
 }
 
 fn fe_conn<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
