@@ -10,6 +10,7 @@
 
 mod adopt;
 mod arguments;
+mod exported;
 mod gather;
 mod handover;
 mod identity;

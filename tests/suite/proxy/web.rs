@@ -78,7 +78,7 @@ impl Web {
                 let file = self.directory.join("application.py");
                 fs::write(&file, APPLICATION.replace("NAME", name)).expect("written");
                 let mut command = Command::new("gunicorn");
-                command.args(["-w", "2", "-k", "gthread", "--threads", "8", "--log-level", "error"]);
+                command.args(["-w", "3", "--graceful-timeout", "3", "--log-level", "warning"]);
                 command
                     .args(["-b", &format!("{address}:{port}"), "--chdir"])
                     .arg(&self.directory)
@@ -95,7 +95,7 @@ impl Web {
             .spawn()
             .unwrap_or_else(|error| panic!("{:?} does not start: {error}", self.kind));
         self.child = Some(child);
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(40);
         while !side::listens(address, port) {
             let said = || fs::read_to_string(self.directory.join("stderr")).unwrap_or_default();
             assert!(Instant::now() < until, "{:?} does not listen: {}", self.kind, said());
