@@ -20,6 +20,7 @@ mod load;
 mod master;
 mod notices;
 mod open;
+mod sampling;
 mod service_manager;
 mod sockets;
 mod start;

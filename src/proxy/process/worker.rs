@@ -5,9 +5,11 @@ use super::handover;
 use super::identity::Who;
 use super::notices::Notices;
 use super::open::OpenBind;
+use super::sampling;
 use crate::host::signals;
 use crate::proxy::admin::socket::{self, AskProcess, HandOver, OpenSocket};
 use crate::proxy::admin::{self, Answer, Context};
+use crate::proxy::checks;
 use crate::proxy::config::Config;
 use crate::proxy::config::model::Level;
 use crate::proxy::engine::{self, Engine, Service, Start};
@@ -20,7 +22,6 @@ use std::io::{self, PipeWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -48,8 +49,6 @@ pub(super) struct Worker {
     pub(super) detach: bool,
     /// Ends when the parent does.
     pub(super) has_master: bool,
-    /// Done when the sockets are open and this process is still who it was: telling others to go.
-    pub(super) before_identity: Option<Box<dyn FnOnce()>>,
     /// Where to tell that the engine runs.
     pub(super) ready: Option<PipeWriter>,
     /// Done when the engine runs.
@@ -81,7 +80,7 @@ impl Worker {
     fn serve(self, ended_by: &Arc<AtomicI32>) -> Result<(), String> {
         let config = &self.config;
         let pid = std::process::id();
-        let (logs, warnings) = Logs::open(config, pid, self.threads + 1)
+        let (logs, warnings) = Logs::open(config, pid, self.threads + 2)
             .map_err(|error| format!("cannot open logs: {error}"))?;
         warnings.iter().for_each(|warning| self.notices.warning(warning));
         let heirs = match handover::listen() {
@@ -97,9 +96,6 @@ impl Worker {
             .map_err(|error| format!("cannot copy a socket: {error}"))?;
         let nothing = self.detach.then(nothing).transpose();
         let nothing = nothing.map_err(|error| format!("cannot open /dev/null: {error}"))?;
-        if let Some(act) = self.before_identity {
-            act();
-        }
         self.who.assume()?;
         if self.has_master {
             end_with_parent().map_err(|error| format!("cannot watch the master: {error}"))?;
@@ -108,9 +104,10 @@ impl Worker {
             stand_in(&nothing).map_err(|error| format!("cannot give up the standard streams: {error}"))?;
         }
         logs.keep_connected().map_err(|error| format!("cannot start a thread: {error}"))?;
-        let loggers: io::Result<Vec<Logger>> = (0..self.threads).map(|_| logs.logger()).collect();
-        let loggers = loggers.map_err(|error| format!("cannot open logs: {error}"))?;
-        let logger = logs.logger().map_err(|error| format!("cannot open logs: {error}"))?;
+        let loggers: io::Result<Vec<Logger>> = (0..self.threads + 2).map(|_| logs.logger()).collect();
+        let mut loggers = loggers.map_err(|error| format!("cannot open logs: {error}"))?;
+        let others = loggers.split_off(self.threads);
+        let [logger, checks_logger] = others.try_into().map_err(|_| "a log is missing".to_owned())?;
         let running = Running::new(Arc::clone(config), self.maxconn);
         // To be restored here.
         let _ = &self.states;
@@ -125,24 +122,25 @@ impl Worker {
             logger,
             notices: self.notices,
         };
-        let ask = process_of(Arc::clone(&running), logs.dropped_counter(), self.threads);
+        let ask = process_of(Arc::clone(&running), logs.dropped_counter());
         let states = states_of(Arc::clone(&running), Arc::clone(&ask));
         let notices = self.notices;
         let open = open_sockets(config, stats, &exported);
-        let (asked, until) = (Arc::clone(&running), stopping.clone());
+        let (asked, until, sampled) = (Arc::clone(&running), stopping.clone(), Arc::clone(&running));
+        running.threads.store(u16::try_from(self.threads).unwrap_or(u16::MAX), Ordering::Relaxed);
         let mut services: Vec<Service> = vec![
             Box::new(move |engine| Box::pin(obeying.run(engine))),
             Box::new(move |_| {
                 Box::pin(async move {
-                    tokio::select! {
-                        served = socket::serve(open, asked, ask) => if let Err(error) = served {
-                            notices.alert(&format!("the stats sockets cannot be served: {error}"));
-                        },
-                        () = until.cancelled() => {}
+                    if let Err(error) = socket::serve(open, asked, ask, until).await {
+                        notices.alert(&format!("the stats sockets cannot be served: {error}"));
                     }
                 })
             }),
+            Box::new(move |_| Box::pin(sampling::run(sampled))),
         ];
+        let checked = Arc::clone(&running);
+        services.push(Box::new(move |engine| Box::pin(checks::run(checked, checks_logger, engine))));
         if let Some(heirs) = heirs {
             let serve = move |_| exported::serve_heirs(heirs, exported, stopping, states, notices);
             services.push(Box::new(move |engine| Box::pin(serve(engine))));
@@ -153,26 +151,15 @@ impl Worker {
 }
 
 /// What commands of a `stats socket` hear of the process.
-fn process_of(running: Arc<Running>, dropped: Arc<AtomicU64>, threads: usize) -> AskProcess {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let node = running.config.global.node.clone().unwrap_or(host);
-    Arc::new(move || Process {
-        id: std::process::id(),
-        threads: u16::try_from(threads).unwrap_or(u16::MAX),
-        descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile)
-            .current
-            .unwrap_or(u64::MAX),
-        node: node.clone(),
-        dropped_logs: dropped.load(Ordering::Relaxed),
-    })
+fn process_of(running: Arc<Running>, dropped: Arc<AtomicU64>) -> AskProcess {
+    Arc::new(move || Process { dropped_logs: dropped.load(Ordering::Relaxed), ..Process::of(&running) })
 }
 
 /// The states of all servers as `show servers state` has them.
 fn states_of(running: Arc<Running>, ask: AskProcess) -> exported::States {
     Arc::new(move || {
         let process = ask();
-        let moment = Moment { monotonic: Instant::now(), wall: SystemTime::now() };
-        let context = Context { running: &running, process: &process, moment };
+        let context = Context { running: &running, process: &process, moment: Moment::now() };
         let words = ["show", "servers", "state"].map(str::to_owned);
         match admin::execute(&context, Level::Admin, &words) {
             Answer::Text(text) => text,
