@@ -107,14 +107,6 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Gives whole pages of freed memory back to the system. Walks the heap: not for a request's way.
-pub fn release_freed_memory() {
-    // SAFETY: takes the allocator's own locks, and changes nothing that is in use.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// Modes are exactly what a client asked for: the process's umask is 0 from here on.
 pub fn set_umask_zero() {
     rustix::process::umask(rustix::fs::Mode::empty());

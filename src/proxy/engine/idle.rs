@@ -16,7 +16,6 @@ pub(crate) async fn keep_house(thread: Rc<Thread>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         thread.idle.purge();
-        thread.give_memory_back();
     }
 }
 

@@ -4,7 +4,6 @@ use super::accept;
 use super::buffer::Buffers;
 use super::idle::{self, IdleConnections};
 use super::live::{SessionRow, Sessions, Which};
-use crate::host::process;
 use crate::proxy::config::model::ProxyIndex;
 use crate::proxy::exchange::{Exchange, Session};
 use crate::proxy::listen::ListeningSocket;
@@ -70,18 +69,6 @@ enum Command {
     Leave,
 }
 
-/// Exchanges at once from which on there is memory worth giving back when they have gone.
-const BURST: usize = 500;
-
-/// An exchange under way; over when dropped.
-pub(crate) struct Busy<'t>(&'t Thread);
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.busy.set(self.0.busy.get() - 1);
-    }
-}
-
 /// Exchanges kept for the next requests.
 const SPARE_EXCHANGES: usize = 64;
 
@@ -96,9 +83,6 @@ pub(crate) struct Thread {
     #[allow(clippy::vec_box)] // handed out as boxes: an exchange is large, and never moves
     exchanges: RefCell<Vec<Box<Exchange>>>,
     pub(crate) stopping: Cell<bool>,
-    /// Exchanges under way, and the most since the last look.
-    busy: Cell<usize>,
-    busiest: Cell<usize>,
     stopped: Notify,
 }
 
@@ -130,24 +114,6 @@ impl Thread {
         let mut exchanges = self.exchanges.borrow_mut();
         if exchanges.len() < SPARE_EXCHANGES {
             exchanges.push(exchange);
-        }
-    }
-
-    /// One more exchange is under way.
-    pub(crate) fn busy(&self) -> Busy<'_> {
-        let now = self.busy.get() + 1;
-        self.busy.set(now);
-        self.busiest.set(self.busiest.get().max(now));
-        Busy(self)
-    }
-
-    /// After a burst: what its exchanges used goes back to the system. Called once a second.
-    pub(crate) fn give_memory_back(&self) {
-        let now = self.busy.get();
-        let most = self.busiest.replace(now);
-        if most >= BURST && now < most / 2 {
-            self.exchanges.borrow_mut().clear();
-            process::release_freed_memory();
         }
     }
 
@@ -288,8 +254,6 @@ impl Part {
             log: RefCell::new(self.log),
             exchanges: RefCell::new(Vec::new()),
             stopping: Cell::new(false),
-            busy: Cell::new(0),
-            busiest: Cell::new(0),
             stopped: Notify::new(),
             running,
         });

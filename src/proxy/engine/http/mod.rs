@@ -151,7 +151,6 @@ async fn one(
         row.doing = Doing::Request;
         row.requests += 1;
     });
-    let _busy = thread.busy();
     let (now, now_at) = (SystemTime::now(), Instant::now());
     let mut exchange = thread.take_exchange(session, now, now_at);
     std::mem::swap(session, &mut exchange.session);
