@@ -288,6 +288,9 @@ impl Attempts<'_> {
             if let Poll::Ready(value) = poll(context) {
                 return Poll::Ready(Ok(value));
             }
+            if !abort_when_closed && !tcp {
+                return Poll::Pending;
+            }
             client.watch(context, buffers);
             let closed = client.ended && (abort_when_closed || (tcp && client.input.is_none()));
             if client.broken || closed { Poll::Ready(Err(Ended::Aborted)) } else { Poll::Pending }
