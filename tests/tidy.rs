@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "src/proxy/balance.rs",
     "src/proxy/cookie.rs",
     "src/proxy/crumbs.rs",
+    "src/proxy/health.rs",
     "src/proxy/queue.rs",
     "src/proxy/stats/columns.rs",
     "src/proxy/stats/dump.rs",

@@ -33,6 +33,7 @@ pub mod crumbs;
 pub mod engine;
 pub mod exchange;
 pub mod expression;
+pub mod health;
 pub mod listen;
 pub mod log;
 mod process;

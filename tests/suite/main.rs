@@ -15,5 +15,6 @@ mod node;
 mod ports;
 mod power;
 mod proxy;
+mod proxy_process;
 mod scratch;
 mod unprivileged;

@@ -1,10 +1,11 @@
 //! A backend at run time: which server a request gets. Who has to wait for one is in [`super::waiting`].
 
 use super::counters::BackendCounters;
+use super::news::News;
 use super::server::Server;
 use super::waiting::Ticket;
 use crate::proxy::balance;
-use crate::proxy::config::model::{self, Balance, Proxy, ServerIndex};
+use crate::proxy::config::model::{self, Balance, Proxy, ProxyIndex, ServerIndex};
 use crate::proxy::cookie::{Cookies, Standing};
 use crate::proxy::queue::Queues;
 use parking_lot::{Mutex, RwLock};
@@ -14,12 +15,22 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Servers, their order, the queue.
 #[derive(Debug)]
 pub struct Backend {
+    /// Its name in the file.
+    pub name: String,
     /// As `Proxy::servers`.
     pub servers: Vec<Server>,
     /// What was counted.
     pub counters: BackendCounters,
     /// Requests in the backend's own queue (those that any server may serve).
     pub queued: AtomicU32,
+    /// When it went down or came up last, seconds since 1970.
+    pub last_change: AtomicU64,
+    /// Seconds that it has been without servers, without the present time.
+    pub(super) down_time: AtomicU64,
+    /// Section, for the log.
+    pub(super) index: ProxyIndex,
+    /// What becomes known of it is told here.
+    pub(super) news: Arc<News>,
     /// `cookie`: how clients stay with their server.
     pub cookies: Option<Cookies>,
     /// What the file says of choosing.
@@ -47,6 +58,8 @@ pub struct Policy {
     pub persist: bool,
     /// `fullconn`: sessions of the backend at which servers with `minconn` reach `maxconn`. 0: they always have it.
     pub fullconn: u32,
+    /// `option log-health-checks`: every check that changes something is told.
+    pub log_checks: bool,
 }
 
 /// [`Balance`] without what only the engine needs.
@@ -115,27 +128,39 @@ pub(super) enum Target {
 
 impl Backend {
     /// Nothing is opened.
-    pub fn new(proxy: &Proxy) -> Arc<Backend> {
+    pub fn new(proxy: &Proxy, index: ProxyIndex, news: Arc<News>) -> Arc<Backend> {
         let policy = Policy {
             method: Method::from(&proxy.balance),
             allbackups: proxy.options.allbackups,
             redispatch: proxy.redispatch != 0,
             persist: proxy.options.persist,
             fullconn: proxy.fullconn.unwrap_or(0),
+            log_checks: proxy.options.log_health_checks,
         };
         let cookies = |policy: &model::CookiePolicy| {
             Cookies::new(policy.clone(), proxy.servers.iter().map(|server| server.cookie.clone()).collect())
         };
-        Backend::assemble(&proxy.servers, policy, proxy.cookie.as_ref().map(cookies))
+        let identity = (proxy.name.clone(), index, news);
+        Backend::assemble(&proxy.servers, policy, proxy.cookie.as_ref().map(cookies), identity)
     }
 
-    /// The same from its parts, without cookies.
+    /// The same from its parts, without cookies; named `b`.
     pub fn build(servers: &[model::Server], policy: Policy) -> Arc<Backend> {
-        Backend::assemble(servers, policy, None)
+        Backend::assemble(servers, policy, None, ("b".to_owned(), 0, Arc::default()))
     }
 
-    fn assemble(servers: &[model::Server], policy: Policy, cookies: Option<Cookies>) -> Arc<Backend> {
+    fn assemble(
+        servers: &[model::Server],
+        policy: Policy,
+        cookies: Option<Cookies>,
+        (name, index, news): (String, ProxyIndex, Arc<News>),
+    ) -> Arc<Backend> {
         let backend = Arc::new(Backend {
+            name,
+            last_change: AtomicU64::new(super::seconds()),
+            down_time: AtomicU64::new(0),
+            index,
+            news,
             servers: servers.iter().map(Server::new).collect(),
             counters: BackendCounters::default(),
             queued: AtomicU32::new(0),

@@ -33,7 +33,7 @@ pub(in crate::proxy) fn server(name: &str, change: impl FnOnce(&mut model::Serve
 }
 
 pub(in crate::proxy) fn policy(method: Method) -> Policy {
-    Policy { method, allbackups: false, redispatch: true, persist: false, fullconn: 0 }
+    Policy { method, allbackups: false, redispatch: true, persist: false, fullconn: 0, log_checks: false }
 }
 
 fn backend(method: Method, servers: &[model::Server]) -> Arc<Backend> {

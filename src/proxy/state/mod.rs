@@ -7,6 +7,7 @@ mod clear;
 mod counters;
 mod frontend;
 mod gate;
+mod news;
 mod server;
 mod waiting;
 
@@ -14,7 +15,8 @@ pub use backend::{Backend, Choice, Method, Policy, Slot, Wish};
 pub use counters::{BackendCounters, Codes, FrontendCounters, ServerCounters, Traffic};
 pub use frontend::{Frontend, Listener};
 pub use gate::{Gate, Pass};
-pub use server::{Administration, Operation, Server};
+pub use news::{Happening, News};
+pub use server::{Administration, Checked, Operation, Server};
 pub use waiting::Waiting;
 
 use super::config::Config;
@@ -39,6 +41,8 @@ pub struct Running {
     pub connections: AtomicU64,
     /// No new connections are accepted; the process ends when the last has gone.
     pub stopping: AtomicBool,
+    /// What happened to servers, to be logged and acted upon.
+    pub news: Arc<News>,
     /// When the process started.
     pub started: SystemTime,
     /// The same, monotonic.
@@ -56,12 +60,14 @@ pub struct ProxyState {
 impl Running {
     /// Nothing is opened. `maxconn` is the process's effective limit.
     pub fn new(config: Arc<Config>, maxconn: u32) -> Arc<Running> {
+        let news = Arc::new(News::default());
         let proxies = config
             .proxies
             .iter()
-            .map(|proxy| ProxyState {
+            .enumerate()
+            .map(|(index, proxy)| ProxyState {
                 frontend: proxy.front.then(|| Frontend::new(proxy, maxconn)),
-                backend: proxy.back.then(|| Backend::new(proxy)),
+                backend: proxy.back.then(|| Backend::new(proxy, index, news.clone())),
             })
             .collect();
         Arc::new(Running {
@@ -72,8 +78,14 @@ impl Running {
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            news,
             started: SystemTime::now(),
             started_at: Instant::now(),
         })
     }
+}
+
+/// Now, in seconds since 1970.
+pub(crate) fn seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

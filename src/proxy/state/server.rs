@@ -7,12 +7,16 @@
 use super::counters::ServerCounters;
 use crate::proxy::balance::WEIGHT_SCALE;
 use crate::proxy::config::model::{self, ServerAddress};
-use parking_lot::RwLock;
+use crate::proxy::health::{CheckReport, CheckStatus, Health};
+use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// One server of a backend.
 #[derive(Debug)]
 pub struct Server {
+    /// Its name in the file.
+    pub name: String,
     /// Current address (`set server addr` changes it).
     pub address: RwLock<ServerAddress>,
     /// Current weight, 0 to 256.
@@ -37,8 +41,32 @@ pub struct Server {
     pub minconn: u32,
     /// Longest own queue, 0 = no limit.
     pub maxqueue: u32,
+    /// `slowstart`: how long it takes to have its full weight again.
+    pub slowstart: Option<Duration>,
+    /// What checks found; absent: it is not checked.
+    pub check: Option<Mutex<Checked>>,
+    /// When its state changed last, seconds since 1970 (`lastchg` is the time since then).
+    pub last_change: AtomicU64,
+    /// Seconds that it has been down, without the present time (`downtime`, see [`Server::down_time`]).
+    pub(super) down_time: AtomicU64,
+    /// `on-marked-down shutdown-sessions`, `on-marked-up shutdown-backup-sessions`.
+    pub(super) shut_when_down: bool,
+    pub(super) shut_backups_when_up: bool,
     /// Value of the turn at which its number of sessions changed last (`balance leastconn`, first of equals).
     pub(super) changed: AtomicU64,
+}
+
+/// What checks have found of a server.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Points.
+    pub health: Health,
+    /// The last finished check.
+    pub last: CheckReport,
+    /// A check is under way (`* ` before its status in stats).
+    pub running: bool,
+    /// `disable health` stops checks; the state stays as it is.
+    pub enabled: bool,
 }
 
 /// What the operator wants, bits of [`Server::administration`]. 0: ready.
@@ -72,7 +100,16 @@ impl Server {
     /// As the file says: up until a check says otherwise.
     pub fn new(server: &model::Server) -> Server {
         let administration = if server.disabled { Administration::CONFIGURED_MAINTENANCE } else { 0 };
+        let check = server.check.as_ref().map(|timing| {
+            Mutex::new(Checked {
+                health: Health::new(timing.rise, timing.fall),
+                last: CheckReport::new(CheckStatus::Initializing),
+                running: false,
+                enabled: true,
+            })
+        });
         Server {
+            name: server.name.clone(),
             address: RwLock::new(server.address.clone()),
             weight: AtomicU32::new(server.weight),
             administration: AtomicU8::new(administration),
@@ -86,6 +123,12 @@ impl Server {
             backup: server.backup,
             minconn: server.minconn.unwrap_or(0),
             maxqueue: server.maxqueue.unwrap_or(0),
+            slowstart: server.slowstart.filter(|time| !time.is_zero()),
+            check,
+            last_change: AtomicU64::new(super::seconds()),
+            down_time: AtomicU64::new(0),
+            shut_when_down: server.shutdown_sessions_when_down,
+            shut_backups_when_up: server.shutdown_backup_sessions_when_up,
             changed: AtomicU64::new(0),
         }
     }
@@ -105,9 +148,26 @@ impl Server {
         self.administration.load(Ordering::SeqCst)
     }
 
+    /// It is in maintenance, by the operator or by the file.
+    pub fn is_in_maintenance(&self) -> bool {
+        self.administration() & Administration::ANY_MAINTENANCE != 0
+    }
+
+    /// A copy of what checks have found, if it is checked.
+    pub fn checked(&self) -> Option<Checked> {
+        self.check.as_ref().map(|checked| checked.lock().clone())
+    }
+
+    /// Seconds that it has been down, at `now` (seconds since 1970).
+    pub fn down_time(&self, now: u64) -> u64 {
+        let before = self.down_time.load(Ordering::Relaxed);
+        let present = now.saturating_sub(self.last_change.load(Ordering::Relaxed));
+        if self.is_up() { before } else { before + present }
+    }
+
     /// It may be connected to: not in maintenance, not down. Clients that are bound to it keep it.
     pub fn is_up(&self) -> bool {
-        self.administration() & Administration::ANY_MAINTENANCE == 0 && self.operation() != Operation::Stopped
+        !self.is_in_maintenance() && self.operation() != Operation::Stopped
     }
 
     /// Balancing may choose it: up, neither draining nor stopping, weight above 0.

@@ -8,7 +8,7 @@ mod case;
 mod cases;
 mod client;
 mod compare;
-mod inside;
+pub(crate) mod inside;
 mod message;
 mod side;
 mod syslog;

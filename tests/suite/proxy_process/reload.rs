@@ -1,0 +1,94 @@
+//! Our own reloads lose nothing, however often, and with fewer or more threads.
+
+use super::load::{Load, echo};
+use super::process::{Place, Proxy, listening, wait_listening};
+use crate::proxy::inside::inside;
+use std::net::SocketAddr;
+
+/// Where the tests' proxies listen; the network is the test's own.
+pub(crate) const FRONT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+pub(crate) fn relay(global: &str, server: SocketAddr) -> String {
+    format!(
+        "global\n maxconn 2000\n{global}\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n timeout server 1m\n\
+         frontend front\n bind 127.0.0.1:8080\n default_backend back\nbackend back\n server s {server}\n"
+    )
+}
+
+#[test]
+fn reloads_without_a_master_lose_nothing() {
+    inside("proxy_process::reload::reloads_without_a_master_lose_nothing", || {
+        let server = echo();
+        let place = Place::new(&relay("nbthread 2", server));
+        let mut proxy = place.start(&place.ours, &["-db"]);
+        wait_listening(FRONT, &mut proxy);
+        assert_eq!(listening(FRONT).len(), 2, "one socket a thread");
+        let load = Load::start(FRONT, 4, 4);
+        let sockets = listening(FRONT);
+        let mut gone = Vec::new();
+        for round in 0..15 {
+            place.configure(&relay(["nbthread 1", "nbthread 4", "nbthread 2"][round % 3], server));
+            let next = place.start(&place.ours, &["-db", "-sf", &proxy.pid().to_string()]);
+            gone.push(std::mem::replace(&mut proxy, next));
+            let before = gone.last_mut().expect("pushed");
+            before.wait_until_said("Proxy front stopped");
+            load.wait_for(200);
+            assert_eq!(listening(FRONT), sockets, "the same sockets, none more, none less");
+        }
+        println!("{} connections over 15 reloads", load.end());
+        for process in &mut gone {
+            assert!(process.ended().success(), "{}", process.said());
+        }
+        assert!(!proxy.said().contains("WARNING"), "{}", proxy.said());
+    });
+}
+
+#[test]
+fn reloads_in_the_background_lose_nothing() {
+    inside("proxy_process::reload::reloads_in_the_background_lose_nothing", || {
+        let place = Place::new(&relay("nbthread 2\n daemon\n pidfile {dir}/pid", echo()));
+        let run = |more: &[&str]| {
+            let mut starter = place.start(&place.ours, more);
+            assert!(starter.ended().success(), "{}", starter.said());
+            let pid = std::fs::read_to_string(place.path("pid")).expect("written");
+            pid.trim().parse::<i32>().expect("a number")
+        };
+        let mut pid = run(&[]);
+        let load = Load::start(FRONT, 4, 2);
+        let mut pids = vec![pid];
+        for _ in 0..8 {
+            pid = run(&["-sf", &pid.to_string()]);
+            pids.push(pid);
+            load.wait_for(200);
+        }
+        println!("{} connections over 8 reloads", load.end());
+        super::process::send("TERM", pid);
+        for pid in pids {
+            super::process::until("a process ends", || {
+                !std::path::Path::new(&format!("/proc/{pid}")).exists()
+            });
+        }
+    });
+}
+
+#[test]
+fn terminating_the_old_process_takes_its_connections_and_no_new_ones() {
+    inside(
+        "proxy_process::reload::terminating_the_old_process_takes_its_connections_and_no_new_ones",
+        || {
+            let place = Place::new(&relay("nbthread 2", echo()));
+            let mut first = place.start(&place.ours, &["-db"]);
+            wait_listening(FRONT, &mut first);
+            let mut kept = std::net::TcpStream::connect(FRONT).expect("connects");
+            std::io::Write::write_all(&mut kept, b"x").expect("sent");
+            std::io::Read::read_exact(&mut kept, &mut [0]).expect("answered");
+            let _second: Proxy = place.start(&place.ours, &["-db", "-st", &first.pid().to_string()]);
+            let status = first.ended();
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15), "{}", first.said());
+            let ended = std::io::Read::read(&mut kept, &mut [0]);
+            assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+            Load::start(FRONT, 2, 0).end();
+        },
+    );
+}
