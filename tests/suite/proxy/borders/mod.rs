@@ -159,8 +159,11 @@ fn check(program: &Path) {
     let in_directory = |name: &str, text: String| {
         let path = directory.path().join(name);
         let place = directory.path().to_str().expect("text");
-        fs::write(&path, text.replace("{dir}", place).replace("{nginx_log}", NGINX_LOG).replace("{servers}", SERVERS))
-            .expect("written");
+        fs::write(
+            &path,
+            text.replace("{dir}", place).replace("{nginx_log}", NGINX_LOG).replace("{servers}", SERVERS),
+        )
+        .expect("written");
         path.to_str().expect("text").to_owned()
     };
     let mut views = [
@@ -200,11 +203,18 @@ fn check(program: &Path) {
 }
 
 /// Sends one form in two pieces, then a request of somebody else; what is wrong.
-fn attack(form: &Form, server: usize, cut: usize, number: usize, proxy: &mut Proxy, view: &mut View) -> Option<String> {
+fn attack(
+    form: &Form,
+    server: usize,
+    cut: usize,
+    number: usize,
+    proxy: &mut Proxy,
+    view: &mut View,
+) -> Option<String> {
     let port = 8000 + u16::try_from(server).expect("three servers");
     let (sent_before, seen_before) = (proxy.sent(server).len(), view.requests().len());
     let fault = |text: String| Some(format!("{} (server {server}, cut at {cut}): {text}", form.name));
-    let answers = exchange(port, &[&form.bytes[..cut], &form.bytes[cut..]]);
+    let answers = exchange(port, &[&form.bytes[..cut], &form.bytes[cut..]], form.seen.len().max(1));
     if !answers.starts_with(b"HTTP/1.1 ") {
         return fault(format!("answered with {}", answers.escape_ascii()));
     }
@@ -214,7 +224,7 @@ fn attack(form: &Form, server: usize, cut: usize, number: usize, proxy: &mut Pro
     }
     let target = format!("/fence-{number}");
     let fence = format!("GET {target} HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n");
-    let answer = exchange(port, &[fence.as_bytes()]);
+    let answer = exchange(port, &[fence.as_bytes()], 1);
     if !answer.ends_with(format!("\r\n\r\n{target}").as_bytes()) {
         return fault(format!("the next client got {}", answer.escape_ascii()));
     }
@@ -237,14 +247,16 @@ fn attack(form: &Form, server: usize, cut: usize, number: usize, proxy: &mut Pro
             return None;
         }
         if Instant::now() > until || seen.len() > broken_off.len() || sent.len() > broken_off.len() {
-            return fault(format!("expected {expected:?}\n    the proxy says {sent:?}\n    the server says {seen:?}"));
+            return fault(format!(
+                "expected {expected:?}\n    the proxy says {sent:?}\n    the server says {seen:?}"
+            ));
         }
         super::pause(1);
     }
 }
 
-/// Sends pieces, ends sending, and reads to the end.
-fn exchange(port: u16, pieces: &[&[u8]]) -> Vec<u8> {
+/// Sends pieces, reads `answers` good answers (or to the end), ends sending, and reads to the end.
+fn exchange(port: u16, pieces: &[&[u8]], answers: usize) -> Vec<u8> {
     let mut stream = TcpStream::connect((PROXY, port)).expect("the proxy listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     stream.set_nodelay(true).expect("set");
@@ -252,8 +264,15 @@ fn exchange(port: u16, pieces: &[&[u8]]) -> Vec<u8> {
         // It may have been refused already.
         let _ = stream.write_all(piece);
     }
+    let mut got = Vec::new();
+    let mut buffer = [0; 65536];
+    while got.windows(10).filter(|window| *window == b"HTTP/1.1 2").count() < answers {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return got,
+            Ok(read) => got.extend_from_slice(&buffer[..read]),
+        }
+    }
     let _ = stream.shutdown(Shutdown::Write);
-    let mut answers = Vec::new();
-    let _ = stream.read_to_end(&mut answers);
-    answers
+    let _ = stream.read_to_end(&mut got);
+    got
 }

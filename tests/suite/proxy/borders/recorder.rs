@@ -53,11 +53,14 @@ impl Recorder {
                     Ok(read) => waiting.extend_from_slice(&buffer[..read]),
                 }
             };
-            let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next().unwrap_or_default()).into_owned();
+            let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next().unwrap_or_default())
+                .into_owned();
             {
                 let mut state = self.state.lock().expect("no thread panics");
                 state.requests.push(line.clone());
-                state.faults.extend(ambiguities(&head).map(|text| format!("{text}: {}", head.escape_ascii())));
+                state
+                    .faults
+                    .extend(ambiguities(&head).map(|text| format!("{text}: {}", head.escape_ascii())));
             }
             let length = loop {
                 if let Some(length) = message::length(&waiting, Kind::Request) {
@@ -97,7 +100,11 @@ fn ambiguities(head: &[u8]) -> impl Iterator<Item = &'static str> {
     if head.contains(&0) {
         found.push("NUL");
     }
-    let fields: Vec<&[u8]> = lines[1..].iter().map(|line| line.strip_suffix(b"\r").unwrap_or(line)).filter(|line| !line.is_empty()).collect();
+    let fields: Vec<&[u8]> = lines[1..]
+        .iter()
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| !line.is_empty())
+        .collect();
     let mut framing = Vec::new();
     for field in fields {
         let name: Vec<u8> = field.iter().copied().take_while(|byte| *byte != b':').collect();
@@ -107,7 +114,8 @@ fn ambiguities(head: &[u8]) -> impl Iterator<Item = &'static str> {
         }
         let name = String::from_utf8_lossy(&name).to_lowercase();
         if name == "content-length" || name == "transfer-encoding" {
-            framing.push((name, field[field.iter().position(|byte| *byte == b':').unwrap_or(0) + 1..].to_vec()));
+            framing
+                .push((name, field[field.iter().position(|byte| *byte == b':').unwrap_or(0) + 1..].to_vec()));
         }
     }
     match framing.as_slice() {
@@ -122,7 +130,10 @@ fn ambiguities(head: &[u8]) -> impl Iterator<Item = &'static str> {
         [_] => found.push("a coding with more than one meaning"),
         _ => found.push("more than one field that frames the message"),
     }
-    if !framing.is_empty() && head.windows(9).any(|window| window == b" HTTP/1.0") && framing[0].0 == "transfer-encoding" {
+    if !framing.is_empty()
+        && head.windows(9).any(|window| window == b" HTTP/1.0")
+        && framing[0].0 == "transfer-encoding"
+    {
         found.push("chunks in HTTP/1.0");
     }
     found.into_iter()
@@ -132,7 +143,9 @@ fn ambiguities(head: &[u8]) -> impl Iterator<Item = &'static str> {
 fn plain_chunks(mut body: &[u8]) -> bool {
     loop {
         let Some(end) = body.windows(2).position(|window| window == b"\r\n") else { return false };
-        let Some(size) = std::str::from_utf8(&body[..end]).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+        let Some(size) = std::str::from_utf8(&body[..end])
+            .ok()
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
         else {
             return false;
         };
