@@ -2,6 +2,7 @@
 
 use super::panics;
 use super::role_backup::BackupRole;
+use super::role_front::FrontRole;
 use super::role_nfs1::Nfs1Role;
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::status::{ProcessStatus, resident_bytes};
@@ -45,7 +46,11 @@ impl Launch {
         let nfs1 = self.cluster.nfs1.as_ref().filter(|_| self.roles.nfs1).map(|nfs1| nfs1.state.clone());
         let backup =
             self.cluster.backup.as_ref().filter(|_| self.roles.backup).map(|backup| backup.directory.clone());
-        nfs1.into_iter().chain(backup).collect()
+        let front = self.roles.front.then_some(&self.cluster);
+        let proxies =
+            front.into_iter().flat_map(|cluster| cluster.proxies.iter().map(|proxy| proxy.state.clone()));
+        let web = front.into_iter().flat_map(|cluster| cluster.web.iter().map(|node| node.state.clone()));
+        nfs1.into_iter().chain(backup).chain(proxies).chain(web).collect()
     }
 
     /// Where the status page is to be served.
@@ -108,10 +113,21 @@ impl Node {
             }
             node.roles.push(Arc::new(backup));
         }
+        let mut nfs = None;
         if launch.roles.nfs1 {
             let nfs1 = Nfs1Role::start(&launch, stop).await?;
+            nfs = Some(nfs1.address());
             node.listening("nfs", nfs1.address());
             node.roles.push(Arc::new(nfs1));
+        }
+        if launch.roles.front {
+            let front = FrontRole::start(&launch, nfs).await?;
+            node.names.extend(launch.cluster.web.iter().map(|node| node.name.clone()));
+            node.names.extend(launch.cluster.proxies.iter().map(|_| "proxy".to_owned()));
+            for (what, address) in front.listening() {
+                node.listening(what, *address);
+            }
+            node.roles.push(Arc::new(front));
         }
         node.try_next = advice(&launch, &node.listening);
         Ok(node)
@@ -211,6 +227,12 @@ fn advice(launch: &Launch, listening: &[(String, String)]) -> Vec<String> {
             true => lines.push(format!("  live replica  {}", backup.directory.join("mirror").display())),
             false => lines.push(format!("  history       {}", backup.directory.join("packs").display())),
         }
+    }
+    let listens = |what: &str| listening.iter().find(|(name, _)| name == what).map(|(_, at)| at.as_str());
+    if let Some(proxy) = listens("proxy") {
+        lines.push(format!(
+            "  open it       http://{proxy}/ (upload a file; each page says which web node answered)"
+        ));
     }
     let at = match launch.state_directories().as_slice() {
         [one] => format!("--state {}", one.display()),

@@ -39,7 +39,7 @@ pub(super) struct Backup {
     daemon: DaemonOptions,
 }
 
-const ONLY_BACKUP: Roles = Roles { nfs1: false, backup: true };
+const ONLY_BACKUP: Roles = Roles { nfs1: false, backup: true, front: false };
 
 impl Backup {
     pub(super) fn run(self) -> Result<Verdict> {

@@ -3,6 +3,7 @@
 use super::locate::{DEFAULT_DATA, roles_of, this_host};
 use super::shares::is_mount;
 use super::{Verdict, say, state_directory};
+use crate::proxy;
 use crate::settings::environment::{self, Roles};
 use crate::settings::exports::{self, Exported};
 use crate::settings::{Cluster, Problem, Problems};
@@ -63,24 +64,28 @@ impl Check {
             // `up` creates it; whether it can, is what the check of the state directory beside it says.
             nfs1.export.path = PathBuf::from("/");
         }
-        check_here(&cluster, Roles { nfs1: true, backup: true })
+        check_here(&cluster, Roles { nfs1: true, backup: true, front: true })
     }
 }
 
 /// The result, and what was looked at. An unknown `--host` is an error.
 fn check_file(file: &Path, host: Option<&str>) -> Result<(Result<(), Problems>, String)> {
-    let cluster = match Cluster::load(file) {
+    let mut cluster = match Cluster::load(file) {
         Ok(cluster) => cluster,
         Err(problems) => return Ok((Err(problems), String::new())),
     };
     match this_host(&cluster, file, host) {
         Ok(host) => {
             let roles = roles_of(&cluster, &host);
-            let remark = match (roles.nfs1, roles.backup) {
-                (true, true) => format!("host {host} can run nfs1 and backup"),
-                (true, false) => format!("host {host} can run nfs1"),
-                (false, true) => format!("host {host} can run backup"),
-                (false, false) => format!("the file is right; host {host} has no role in it"),
+            cluster.keep_front_of(&host);
+            let named = [(roles.nfs1, "nfs1"), (roles.backup, "backup")];
+            let mut names: Vec<&str> =
+                named.iter().filter(|(here, _)| *here).map(|(_, name)| *name).collect();
+            names.extend(cluster.web.iter().map(|node| node.name.as_str()));
+            names.extend(cluster.proxies.iter().map(|_| "proxy"));
+            let remark = match names.is_empty() {
+                true => format!("the file is right; host {host} has no role in it"),
+                false => format!("host {host} can run {}", names.join(" and ")),
             };
             Ok((check_here(&cluster, roles), remark))
         }
@@ -94,6 +99,8 @@ fn check_file(file: &Path, host: Option<&str>) -> Result<(Result<(), Problems>, 
 fn check_here(cluster: &Cluster, roles: Roles) -> Result<(), Problems> {
     let states = cluster.nfs1.iter().map(|nfs1| &nfs1.state);
     let states = states.chain(cluster.backup.iter().map(|backup| &backup.directory));
+    let states = states.chain(cluster.proxies.iter().map(|proxy| &proxy.state));
+    let states = states.chain(cluster.web.iter().map(|node| &node.state));
     let own: Vec<u32> = states.filter_map(|state| state_directory::holder(state)).collect();
     let mut problems = Problems::default();
     if let Err(found) = environment::check(cluster, roles, &own) {
@@ -104,6 +111,13 @@ fn check_here(cluster: &Cluster, roles: Roles) -> Result<(), Problems> {
     {
         problems.0.extend(exports.exported.iter().filter_map(not_servable));
         problems.0.extend(exports.warnings);
+    }
+    // What `up` writes itself is not there yet.
+    for proxy in cluster.proxies.iter().filter(|proxy| roles.front && proxy.written_for.is_none()) {
+        let environment = proxy::config::Environment::of_process();
+        if let Err(found) = proxy::config::load(std::slice::from_ref(&proxy.config), environment) {
+            problems.0.extend(found.0);
+        }
     }
     problems.into_result()
 }

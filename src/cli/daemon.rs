@@ -32,9 +32,10 @@ pub(crate) struct DaemonOptions {
 /// The cluster that `--cluster` names, and the roles of this host in it.
 pub(crate) fn from_file(at: &Where) -> Result<Option<(Cluster, Roles)>> {
     let Some(file) = &at.cluster else { return Ok(None) };
-    let cluster = Cluster::load(file)?;
+    let mut cluster = Cluster::load(file)?;
     let host = this_host(&cluster, file, at.host.as_deref())?;
     let roles = roles_of(&cluster, &host);
+    cluster.keep_front_of(&host);
     Ok(Some((cluster, roles)))
 }
 

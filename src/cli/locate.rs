@@ -16,6 +16,7 @@ pub(crate) const DEFAULT_DATA: &str = "./ehpc-data";
 pub(crate) enum Role {
     Nfs1,
     Backup,
+    Front,
 }
 
 impl Role {
@@ -24,6 +25,7 @@ impl Role {
         match self {
             Role::Nfs1 => "nfs1",
             Role::Backup => "backup",
+            Role::Front => "up",
         }
     }
 }
@@ -62,12 +64,13 @@ impl Where {
                 .backup
                 .filter(|backup| backup.host == host)
                 .map(|backup| (Some(Role::Backup), backup.directory));
-            let all: Vec<Candidate> = nfs1.into_iter().chain(backup).collect();
+            let proxies =
+                cluster.proxies.into_iter().filter(|proxy| proxy.host == host).map(|proxy| proxy.state);
+            let web = cluster.web.into_iter().filter(|node| node.host == host).map(|node| node.state);
+            let front = proxies.chain(web).map(|state| (Some(Role::Front), state));
+            let all: Vec<Candidate> = nfs1.into_iter().chain(backup).chain(front).collect();
             if all.is_empty() {
-                bail!(
-                    "{} gives host {host} neither nfs1 nor backup: run this on a host that has one",
-                    file.display()
-                );
+                bail!("{} gives host {host} no role: run this on a host that has one", file.display());
             }
             return Ok(all);
         }
@@ -159,6 +162,8 @@ pub(crate) fn roles_of(cluster: &Cluster, host: &str) -> Roles {
     Roles {
         nfs1: cluster.nfs1.as_ref().is_some_and(|nfs1| nfs1.host == host),
         backup: cluster.backup.as_ref().is_some_and(|backup| backup.host == host),
+        front: cluster.proxies.iter().any(|proxy| proxy.host == host)
+            || cluster.web.iter().any(|node| node.host == host),
     }
 }
 
@@ -192,7 +197,7 @@ mod tests {
         assert_eq!(this_host(&cluster, &file, Some("backup")).expect("known"), "backup");
         let error = this_host(&cluster, &file, Some("web9")).expect_err("unknown").to_string();
         assert!(error.ends_with("has no such host; it has backup, ha1, nfs1, web1, web2"), "{error}");
-        assert_eq!(roles_of(&cluster, "nfs1"), Roles { nfs1: true, backup: false });
+        assert_eq!(roles_of(&cluster, "nfs1"), Roles { nfs1: true, ..Roles::default() });
         let at = |host: &str| Where {
             cluster: Some(file.clone()),
             host: Some(host.to_owned()),
@@ -204,6 +209,6 @@ mod tests {
         );
         assert!(at("backup").node(Role::Nfs1).is_err());
         let error = at("web1").nodes().err().expect("no role").to_string();
-        assert!(error.contains("gives host web1 neither nfs1 nor backup"), "{error}");
+        assert!(error.contains("gives host web1 no role"), "{error}");
     }
 }

@@ -7,6 +7,7 @@
 mod assemble;
 mod backup;
 mod check;
+mod children;
 mod client;
 mod control;
 mod ctl;
@@ -21,6 +22,7 @@ mod prove;
 mod proxy;
 mod rate;
 mod role_backup;
+mod role_front;
 mod role_nfs1;
 mod shares;
 mod state_directory;

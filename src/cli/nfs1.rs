@@ -125,7 +125,7 @@ impl Reload {
     }
 }
 
-const ONLY_NFS1: Roles = Roles { nfs1: true, backup: false };
+const ONLY_NFS1: Roles = Roles { nfs1: true, backup: false, front: false };
 
 impl Nfs1 {
     pub(super) fn run(self) -> Result<Verdict> {

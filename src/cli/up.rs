@@ -35,6 +35,9 @@ pub(super) struct Up {
     /// Choose free ports instead of 12049, 12090 and 8900
     #[arg(long, conflicts_with = "cluster")]
     any_ports: bool,
+    /// Only the share and its backup: neither the proxy on 8080 nor the web nodes on 8081 and 8082
+    #[arg(long, conflicts_with = "cluster")]
+    no_web: bool,
     /// Serve an export whose root directory is not the one that was recorded (its disk was replaced on purpose)
     #[arg(long)]
     accept_new_export: bool,
@@ -50,10 +53,8 @@ impl Up {
         let at = Where { cluster: self.cluster.clone(), host: self.host.clone(), ..Where::default() };
         let mut launch = match daemon::from_file(&at)? {
             Some((cluster, roles)) => {
-                if !roles.nfs1 && !roles.backup {
-                    bail!(
-                        "this host has neither nfs1 nor backup in the cluster file: there is nothing to run"
-                    );
+                if roles.is_empty() {
+                    bail!("this host has no role in the cluster file: there is nothing to run");
                 }
                 Launch::new(cluster, roles)
             }
@@ -77,6 +78,9 @@ impl Up {
         if self.any_ports {
             cluster.any_ports();
         }
-        Ok(Launch::new(cluster, Roles { nfs1: true, backup: true }))
+        if self.no_web {
+            cluster.keep_front_of("");
+        }
+        Ok(Launch::new(cluster, Roles { nfs1: true, backup: true, front: !self.no_web }))
     }
 }

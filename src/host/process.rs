@@ -130,3 +130,21 @@ pub fn raise_descriptor_limit() -> u64 {
         Err(_) => now,
     }
 }
+
+/// The child that this command starts is asked to end (SIGTERM) when the thread that started it ends, at the latest
+/// with its process: nothing is left running after a parent that was killed.
+pub fn end_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = rustix::process::getpid();
+    // SAFETY: between fork and exec the closure only makes two system calls and touches no memory of the parent.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+            // The parent may have gone in the meantime: then nobody sends the signal any more.
+            match rustix::process::getppid() {
+                Some(now) if now == parent => Ok(()),
+                _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+            }
+        });
+    }
+}

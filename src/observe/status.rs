@@ -21,6 +21,9 @@ pub struct NodeStatus {
     pub link: Option<LinkStatus>,
     pub backup: Option<BackupStatus>,
     pub verify: Option<VerifyStatus>,
+    /// Child processes: web nodes, proxy.
+    #[serde(default)]
+    pub children: Vec<ChildStatus>,
     /// What a person must decide or repair before work goes on.
     pub attention: Vec<String>,
 }
@@ -38,6 +41,22 @@ pub struct ProcessStatus {
     pub now_ms: u64,
     /// Listening addresses by purpose, as bound.
     pub listening: Vec<(String, String)>,
+}
+
+/// A child process that is kept alive.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ChildStatus {
+    pub name: String,
+    /// Absent: it does not run now.
+    pub pid: Option<u32>,
+    pub address: Option<String>,
+    /// Start of the running process.
+    pub since_ms: u64,
+    /// Times that it ended unasked.
+    pub restarts: u64,
+    /// How it ended last: "exit status: 2", "signal: 9 (SIGKILL)".
+    pub last_end: Option<String>,
 }
 
 /// The NFS server.
@@ -212,6 +231,10 @@ impl NodeStatus {
         }
         reasons.extend(self.stalled());
         reasons.extend(self.backup.as_ref().and_then(|backup| backup.error.clone()));
+        for child in self.children.iter().filter(|child| child.pid.is_none()) {
+            let how = child.last_end.as_deref().unwrap_or("it has not started");
+            reasons.push(format!("{} does not run ({how}); it is started again", child.name));
+        }
         if let Some(verify) = &self.verify
             && verify.equal == Some(false)
         {
@@ -234,6 +257,7 @@ impl NodeStatus {
     pub fn render(&self) -> String {
         let mut out = Screen(String::new());
         self.render_process(&mut out);
+        self.render_children(&mut out);
         self.render_nfs(&mut out);
         self.render_capture(&mut out);
         self.render_sender(&mut out);
@@ -273,6 +297,22 @@ impl NodeStatus {
             process.listening.iter().map(|(what, at)| format!("{what} {at}")).collect();
         if !listening.is_empty() {
             out.line("listening", listening.join(", "));
+        }
+    }
+
+    fn render_children(&self, out: &mut Screen) {
+        for child in &self.children {
+            let mut text = match child.pid {
+                Some(pid) => {
+                    format!("runs, pid {pid}, started {}", words::ago(child.since_ms, self.process.now_ms))
+                }
+                None => "DOES NOT RUN".to_owned(),
+            };
+            if let Some(end) = &child.last_end {
+                let _ =
+                    write!(text, ", restarted {} times, last because of {end}", words::count(child.restarts));
+            }
+            out.line(&child.name, text);
         }
     }
 

@@ -121,6 +121,12 @@ pub(crate) fn full() -> NodeStatus {
             notes: vec!["not root: owners are kept in the packs only".into()],
             error: None,
         }),
+        children: vec![ChildStatus {
+            name: "web1".to_owned(),
+            pid: Some(4711),
+            since_ms: 1_795_428_005_000,
+            ..ChildStatus::default()
+        }],
         verify: Some(VerifyStatus {
             running: false,
             finished_ms: Some(1_795_427_000_000),
@@ -138,6 +144,7 @@ fn one_screen() {
         "\
 node          nfs1 + backup healthy, up 3 min 20 s, pid 42, 50.0 MiB of memory, version 0.1.0
 listening     nfs 127.0.0.1:12049, dashboard 127.0.0.1:8900
+web1          runs, pid 4711, started 5.0 s ago
 export        /share = /d/share (durability local)
               /other (crossmnt) NOT BACKED UP *(rw,async,insecure,all_squash)
               /sh\"are\\? web1(rw,sync,secure,root_squash) *(ro,sync,secure,root_squash)

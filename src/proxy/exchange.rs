@@ -38,6 +38,8 @@ pub struct Exchange {
     pub first: bool,
     /// Counts requests (of `mode tcp`: sessions) of this process, for `%rt` and unique ids.
     pub number: u64,
+    /// Keys of stick tables that will name the server.
+    pub stick: super::stick::Pending,
     /// `set-log-level`: replaces the level of the log line.
     pub log_level: Option<LogLevel>,
     /// Made by `unique-id-format`, once, when something asks for it.
@@ -72,6 +74,7 @@ impl Exchange {
             ending: Ending::default(),
             first: true,
             number: 0,
+            stick: super::stick::Pending::new(),
             log_level: None,
             unique_id: None,
         }
@@ -92,6 +95,7 @@ impl Exchange {
         self.counts = Counts::default();
         self.ending = Ending::default();
         self.first = false;
+        self.stick.clear();
         self.log_level = None;
         self.unique_id = None;
     }

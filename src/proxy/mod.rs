@@ -41,5 +41,6 @@ pub mod queue;
 pub mod rules;
 pub mod state;
 pub mod stats;
+pub mod stick;
 
 pub use process::main;

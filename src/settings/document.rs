@@ -1,7 +1,7 @@
 //! TOML with positions: typed reading that collects every problem instead of stopping at the first.
 
 use super::problem::{Problem, Problems, Site, nearest};
-use super::units::{Bytes, Seconds};
+use super::units::{Bytes, HostPort, Seconds};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -269,6 +269,16 @@ impl Setting for SocketAddr {
             0 => Err(Some(format!("`{word}` has port 0, which nobody could find"))),
             _ => Ok(address),
         }
+    }
+}
+
+impl Setting for HostPort {
+    fn expected() -> String {
+        "a host and a port in quotes, such as \"nfs1:2049\"".to_owned()
+    }
+    fn read(value: &DeValue<'_>) -> Result<HostPort, Option<String>> {
+        let word = text(value)?;
+        word.parse().map_err(|_| Some(format!("`{word}` is not a host and a port")))
     }
 }
 

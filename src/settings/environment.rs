@@ -10,27 +10,44 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 /// Which roles of a cluster this process is about to take.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs)]
 pub struct Roles {
     pub nfs1: bool,
     pub backup: bool,
+    /// The proxies and web nodes that the cluster names: all that are left in it run here.
+    pub front: bool,
+}
+
+impl Roles {
+    /// Nothing to run.
+    pub fn is_empty(self) -> bool {
+        self == Roles::default()
+    }
+
+    /// Whether what this key sets up runs here.
+    fn have(self, key: &str) -> bool {
+        match key.split('.').next() {
+            Some("nfs1") => self.nfs1,
+            Some("backup") => self.backup,
+            _ => self.front,
+        }
+    }
 }
 
 /// Directories and ports of the roles. `own_pids` may hold the ports: the running nodes that the settings describe.
 pub fn check(cluster: &Cluster, roles: Roles, own_pids: &[u32]) -> Result<(), Problems> {
     let mut problems = Problems::default();
     for (key, _, path) in cluster.directories() {
-        let found = match key {
-            "nfs1.export.path" if roles.nfs1 => check_export(path),
-            "nfs1.state" if roles.nfs1 => check_state(path),
-            "backup.directory" if roles.backup => check_state(path),
-            _ => None,
+        let found = match key.as_str() {
+            key if !roles.have(key) => None,
+            "nfs1.export.path" => check_export(path),
+            _ => check_state(path),
         };
         problems.0.extend(found.map(|(what, next)| Problem {
-            site: cluster.site(key),
+            site: cluster.site(&key),
             what: format!("{}: {what}", path.display()),
-            expected: match key {
+            expected: match key.as_str() {
                 "nfs1.export.path" => "an existing directory that this user can read".to_owned(),
                 _ => "a directory that this user can write, or a place to create it".to_owned(),
             },
@@ -43,9 +60,9 @@ pub fn check(cluster: &Cluster, roles: Roles, own_pids: &[u32]) -> Result<(), Pr
         problems.0.extend(found.0);
     }
     for (key, _, address) in cluster.listeners() {
-        if (key.starts_with("nfs1") && roles.nfs1) || (key.starts_with("backup") && roles.backup) {
+        if roles.have(&key) {
             problems.0.extend(check_port(address, own_pids).map(|(what, next)| Problem {
-                site: cluster.site(key),
+                site: cluster.site(&key),
                 what: format!("cannot listen on {address}: {what}"),
                 expected: "a free port of this machine".to_owned(),
                 next,

@@ -4,12 +4,15 @@
 //! (directories, ports) before anything starts. Nothing here starts or changes anything.
 
 pub mod cluster;
+mod conflicts;
 mod document;
 pub mod environment;
 pub mod exports;
+mod front;
 pub mod limits;
 pub mod ports;
 pub mod problem;
+mod sections;
 #[cfg(test)]
 mod tests;
 pub mod units;
@@ -17,6 +20,7 @@ pub mod units;
 pub use cluster::{
     Backup, Cluster, Durability, Export, Host, Log, LogFormat, LogLevel, Nfs1, PortmapMode, WatcherChoice,
 };
+pub use front::{ProxyRole, WebNode};
 pub use limits::NfsLimits;
 pub use problem::{Problem, Problems, Site};
 pub use units::{Bytes, HostPort, Seconds};

@@ -124,7 +124,7 @@ c.toml:25:2: [backup] has no `directory`
 c.toml:28:10: `mirror` is an integer
     expected: true or false, without quotes
 c.toml:30:2: unknown key `databse` at the top
-    expected: one of hosts, nfs1, backup, log
+    expected: one of hosts, nfs1, backup, proxy, web, log
     next: remove it
 18 problems; nothing was started"#
     );
@@ -216,7 +216,7 @@ dashboard = "127.0.0.1:2"
         backup = scratch.path().join("backup").display(),
     );
     let cluster = Cluster::parse(Path::new("c.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"));
-    let roles = Roles { nfs1: true, backup: false };
+    let roles = Roles { nfs1: true, ..Roles::default() };
     let text = environment::check(&cluster, roles, &[]).expect_err("four problems").to_string();
     let pid = std::process::id();
     assert!(
@@ -234,7 +234,7 @@ dashboard = "127.0.0.1:2"
     assert!(text.ends_with("4 problems; nothing was started"), "{text}");
     let own = environment::check(&cluster, roles, &[pid]).expect_err("three problems").to_string();
     assert!(!own.contains("in use"), "{own}");
-    assert!(environment::check(&cluster, Roles { nfs1: false, backup: false }, &[]).is_ok());
+    assert!(environment::check(&cluster, Roles::default(), &[]).is_ok());
 }
 
 #[test]

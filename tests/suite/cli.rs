@@ -13,7 +13,7 @@ const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/cluster.toml")
 fn help_and_versions() {
     let help = run(&["--help"]);
     assert_eq!(status(&help), 0);
-    for command in ["up", "nfs1", "backup", "verify", "status", "pair", "check", "ctl"] {
+    for command in ["up", "nfs1", "backup", "verify", "status", "pair", "check", "ctl", "demo-web"] {
         assert!(
             text(&help.stdout).contains(&format!("\n  {command} ")),
             "{command} in {}",
@@ -25,6 +25,33 @@ fn help_and_versions() {
     assert_eq!(status(&run(&[])), 2);
     assert_eq!(status(&run(&["dance"])), 2);
     assert_eq!(status(&run(&["up", "--no-such-option"])), 2);
+}
+
+#[test]
+fn check_reads_the_proxys_own_file_too() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let (file, proxy) = (scratch.path().join("cluster.toml"), scratch.path().join("haproxy.cfg"));
+    let text = format!(
+        "[hosts.ha1]\naddress = \"127.0.0.1\"\n[proxy.ha1]\nconfig = \"{}\"\nstate = \"{}\"\n",
+        proxy.display(),
+        scratch.path().join("state").display()
+    );
+    std::fs::write(&file, text).expect("written");
+    std::fs::write(&proxy, "listen a\n    mode http\n    bnid :1\n").expect("written");
+    let check = || run(&["check", "--cluster", file.to_str().expect("text"), "--host", "ha1"]);
+    let found = check();
+    assert_eq!(status(&found), 1, "{}", text_of(&found));
+    assert!(text_of(&found).contains("haproxy.cfg:3:5"), "{}", text_of(&found));
+    assert!(text_of(&found).contains("`bind`"), "{}", text_of(&found));
+    let right = "listen a\n    mode http\n    bind 127.0.0.1:8099\n    timeout client 1s\n    timeout server 1s\n    timeout connect 1s\n";
+    std::fs::write(&proxy, right).expect("written");
+    let found = check();
+    assert_eq!(status(&found), 0, "{}", text_of(&found));
+    assert!(text_of(&found).contains("host ha1 can run proxy"), "{}", text_of(&found));
+}
+
+fn text_of(output: &std::process::Output) -> String {
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
 }
 
 #[test]
@@ -125,7 +152,7 @@ fn wrong_options_of_daemons_are_told() {
         ),
         (&["nfs1", "--cluster", SAMPLE, "--host", "backup"], "nfs1 runs on nfs1 in the cluster file"),
         (&["backup", "--cluster", SAMPLE, "--host", "nfs1"], "backup runs on backup in the cluster file"),
-        (&["up", "--cluster", SAMPLE, "--host", "ha1"], "neither nfs1 nor backup"),
+        (&["up", "--cluster", SAMPLE, "--host", "web1"], "no role in the cluster file"),
         (&["nfs1", "--durability", "both"], "`both` is none of local, remote"),
         (&["nfs1", "--scan-interval", "6"], "`6` is not a duration"),
     ] {
@@ -172,7 +199,7 @@ fn a_node_starts_answers_and_ends() {
     assert_eq!(status(&by_state), 0);
 
     // A second one on the same directory is told who is there.
-    let second = run(&["up", "--any-ports", "--data", data]);
+    let second = run(&["up", "--any-ports", "--no-web", "--data", data]);
     assert_eq!(status(&second), 2);
     let told = text(&second.stderr);
     assert!(told.contains(&format!("is in use by pid {}", node.child.id())), "{told}");
@@ -190,7 +217,7 @@ fn a_node_starts_answers_and_ends() {
 fn logs_can_be_json() {
     let scratch = tempfile::tempdir().expect("a directory");
     let mut child = Command::new(EXECUTABLE)
-        .args(["up", "--any-ports", "--log-format", "json", "--log-level", "info", "--data"])
+        .args(["up", "--any-ports", "--no-web", "--log-format", "json", "--log-level", "info", "--data"])
         .arg(scratch.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

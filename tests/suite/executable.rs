@@ -106,7 +106,7 @@ pub(crate) fn get(address: &str, path: &str) -> String {
 }
 
 pub(crate) fn up(data: &Path) -> Daemon {
-    Daemon::start(&["up", "--any-ports", "--data", data.to_str().expect("text")])
+    Daemon::start(&["up", "--any-ports", "--no-web", "--data", data.to_str().expect("text")])
 }
 
 pub(crate) fn wait_healthy(data: &str) {

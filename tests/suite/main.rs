@@ -6,6 +6,7 @@ mod bad_state;
 mod cli;
 mod executable;
 mod exports;
+mod front;
 mod guest;
 mod kill;
 mod local;

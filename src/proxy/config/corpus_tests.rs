@@ -51,24 +51,43 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// A file with the line, and the line's number in it.
-fn file(case: &Case, number: usize) -> (String, usize) {
-    let defaults = "defaults\n mode http\n timeout client 1s\n timeout connect 1s\n timeout server 1s\n";
-    let line = &case.line;
-    let (bind, line, server) = match case.place.as_str() {
-        "global" => return (format!("global\n {line}\n{defaults}listen x\n bind 127.0.0.1:1\n"), 2),
-        "bind" => (format!(" bind {line}"), String::new(), String::new()),
-        "server" => (" bind 127.0.0.1:1".to_owned(), String::new(), format!(" server a {line}")),
-        _ => (" bind 127.0.0.1:1".to_owned(), format!(" {line}"), " server a 127.0.0.1:1".to_owned()),
+const DEFAULTS: &str = "defaults\n mode http\n timeout client 1s\n timeout connect 1s\n timeout server 1s\n";
+
+/// One file with these lines, each in a section of its own, and each line's number in it.
+fn file(cases: &[&Case]) -> (String, Vec<usize>) {
+    let mut text = String::from("global\n");
+    let mut numbers = Vec::new();
+    let add = |text: &mut String, line: &str| {
+        text.push_str(line);
+        text.push('\n');
+        text.lines().count()
     };
-    let at = if case.place == "bind" {
-        7
-    } else if case.place == "server" {
-        9
-    } else {
-        8
-    };
-    (format!("{defaults}listen x{number}\n{bind}\n{line}\n{server}\n"), at)
+    for case in cases.iter().filter(|case| case.place == "global") {
+        numbers.push(add(&mut text, &format!(" {}", case.line)));
+    }
+    text.push_str(DEFAULTS);
+    for (number, case) in cases.iter().enumerate().filter(|(_, case)| case.place != "global") {
+        add(&mut text, &format!("listen l{number}"));
+        let line = &case.line;
+        let number = match case.place.as_str() {
+            "bind" => add(&mut text, &format!(" bind {line}")),
+            "server" => {
+                add(&mut text, " bind 127.0.0.1:1");
+                add(&mut text, &format!(" server a {line}"))
+            }
+            _ => {
+                add(&mut text, " bind 127.0.0.1:1");
+                let number = add(&mut text, &format!(" {line}"));
+                add(&mut text, " server a 127.0.0.1:1");
+                number
+            }
+        };
+        numbers.push(number);
+    }
+    // What rules may name.
+    text.push_str("frontend z\n bind 127.0.0.1:2\nbackend x0\n server a 127.0.0.1:1\n");
+    text.push_str("backend y0\n stick-table type ip size 10\n");
+    (text, numbers)
 }
 
 /// What HAProxy says of one file.
@@ -82,14 +101,34 @@ fn haproxy(text: &str) -> (bool, String) {
     (matches!(output.status.code(), Some(0 | 2)), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// All cases of one kind of verdict in as few runs of HAProxy as it takes: what it accepts in one file, what it
-/// refuses one by one, two at a time.
+/// Those of `cases` that HAProxy judges otherwise. Most are judged together: a file of accepted lines is accepted,
+/// and its complaints name the lines that it refuses. What is left is judged alone.
+fn judged_otherwise(cases: &[&Case]) -> Vec<String> {
+    let (accepted, refused): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.expected.haproxys);
+    let mut alone = Vec::new();
+    if !haproxy(&file(&accepted).0).0 {
+        alone.extend(accepted);
+    }
+    let (text, numbers) = file(&refused);
+    let (_, complaints) = haproxy(&text);
+    let named = |number: &usize| complaints.contains(&format!("x.cfg:{number}]"));
+    alone.extend(refused.iter().zip(&numbers).filter(|(_, number)| !named(number)).map(|(case, _)| *case));
+    let mut faults = Vec::new();
+    for case in alone {
+        let (accepted, why) = haproxy(&file(&[case]).0);
+        if accepted != case.expected.haproxys {
+            faults.push(format!("[{}] {}: haproxy accepts: {accepted}\n{why}", case.place, case.line));
+        }
+    }
+    faults
+}
+
 #[test]
 fn lines_are_accepted_and_refused_as_by_haproxy() {
     let cases = cases();
     let mut faults = Vec::new();
-    for (number, case) in cases.iter().enumerate() {
-        let (text, at) = file(case, number);
+    for case in &cases {
+        let (text, numbers) = file(&[case]);
         let ours = load_bytes("x.cfg", text.as_bytes(), Environment::default(), &Surroundings::here());
         if ours.is_ok() != case.expected.ours {
             let why = ours.err().map(|problems| problems.to_string()).unwrap_or_default();
@@ -98,32 +137,18 @@ fn lines_are_accepted_and_refused_as_by_haproxy() {
                 case.place, case.line, !case.expected.ours
             ));
         } else if let Err(problems) = ours {
-            let right =
-                problems.0.iter().all(|problem| matches!(problem.site, Site::At { line, .. } if line == at));
-            if !right {
-                faults.push(format!("[{}] {}: not at its line {at}: {problems}", case.place, case.line));
+            let there = |site: &Site| matches!(site, Site::At { line, .. } if [*line] == numbers[..]);
+            if !problems.0.iter().all(|problem| there(&problem.site)) {
+                faults.push(format!("[{}] {}: not at its line: {problems}", case.place, case.line));
             }
         }
     }
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let judge = || {
-        let mut faults = Vec::new();
-        while let Some(case) = cases.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-            let (text, _) = file(case, 0);
-            let (accepted, why) = haproxy(&text);
-            if accepted != case.expected.haproxys {
-                faults.push(format!("[{}] {}: haproxy accepts: {accepted}\n{why}", case.place, case.line));
-            }
-        }
-        faults
-    };
-    std::thread::scope(|scope| {
-        let second = scope.spawn(judge);
-        faults.extend(judge());
-        faults.extend(second.join().expect("no panic"));
-    });
     let places: BTreeSet<&str> = cases.iter().map(|case| case.place.as_str()).collect();
-    assert_eq!(places.into_iter().collect::<Vec<_>>(), ["bind", "global", "listen", "server"]);
+    assert_eq!(places.iter().copied().collect::<Vec<_>>(), ["bind", "global", "listen", "rules", "server"]);
+    for place in places {
+        let there: Vec<&Case> = cases.iter().filter(|case| case.place == place).collect();
+        faults.extend(judged_otherwise(&there));
+    }
     assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), cases.len(), faults.join("\n"));
 }
 
@@ -145,8 +170,7 @@ fn files_are_accepted_and_refused_as_by_haproxy() {
         };
         assert_eq!(ours != haproxys, !reason.is_empty(), "{name}");
         count += 1;
-        let defaults = "defaults\n mode http\n timeout client 1s\n timeout connect 1s\n timeout server 1s\n";
-        let text = text.replace("DEFAULTS\n", defaults) + "\n";
+        let text = text.replace("DEFAULTS\n", DEFAULTS) + "\n";
         let found = load_bytes("x.cfg", text.as_bytes(), Environment::default(), &Surroundings::here());
         if found.is_ok() != ours {
             let why = found.err().map(|problems| problems.to_string()).unwrap_or_default();

@@ -248,7 +248,7 @@ pub(crate) const ROWS: &[Row] = &[
         "longest logged URI",
     ),
     honoured("tune.maxaccept", max_accept, "connections accepted in a row"),
-    refused("zero-warning", "use the argument -dW"),
+    honoured("zero-warning", |g, _, _| set(&mut g.zero_warning, true), "a warning is a reason not to start"),
     // Without meaning here.
     meaningless("busy-polling", "how the event loop waits"),
     meaningless("cluster-secret", "only for QUIC"),

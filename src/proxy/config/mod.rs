@@ -47,7 +47,7 @@ pub use model::Config;
 pub use surroundings::Surroundings;
 pub use vocabulary::listing;
 
-use crate::settings::{Problems, Site};
+use crate::settings::{Problem, Problems, Site};
 use std::path::PathBuf;
 use words::Line;
 
@@ -75,6 +75,14 @@ fn assemble(lines: &[Line], surroundings: &Surroundings, mut problems: Problems)
     let sections = sections::read(lines, surroundings, &mut problems);
     let mut config = compile::compile(sections, surroundings, &mut problems);
     check::check(&mut config, &mut problems);
+    if config.global.zero_warning {
+        problems.0.extend(config.warnings.iter().map(|warning| Problem {
+            site: Site::Default("zero-warning"),
+            what: warning.clone(),
+            expected: String::new(),
+            next: "change it, or remove `zero-warning`".to_owned(),
+        }));
+    }
     problems.into_result()?;
     Ok(config)
 }

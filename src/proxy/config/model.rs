@@ -57,6 +57,8 @@ pub struct Global {
     pub node: Option<String>,
     pub description: Option<String>,
     pub tune: Tune,
+    /// Warnings are problems.
+    pub zero_warning: bool,
 }
 
 /// A user or group as written: by name or by number.
@@ -609,6 +611,7 @@ impl Default for Global {
             node: None,
             description: None,
             tune: Tune::default(),
+            zero_warning: false,
         }
     }
 }

@@ -136,7 +136,7 @@ fn problems_are_all_found_and_say_what_is_near() {
         ("t.cfg:7:11", "unknown word `timeout clint`", "did you mean `timeout client`?"),
         ("t.cfg:8:19", "there is no backend `bb`", "did you mean `b`?"),
         ("t.cfg:10:20", "unknown word `chek`", "did you mean `check`?"),
-        ("t.cfg:11:3", "unknown word `otpion`", "did you mean `option`?"),
+        ("t.cfg:11:3", "unknown word `otpion`", "did you mean `option httpchk`?"),
         ("t.cfg:12:3", "`reqadd` is refused", "http-request add-header"),
         ("t.cfg:13:21", "TLS is not supported yet", ""),
     ]) {

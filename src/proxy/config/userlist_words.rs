@@ -58,7 +58,12 @@ pub(crate) fn line(draft: &mut UserlistDraft, words: &mut Words<'_>) -> Parsed<(
             while let Some(word) = words.next() {
                 match word {
                     "password" => {
-                        password = Some(Password::Crypt(words.expect("a crypt(3) hash")?.to_owned()))
+                        let hash = words.expect("a crypt(3) hash")?;
+                        if let Err(what) = crate::proxy::expression::check_hash(hash) {
+                            let next = "make one with `openssl passwd -6`";
+                            return Err(words.problem_before(&what, "$1$, $5$, $6$, $2y$ or DES", next));
+                        }
+                        password = Some(Password::Crypt(hash.to_owned()));
                     }
                     "insecure-password" => {
                         password = Some(Password::Plain(words.expect("a password")?.to_owned()));

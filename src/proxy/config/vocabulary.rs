@@ -153,9 +153,12 @@ pub(crate) fn suggest(places: Places, first: &str, second: Option<&str>) -> Opti
     };
     let group =
         |word: &str| candidates().any(|known| known.split(' ').next() == Some(word) && known.contains(' '));
-    match second {
-        Some(second) if group(first) => nearest(&format!("{first} {second}"), candidates()),
-        _ => nearest(first, candidates().map(|word| word.split(' ').next().unwrap_or(word))),
+    let single = || nearest(first, candidates().map(|word| word.split(' ').next().unwrap_or(word)));
+    let Some(second) = second else { return single() };
+    let both = nearest(&format!("{first} {second}"), candidates().filter(|word| word.contains(' ')));
+    match group(first) {
+        true => both,
+        false => both.or_else(single),
     }
 }
 

@@ -5,7 +5,8 @@ use crate::proxy::config::model::ProxyIndex;
 use crate::proxy::cookie::{Answer, Found};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::state::{Backend, Wish};
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::proxy::stick;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What a request wants of its backend, and what its cookie said.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,9 +17,9 @@ pub(crate) struct Persistence {
 
 /// What an exchange wants of its backend. Takes the persistence cookie out of the request where servers must not see
 /// it.
-pub(crate) fn of_request(thread: &Thread, backend: ProxyIndex, exchange: &mut Exchange) -> Persistence {
+pub(crate) fn of_request(thread: &Thread, index: ProxyIndex, exchange: &mut Exchange) -> Persistence {
     let mut persistence = Persistence::default();
-    let Some(backend) = backend_of(thread, backend) else { return persistence };
+    let Some(backend) = backend_of(thread, index) else { return persistence };
     if let Some(cookies) = &backend.cookies {
         let now = seconds(exchange.times.request_started);
         let found = cookies.request(&mut exchange.request.fields, now, |server| backend.standing(server));
@@ -26,6 +27,14 @@ pub(crate) fn of_request(thread: &Thread, backend: ProxyIndex, exchange: &mut Ex
         exchange.ending.server_cookie = b'N';
         persistence.wish.sticky = found.server;
         persistence.found = Some(found);
+    }
+    if let Some(section) =
+        thread.running.config.proxies.get(index).filter(|section| !section.stick_rules.is_empty())
+    {
+        let stuck = stick::request(&section.stick_rules, index, exchange, &thread.running, Instant::now());
+        // A cookie goes before a table; a table's server must be one that the client may keep.
+        persistence.wish.sticky =
+            persistence.wish.sticky.or_else(|| stuck.filter(|server| backend.keeps(*server)));
     }
     persistence
 }
@@ -37,6 +46,7 @@ pub(crate) fn into_answer(
     exchange: &mut Exchange,
     persistence: Persistence,
 ) {
+    remember(thread, backend, exchange);
     let (Some(backend), Some(mut found), Some(server)) =
         (backend_of(thread, backend), persistence.found, exchange.route.server)
     else {
@@ -55,6 +65,15 @@ pub(crate) fn into_answer(
         now: seconds(SystemTime::now()),
     };
     exchange.ending.server_cookie = cookies.answer(&mut exchange.response.fields, answer);
+}
+
+/// Writes into stick tables which server answered.
+fn remember(thread: &Thread, index: ProxyIndex, exchange: &mut Exchange) {
+    let Some(section) = thread.running.config.proxies.get(index) else { return };
+    let server = exchange.route.server.and_then(|server| section.servers.get(server));
+    if let Some(server) = server.filter(|_| !section.stick_rules.is_empty()) {
+        stick::response(&section.stick_rules, server.id, exchange, &thread.running, Instant::now());
+    }
 }
 
 fn backend_of(thread: &Thread, backend: ProxyIndex) -> Option<&Backend> {

@@ -130,10 +130,9 @@ fn test(words: &mut Words<'_>, scope: &Scope<'_>, braces: bool) -> Parsed<Test> 
         return Err(words.problem_before(&what, "`-m` and a method, as in `-m str`", ""));
     };
     let fault = |what: String| words.problem_before(&what, "", "");
-    let ignore_all = name == "method";
     let mut patterns = Vec::new();
     for group in &groups {
-        patterns.push(Patterns::new(method, group.ignore_case || ignore_all, &group.texts).map_err(fault)?);
+        patterns.push(Patterns::new(method, group.ignore_case, &group.texts).map_err(fault)?);
     }
     if patterns.is_empty() && matches!(method, Method::Found | Method::Bool) {
         patterns.push(Patterns::new(method, false, &[]).map_err(fault)?);
@@ -182,7 +181,7 @@ fn values(
             return Ok(groups);
         }
         let text = words.next().unwrap_or("");
-        let flag = flags && text.len() > 1 && text.starts_with('-') && !is_number(text);
+        let flag = flags && text.len() > 1 && text.starts_with('-');
         match text {
             "-i" if flag => ignore_case = true,
             // Names are never resolved here.
@@ -211,10 +210,6 @@ fn values(
             }
         }
     }
-}
-
-fn is_number(text: &str) -> bool {
-    text[1..].starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn push(groups: &mut Vec<Group>, ignore_case: bool, texts: Vec<Vec<u8>>) {

@@ -22,6 +22,8 @@ pub(super) enum Slot {
     Frontend,
     /// `backend/server`, or `server` of the line's own section.
     Server,
+    /// Section with a stick table; the line's own when it is not given.
+    Table,
     Userlist,
     Variable,
     /// A number, or the name of a variable that holds one.
@@ -100,10 +102,14 @@ impl Arguments {
     /// Types the words of a list. The error says what is wrong.
     pub(super) fn read(
         words: &[Vec<u8>],
+        called: bool,
         slots: &[Slot],
         required: usize,
         scope: &Scope<'_>,
     ) -> Result<Arguments, String> {
+        // `()` is one empty argument where one is needed.
+        let empty = [Vec::new()];
+        let words = if words.is_empty() && called && required > 0 { &empty[..] } else { words };
         if words.len() > slots.len() {
             return Err(match slots.len() {
                 0 => "it takes no argument".to_owned(),
@@ -152,6 +158,13 @@ fn read_one(word: Option<&[u8]>, slot: Slot, scope: &Scope<'_>) -> Result<Argume
                 .frontend(text()?)
                 .ok_or_else(|| format!("there is no frontend `{}`", text().unwrap_or("")))?,
         ),
+        Slot::Table => {
+            let name = text()?;
+            let known = scope.names.proxies.iter().position(|section| section.name == name && section.table);
+            Argument::Section(
+                known.ok_or_else(|| format!("there is no section `{name}` with a stick-table"))?,
+            )
+        }
         Slot::Server => server(text()?, scope)?,
         Slot::Userlist => {
             let name = text()?;
@@ -172,7 +185,7 @@ fn read_one(word: Option<&[u8]>, slot: Slot, scope: &Scope<'_>) -> Result<Argume
 /// An argument that is missing, or empty between its commas.
 fn absent(empty: bool, slot: Slot, scope: &Scope<'_>) -> Result<Argument, String> {
     match (slot, scope.proxy) {
-        (Slot::Backend | Slot::Frontend, Some(own)) if !empty => Ok(Argument::Section(own)),
+        (Slot::Backend | Slot::Frontend | Slot::Table, Some(own)) if !empty => Ok(Argument::Section(own)),
         (Slot::Text | Slot::HeaderName, _) if empty => Ok(Argument::Text(Vec::new())),
         (Slot::Server | Slot::Userlist, _) if empty => Err("it is empty".to_owned()),
         _ => Ok(Argument::Absent),

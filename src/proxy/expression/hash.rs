@@ -7,7 +7,8 @@ pub(crate) fn avalanche(mut a: u32) -> u32 {
     a = a.wrapping_add(0x1656_67b1).wrapping_add(a << 5);
     a = a.wrapping_add(0xd3a2_646c) ^ (a << 9);
     a = a.wrapping_add(0xfd70_46c5).wrapping_add(a << 3);
-    (a ^ 0xb55a_4f09) ^ (a >> 16)
+    // The last factor spreads neighbours over HAProxy's trees.
+    ((a ^ 0xb55a_4f09) ^ (a >> 16)).wrapping_mul(3_221_225_473)
 }
 
 /// SDBM over `bytes`, from a hash of what stood before.
@@ -27,17 +28,19 @@ pub(crate) fn djb2(bytes: &[u8]) -> u32 {
     bytes.iter().fold(5381, |hash: u32, byte| (hash << 5).wrapping_add(hash).wrapping_add(u32::from(*byte)))
 }
 
-/// WT6.
+/// WT6: two words that are rotated by amounts that they themselves give.
 pub(crate) fn wt6(bytes: &[u8]) -> u32 {
-    let (mut h0, mut h1): (u16, u16) = (0xa53c, 0x5ac3);
+    let (mut low, mut high): (u32, u32) = (0xa53c_965a, 0x5ca6_953a);
+    let (mut left, mut right): (u32, u32) = (6, 18);
     for byte in bytes {
-        let byte = u32::from(*byte);
-        h0 = h0.wrapping_add((byte.wrapping_mul(0x5555)) as u16);
-        let swapped = h0 ^ h1;
-        h1 = h1.wrapping_add(swapped);
-        h0 = h0.rotate_left(5).wrapping_add(byte as u16);
+        let mixed = !(low ^ u32::from(*byte));
+        let added = !high.wrapping_add(u32::from(*byte));
+        low = added.rotate_left(left);
+        high = mixed.rotate_right(32 - right);
+        let steps = ((low >> 16) ^ high) & 0xffff;
+        (left, right) = (steps & 31, steps >> 11);
     }
-    (u32::from(h1) << 16).wrapping_add(u32::from(h0))
+    low ^ high
 }
 
 /// CRC-32 of Ethernet, bitwise over a table of 16.

@@ -33,7 +33,7 @@ pub use variables::{Variable, VariableNames, VariableScope, Variables};
 use super::config::words::{Parsed, Words};
 
 pub use credentials::check_hash;
-pub(in crate::proxy) use fetch::header_values;
+pub(in crate::proxy) use fetch::header_segments;
 pub(in crate::proxy) use replacement::{Dynamic, HeaderNames};
 
 use arguments::Arguments;

@@ -108,7 +108,9 @@ impl<'t, 's> Reader<'t, 's> {
         let (name, list, end) = call(text, at)?;
         let fetch = fetch::find(name).ok_or_else(|| unknown_fetch(at, name))?;
         let fault = |what: String| Fault::new(at, format!("`{name}`: {what}"));
-        let mut arguments = Arguments::read(&list, fetch.slots, fetch.required, scope).map_err(fault)?;
+        let mut arguments =
+            Arguments::read(&list, text[at..end].ends_with(')'), fetch.slots, fetch.required, scope)
+                .map_err(fault)?;
         arguments.side = fetch.side;
         if let Some(prepare) = fetch.prepare {
             prepare(&mut arguments, scope).map_err(fault)?;
@@ -133,16 +135,18 @@ impl<'t, 's> Reader<'t, 's> {
         let at = self.at;
         let (name, list, end) = call(self.text, at)?;
         let fault = |what: String| Fault::new(at, format!("`{name}`: {what}"));
+        let called = self.text[at..end].ends_with(')');
         let known = convert::find(name);
         let (run, input, output, arguments) = if let Some(row) = known {
-            let mut arguments = Arguments::read(&list, row.slots, row.required, self.scope).map_err(fault)?;
+            let mut arguments =
+                Arguments::read(&list, called, row.slots, row.required, self.scope).map_err(fault)?;
             if let Some(prepare) = row.prepare {
                 prepare(&mut arguments, self.scope).map_err(fault)?;
             }
             (row.run, row.input, row.output, arguments)
         } else if super::map::of_name(name).is_some() {
             let slots = [arguments::Slot::Text; 2];
-            let mut arguments = Arguments::read(&list, &slots, 1, self.scope).map_err(fault)?;
+            let mut arguments = Arguments::read(&list, called, &slots, 1, self.scope).map_err(fault)?;
             let (input, output) = convert::prepare_map(name, &mut arguments, self.scope).map_err(fault)?;
             (convert::map as convert::Run, input, output, arguments)
         } else {

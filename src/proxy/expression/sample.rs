@@ -147,6 +147,19 @@ impl Kind {
     }
 }
 
+/// The 32-bit integer that `text` begins with, wrapped where it does not fit: HAProxy's `*_val` fetches read so.
+pub(super) fn wrapping_integer(text: &[u8]) -> i64 {
+    let (negative, digits) = match text.first() {
+        Some(b'-') => (true, &text[1..]),
+        _ => (false, text),
+    };
+    let value = digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0_i32, |value, digit| {
+        let (ten, digit) = (value.wrapping_mul(10), i32::from(digit - b'0'));
+        if negative { ten.wrapping_sub(digit) } else { ten.wrapping_add(digit) }
+    });
+    value.into()
+}
+
 /// The integer that `text` begins with; 0 without one. It stops before it would overflow, at the limit.
 pub(super) fn leading_integer(text: &[u8]) -> i64 {
     let (negative, digits) = match text.first() {

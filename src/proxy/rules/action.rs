@@ -6,7 +6,7 @@ use super::{Verdict, reply::Reply, target};
 use crate::proxy::config::model::ProxyIndex;
 use crate::proxy::exchange::{Endpoint, Exchange, LogLevel, Side};
 use crate::proxy::expression::{
-    Context, Dynamic, Expression, HeaderNames, LogFormat, Sample, Variable, VariableScope,
+    Context, Dynamic, Expression, HeaderNames, LogFormat, Sample, Variable, VariableScope, header_segments,
 };
 use crate::proxy::state::Running;
 use core::net::{IpAddr, SocketAddr};
@@ -181,7 +181,7 @@ impl Action {
                 target::set(&mut exchange.request, *part, text);
             }),
             Action::ReplaceTarget(part, with) => {
-                let old = target::get(&exchange.request, *part);
+                let Some(old) = target::get(&exchange.request, *part) else { return };
                 if let Some(new) = with.expand(old, &Context { exchange, running }) {
                     target::set(&mut exchange.request, *part, &new);
                 }
@@ -254,13 +254,13 @@ fn replace_values(name: &[u8], with: &Dynamic, exchange: &mut Exchange, running:
         let mut new = Vec::with_capacity(line.len());
         let mut last = 0;
         let mut changed = false;
-        for value in crate::proxy::expression::header_values(line) {
-            // Where the value lies in its line.
-            let from = value.as_ptr().addr() - line.as_ptr().addr();
-            if let Some(replacement) = with.expand(value, &context) {
+        for segment in header_segments(line) {
+            // Where it lies in its line; the white space around the value goes with it.
+            let from = segment.as_ptr().addr() - line.as_ptr().addr();
+            if let Some(replacement) = with.expand(segment.trim_ascii(), &context) {
                 new.extend_from_slice(&line[last..from]);
                 new.extend_from_slice(&replacement);
-                last = from + value.len();
+                last = from + segment.len();
                 changed = true;
             }
         }

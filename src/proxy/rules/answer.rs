@@ -58,6 +58,10 @@ impl Answer {
                 "if" | "unless" => break,
                 "status" | "deny_status" => {
                     words.next();
+                    // HAProxy: a `status` alone has no body, a `deny_status` has the error text.
+                    if word == "status" && body_word.is_none() {
+                        answer.body = Body::Nothing;
+                    }
                     answer.status = parse_status(words)?;
                 }
                 "content-type" => {
@@ -130,9 +134,13 @@ impl Answer {
             for (name, format) in &self.headers {
                 let mut value = Vec::new();
                 format.render(&context, &mut value);
-                head.fields.push(name, &value);
+                if !value.is_empty() {
+                    head.fields.push(name, &value);
+                }
             }
-            head.fields.push(b"content-length", body.len().to_string().as_bytes());
+            if self.status != 204 {
+                head.fields.push(b"content-length", body.len().to_string().as_bytes());
+            }
             if let (Some(kind), false) = (&self.content_type, body.is_empty()) {
                 head.fields.push(b"content-type", kind);
             }

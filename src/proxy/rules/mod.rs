@@ -3,6 +3,8 @@
 
 mod action;
 mod answer;
+#[cfg(test)]
+mod compare;
 mod parse;
 mod redirect;
 mod reply;

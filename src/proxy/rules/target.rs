@@ -3,36 +3,47 @@
 use super::action::Part;
 use ehpc_proto::http::RequestHead;
 
-/// Start and end of a part in the target.
-fn range(request: &RequestHead, part: Part) -> (usize, usize) {
+/// Start and end of a part in the target; `None` of a path that there is not (`*`, `host:port`).
+fn range(request: &RequestHead, part: Part) -> Option<(usize, usize)> {
     let target = &request.target;
     let start = request.path_start();
-    let mark = target[start..].iter().position(|byte| *byte == b'?').map(|at| start + at);
-    match part {
-        Part::Uri => (0, target.len()),
-        Part::PathAndQuery => (start, target.len()),
-        Part::Path => (start, mark.unwrap_or(target.len())),
-        Part::Query => (mark.map_or(target.len(), |mark| mark + 1), target.len()),
+    if part == Part::Uri {
+        return Some((0, target.len()));
     }
+    if start == target.len() && authority(request).is_none() {
+        return None;
+    }
+    let mark = target[start..].iter().position(|byte| *byte == b'?').map(|at| start + at);
+    Some(match part {
+        Part::Query => (mark.map_or(target.len(), |mark| mark + 1), target.len()),
+        Part::Path => (start, mark.unwrap_or(target.len())),
+        _ => (start, target.len()),
+    })
 }
 
 /// A part of the target.
-pub(super) fn get(request: &RequestHead, part: Part) -> &[u8] {
-    let (from, to) = range(request, part);
-    &request.target[from..to]
+pub(super) fn get(request: &RequestHead, part: Part) -> Option<&[u8]> {
+    range(request, part).map(|(from, to)| &request.target[from..to])
 }
 
 /// Gives a part of the target another text.
 pub(super) fn set(request: &mut RequestHead, part: Part, text: &[u8]) {
-    let (from, to) = range(request, part);
-    if part == Part::Query {
-        let text = text.strip_prefix(b"?").unwrap_or(text);
-        let start = request.path_start();
-        if !request.target[start..].contains(&b'?') {
-            request.target.push(b'?');
+    let Some((from, to)) = range(request, part) else {
+        // A path takes the place of `*`; nothing takes the place of an authority.
+        if request.target == b"*" && part != Part::Query && text.first() == Some(&b'/') {
+            request.target = text.to_vec();
         }
-        let (from, to) = range(request, part);
-        request.target.splice(from..to, text.iter().copied());
+        return;
+    };
+    if part == Part::Query {
+        let mark = from > 0 && request.target[from - 1] == b'?' && from > request.path_start();
+        match (mark, text.is_empty()) {
+            (false, true) => return,
+            (false, false) => request.target.push(b'?'),
+            (true, _) => {}
+        }
+        request.target.truncate(if mark { from } else { request.target.len() });
+        request.target.extend_from_slice(text);
         return;
     }
     request.target.splice(from..to, text.iter().copied());

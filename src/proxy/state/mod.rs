@@ -20,6 +20,7 @@ pub use server::{Administration, Checked, Operation, Server};
 pub use waiting::Waiting;
 
 use super::config::Config;
+use super::stick::Table;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Instant, SystemTime};
@@ -55,6 +56,8 @@ pub struct Running {
 pub struct ProxyState {
     pub frontend: Option<Frontend>,
     pub backend: Option<Arc<Backend>>,
+    /// `stick-table` of the section.
+    pub stick_table: Option<Table>,
 }
 
 impl Running {
@@ -68,6 +71,7 @@ impl Running {
             .map(|(index, proxy)| ProxyState {
                 frontend: proxy.front.then(|| Frontend::new(proxy, maxconn)),
                 backend: proxy.back.then(|| Backend::new(proxy, index, news.clone())),
+                stick_table: proxy.stick_table.as_ref().map(Table::new),
             })
             .collect();
         Arc::new(Running {

@@ -8,6 +8,8 @@ pub(crate) struct Group {
     pub(crate) configuration: String,
     /// Server connections outlive requests here: how they end is not looked at.
     pub(crate) pooled: bool,
+    /// nginx listens on port 9101, gunicorn on 9102.
+    pub(crate) real: bool,
     /// In order.
     pub(crate) cases: Vec<Case>,
 }

@@ -50,7 +50,10 @@ pub(crate) fn transcript(
     for line in lines {
         let _ = writeln!(out, "log: {}", masked_line(line));
     }
-    out.replace(address, "{ip}")
+    let dates =
+        |line: &str| if line.starts_with("date: ") { "date: DATE\\r".to_owned() } else { line.to_owned() };
+    let lines: Vec<String> = out.replace(address, "{ip}").lines().map(dates).collect();
+    lines.join("\n") + "\n"
 }
 
 /// Bytes as text; long runs of one byte are counted.

@@ -8,10 +8,15 @@ mod case;
 mod cases;
 mod client;
 mod compare;
+mod crowd;
+mod failover;
 pub(crate) mod inside;
+mod load;
 mod message;
+mod running;
 mod side;
 mod syslog;
+mod web;
 
 use case::Group;
 use compare::Difference;
@@ -39,6 +44,14 @@ fn haproxy() -> PathBuf {
 #[test]
 fn haproxy_does_not_differ_from_haproxy() {
     inside::inside("proxy::haproxy_does_not_differ_from_haproxy", || side_by_side(&haproxy(), false));
+}
+
+/// Ours, called `haproxy`, does what HAProxy does, but for what `allowed` lists.
+#[test]
+fn does_what_haproxy_does() {
+    inside::inside("proxy::does_what_haproxy_does", || {
+        side_by_side(&ehpc_tools::process::executable(), true)
+    });
 }
 
 /// Runs every group with HAProxy and with `program`. `EHPC_PEERS_ONLY` chooses groups and cases by a part of `group/case`.

@@ -5,6 +5,7 @@ use super::case::{Case, Group};
 use super::client;
 use super::compare;
 use super::syslog::Syslog;
+use super::web::{Kind, Web};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -24,6 +25,7 @@ pub(crate) struct Side {
     syslog: Syslog,
     pooled: bool,
     standard_error: PathBuf,
+    _webs: Vec<Web>,
     _directory: tempfile::TempDir,
 }
 
@@ -48,6 +50,13 @@ impl Side {
         let output = fs::File::create(&standard_error).expect("created");
         let board = backend::start(&address);
         let syslog = Syslog::start(&address);
+        let webs = match group.real {
+            true => vec![
+                Web::start(Kind::Nginx, "web1", &address, 9101, directory.path()),
+                Web::start(Kind::Gunicorn, "web2", &address, 9102, directory.path()),
+            ],
+            false => vec![],
+        };
         let child = Command::new(&link)
             .args(["-db", "-f"])
             .arg(&file)
@@ -58,8 +67,17 @@ impl Side {
             .map_err(|error| format!("{} does not start: {error}", program.display()))?;
         let source = format!("10.1.{number}.1");
         let pooled = group.pooled;
-        let mut side =
-            Side { child, address, source, board, syslog, pooled, standard_error, _directory: directory };
+        let mut side = Side {
+            child,
+            address,
+            source,
+            board,
+            syslog,
+            pooled,
+            standard_error,
+            _webs: webs,
+            _directory: directory,
+        };
         side.wait_ready()?;
         Ok(side)
     }

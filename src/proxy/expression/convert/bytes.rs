@@ -53,8 +53,7 @@ fn hex2i<'e>(sample: Sample<'e>, _: &'e Arguments, _: &Context<'e>) -> Option<Sa
     let text = bytes(sample);
     let mut value: i64 = 0;
     for byte in text.iter() {
-        let Some(digit) = char::from(*byte).to_digit(16) else { return Some(Sample::Integer(0)) };
-        value = value << 4 | i64::from(digit);
+        value = value << 4 | i64::from(char::from(*byte).to_digit(16)?);
     }
     Some(Sample::Integer(value))
 }

@@ -5,9 +5,11 @@ use super::{Converter, row};
 use crate::proxy::expression::arguments::{Argument, Arguments, Slot};
 use crate::proxy::expression::map::{self, Map};
 use crate::proxy::expression::{Context, Kind, Sample, Scope};
+use crate::proxy::stick::{Key, Row};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const T: Kind = Kind::Text;
 const AROUND: &[Slot] = &[Slot::Text, Slot::Variable, Slot::Text];
@@ -21,6 +23,19 @@ pub(super) const TABLE: &[Converter] = &[
     row("iif", Kind::Bool, T, iif, "one of two texts").takes(&[Slot::Text, Slot::Text], 2),
     row("ipmask", Kind::Address, Kind::Address, ipmask, "with a mask applied")
         .takes(&[Slot::Mask4, Slot::Mask6], 1),
+    row("in_table", Kind::Any, Kind::Bool, in_table, "the key is in a stick table").takes(&[Slot::Table], 1),
+    row(
+        "table_server_id",
+        Kind::Any,
+        Kind::Integer,
+        table_server_id,
+        "number of the key's server, 0 without one",
+    )
+    .takes(&[Slot::Table], 1),
+    row("table_expire", Kind::Any, Kind::Integer, table_expire, "milliseconds until the key is forgotten")
+        .takes(&[Slot::Table, Slot::Integer], 1),
+    row("table_idle", Kind::Any, Kind::Integer, table_idle, "milliseconds since the key was used")
+        .takes(&[Slot::Table, Slot::Integer], 1),
     row("nbsrv", T, Kind::Integer, nbsrv, "usable servers of the backend of that name"),
     row("srv_queue", T, Kind::Integer, srv_queue, "requests in the queue of the server `backend/server`"),
 ];
@@ -89,13 +104,56 @@ fn ipmask<'e>(sample: Sample<'e>, arguments: &'e Arguments, _: &Context<'e>) -> 
     Some(Sample::Address(masked))
 }
 
+/// The entry of a key, not touched; the outer `None` when the value is no key.
+#[allow(clippy::option_option)]
+fn entry(sample: Sample<'_>, arguments: &Arguments, context: &Context<'_>) -> Option<Option<Row>> {
+    let table = context.running.proxies.get(arguments.section(0)?)?.stick_table.as_ref()?;
+    let key = Key::new(table.kind(), sample)?;
+    Some(table.peek(&key, Instant::now()))
+}
+
+fn in_table<'e>(sample: Sample<'e>, arguments: &'e Arguments, context: &Context<'e>) -> Option<Sample<'e>> {
+    let row = entry(sample, arguments, context)?;
+    Some(Sample::Bool(row.is_some()))
+}
+
+fn table_server_id<'e>(
+    sample: Sample<'e>,
+    arguments: &'e Arguments,
+    context: &Context<'e>,
+) -> Option<Sample<'e>> {
+    let row = entry(sample, arguments, context)?;
+    Some(Sample::Integer(row.map_or(0, |row| row.server_id.into())))
+}
+
+fn milliseconds(duration: Duration) -> Option<Sample<'static>> {
+    i64::try_from(duration.as_millis()).ok().map(Sample::Integer)
+}
+
+fn table_expire<'e>(
+    sample: Sample<'e>,
+    arguments: &'e Arguments,
+    context: &Context<'e>,
+) -> Option<Sample<'e>> {
+    match entry(sample, arguments, context)? {
+        Some(row) => milliseconds(row.expires_in.unwrap_or_default()),
+        None => arguments.integer(1).map(Sample::Integer),
+    }
+}
+
+fn table_idle<'e>(sample: Sample<'e>, arguments: &'e Arguments, context: &Context<'e>) -> Option<Sample<'e>> {
+    match entry(sample, arguments, context)? {
+        Some(row) => milliseconds(row.idle),
+        None => arguments.integer(1).map(Sample::Integer),
+    }
+}
+
 /// A backend by a name that is known only now: few, so that a search is cheap.
 fn nbsrv<'e>(sample: Sample<'e>, _: &'e Arguments, context: &Context<'e>) -> Option<Sample<'e>> {
     let name = bytes(sample);
     let index =
         context.config().proxies.iter().position(|proxy| proxy.back && proxy.name.as_bytes() == &*name)?;
-    let backend = context.running.proxies.get(index)?.backend.as_ref()?;
-    Some(Sample::Integer(crate::proxy::expression::fetch::usable(backend)))
+    crate::proxy::expression::fetch::usable(context, index).map(Sample::Integer)
 }
 
 fn srv_queue<'e>(sample: Sample<'e>, _: &'e Arguments, context: &Context<'e>) -> Option<Sample<'e>> {

@@ -71,7 +71,6 @@ pub(super) use lookup::{map, prepare_map};
 /// HAProxy's converters that are refused here: (name or beginning of it, why).
 pub(super) const REFUSED: &[(&str, &str)] = &[
     ("table_", "rate tracking is not supported yet"),
-    ("in_table", "rate tracking is not supported yet"),
     ("set-var", "use the rule `set-var`"),
     ("unset-var", "use the rule `unset-var`"),
     ("capture-req", "use the rule `capture`"),

@@ -116,10 +116,7 @@ fn fields(text: &[u8], delimiters: &[u8]) -> smallvec::SmallVec<[(usize, usize);
 fn field<'e>(sample: Sample<'e>, arguments: &'e Arguments, _: &Context<'e>) -> Option<Sample<'e>> {
     let text = bytes(sample);
     let parts = fields(&text, arguments.text(1));
-    match pick(&parts, arguments) {
-        Some((from, to)) => Some(Sample::Text(part(text, from, to))),
-        None => Some(Sample::text(b"")),
-    }
+    pick(&parts, arguments).map(|(from, to)| Sample::Text(part(text, from, to)))
 }
 
 fn word<'e>(sample: Sample<'e>, arguments: &'e Arguments, _: &Context<'e>) -> Option<Sample<'e>> {

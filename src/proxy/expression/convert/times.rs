@@ -20,14 +20,14 @@ pub(super) const TABLE: &[Converter] = &[
 
 fn check_format(arguments: &mut Arguments, _: &Scope<'_>) -> Result<(), String> {
     let mut out = Vec::new();
-    match format(arguments.text(0), &utc(0), 0, "UTC", &mut out) {
+    match strftime(arguments.text(0), &utc(0), 0, "UTC", &mut out) {
         Ok(()) => Ok(()),
         Err(letter) => Err(format!("argument 1: `%{letter}` is not supported")),
     }
 }
 
 /// strftime(3) without a locale. The error is a letter that is not supported.
-pub(in crate::proxy::expression) fn format(
+fn strftime(
     format: &[u8],
     time: &LocalTime,
     seconds: i64,
@@ -49,7 +49,7 @@ pub(in crate::proxy::expression) fn format(
 fn conversion(letter: u8, time: &LocalTime, seconds: i64, zone: &str, out: &mut Vec<u8>) -> Result<(), char> {
     let weekday = day_of_week(time);
     let hour12 = if time.hour.is_multiple_of(12) { 12 } else { time.hour % 12 };
-    let nested = |text: &[u8], out: &mut Vec<u8>| format(text, time, seconds, zone, out);
+    let nested = |text: &[u8], out: &mut Vec<u8>| strftime(text, time, seconds, zone, out);
     let text = match letter {
         b'Y' => time.year.to_string(),
         b'C' => format!("{:02}", time.year.div_euclid(100)),
@@ -100,14 +100,14 @@ fn offset(seconds: i32) -> String {
 fn ltime<'e>(sample: Sample<'e>, arguments: &'e Arguments, _: &Context<'e>) -> Option<Sample<'e>> {
     let seconds = sample.to_integer()?.wrapping_add(arguments.integer(1).unwrap_or(0));
     let mut out = Vec::new();
-    format(arguments.text(0), &local_time(seconds), seconds, "", &mut out).ok()?;
+    strftime(arguments.text(0), &local_time(seconds), seconds, "", &mut out).ok()?;
     Some(Sample::made(out))
 }
 
 fn utime<'e>(sample: Sample<'e>, arguments: &'e Arguments, _: &Context<'e>) -> Option<Sample<'e>> {
     let seconds = sample.to_integer()?.wrapping_add(arguments.integer(1).unwrap_or(0));
     let mut out = Vec::new();
-    format(arguments.text(0), &utc(seconds), seconds, "GMT", &mut out).ok()?;
+    strftime(arguments.text(0), &utc(seconds), seconds, "GMT", &mut out).ok()?;
     Some(Sample::made(out))
 }
 
@@ -124,8 +124,14 @@ fn prepare_http_date(arguments: &mut Arguments, _: &Scope<'_>) -> Result<(), Str
 
 fn http_date<'e>(sample: Sample<'e>, arguments: &'e Arguments, _: &Context<'e>) -> Option<Sample<'e>> {
     let value = sample.to_integer()?.wrapping_add(arguments.integer(0).unwrap_or(0));
-    let seconds = value / arguments.integer(1).unwrap_or(1);
+    let divisor = arguments.integer(1).unwrap_or(1);
+    let seconds = value.div_euclid(divisor);
     let mut out = Vec::new();
-    format(b"%a, %d %b %Y %H:%M:%S GMT", &utc(seconds), seconds, "GMT", &mut out).ok()?;
+    strftime(b"%a, %d %b %Y %H:%M:%S", &utc(seconds), seconds, "GMT", &mut out).ok()?;
+    if divisor > 1 {
+        // HAProxy 2.6 writes the fraction, unpadded, which no HTTP date has.
+        out.extend_from_slice(format!(".{}", value.rem_euclid(divisor)).as_bytes());
+    }
+    out.extend_from_slice(b" GMT");
     Some(Sample::made(out))
 }

@@ -51,8 +51,8 @@ fn basic(context: &Context<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
 
 fn known<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
     let Some(Argument::Userlist(list)) = arguments.get(0) else { return None };
-    let right = basic(context).is_some_and(|(user, password)| list.check(&user, &password).is_some());
-    Some(Sample::Bool(right))
+    let (user, password) = basic(context)?;
+    Some(Sample::Bool(list.check(&user, &password).is_some()))
 }
 
 fn user_of_list<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {

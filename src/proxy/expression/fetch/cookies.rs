@@ -4,7 +4,7 @@ use super::headers::fields;
 use super::{Fetch, Run, row};
 use crate::proxy::exchange::Side;
 use crate::proxy::expression::arguments::{Arguments, Slot};
-use crate::proxy::expression::sample::leading_integer;
+use crate::proxy::expression::sample::wrapping_integer;
 use crate::proxy::expression::{Context, Kind, Sample};
 
 const NAME: &[Slot] = &[Slot::Text];
@@ -48,7 +48,7 @@ fn each<'e>(context: &Context<'e>, arguments: &Arguments, visit: &mut dyn FnMut(
         loop {
             let end = pair_end(rest, !first_only);
             let (name, value) = pair(&rest[..end]);
-            let named = !name.is_empty() && (wanted.is_empty() || name == wanted);
+            let named = wanted.is_empty() || name == wanted;
             if let Some(value) = value.filter(|_| named)
                 && visit(value)
             {
@@ -115,7 +115,7 @@ fn cookie_count<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<S
 
 fn cookie_val<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
     match cookie(context, arguments)? {
-        Sample::Text(value) => Some(Sample::Integer(leading_integer(&value))),
+        Sample::Text(value) => Some(Sample::Integer(wrapping_integer(&value))),
         _ => None,
     }
 }
@@ -125,5 +125,5 @@ fn each_cookie_val<'e>(
     arguments: &'e Arguments,
     visit: &mut dyn FnMut(Sample<'e>) -> bool,
 ) -> bool {
-    each(context, arguments, &mut |value| visit(Sample::Integer(leading_integer(value))))
+    each(context, arguments, &mut |value| visit(Sample::Integer(wrapping_integer(value))))
 }

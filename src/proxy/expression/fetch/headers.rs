@@ -3,7 +3,7 @@
 use super::{Fetch, Run, row};
 use crate::proxy::exchange::Side;
 use crate::proxy::expression::arguments::{Arguments, Slot};
-use crate::proxy::expression::sample::leading_integer;
+use crate::proxy::expression::sample::wrapping_integer;
 use crate::proxy::expression::{Context, Kind, Sample};
 use core::net::{IpAddr, Ipv4Addr};
 use ehpc_proto::http::Fields;
@@ -70,13 +70,18 @@ pub(super) fn fields<'e>(context: &Context<'e>, arguments: &Arguments) -> &'e Fi
 }
 
 /// Values of a line: split at commas outside of quotes, trimmed.
-pub(in crate::proxy) fn values(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn values(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    segments(line).map(<[u8]>::trim_ascii)
+}
+
+/// The same with the white space around them.
+pub(in crate::proxy) fn segments(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
         let line = rest?;
         let end = value_end(line);
         rest = line.get(end + 1..);
-        Some(line[..end].trim_ascii())
+        Some(&line[..end])
     })
 }
 
@@ -190,18 +195,13 @@ fn full_count<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sam
     Some(Sample::Integer(count))
 }
 
-/// An address as it stands in `X-Forwarded-For`: IPv4 with an optional port, IPv6 with optional brackets and port.
+/// An address as it stands in `X-Forwarded-For`: IPv4 with an optional port, or IPv6.
 fn address(value: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(value).ok()?;
     if let Ok(address) = text.parse() {
         return Some(address);
     }
     let port = |text: &str| text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok();
-    if let Some(bracketed) = text.strip_prefix('[') {
-        let (address, rest) = bracketed.split_once(']')?;
-        let fits = rest.is_empty() || rest.strip_prefix(':').is_some_and(port);
-        return fits.then(|| address.parse::<core::net::Ipv6Addr>().ok().map(IpAddr::V6))?;
-    }
     let (address, rest) = text.split_once(':')?;
     port(rest).then(|| address.parse::<Ipv4Addr>().ok().map(IpAddr::V4))?
 }
@@ -228,7 +228,7 @@ fn header_ip<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Samp
 
 fn header_val<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
     match header(context, arguments)? {
-        Sample::Text(value) => Some(Sample::Integer(leading_integer(&value))),
+        Sample::Text(value) => Some(Sample::Integer(wrapping_integer(&value))),
         _ => None,
     }
 }
@@ -240,7 +240,7 @@ fn each_header_val<'e>(
 ) -> bool {
     match arguments.integer(1) {
         Some(_) => header_val(context, arguments).is_some_and(visit),
-        None => all_values(context, arguments, &mut |value| visit(Sample::Integer(leading_integer(value)))),
+        None => all_values(context, arguments, &mut |value| visit(Sample::Integer(wrapping_integer(value)))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Constants, clock, chance, variables; and what runs: queues, connections, servers.
 
 use super::{Fetch, Run, row};
+use crate::proxy::config::model::ProxyIndex;
 use crate::proxy::expression::arguments::{Argument, Arguments, Slot};
 use crate::proxy::expression::{Context, Kind, Sample, Scope};
 use crate::proxy::state::{Backend, Server};
@@ -14,7 +15,7 @@ pub(super) const TABLE: &[Fetch] = &[
     row("always_true", Kind::Bool, Run::One(always_true), "true"),
     row("always_false", Kind::Bool, Run::One(always_false), "false"),
     row("int", Kind::Integer, CONSTANT, "a number").takes(&[Slot::Integer], 1),
-    row("str", Kind::Text, CONSTANT, "a text").takes(&[Slot::Text], 0),
+    row("str", Kind::Text, CONSTANT, "a text").takes(&[Slot::Text], 1),
     row("bool", Kind::Bool, CONSTANT, "a truth value").takes(&[Slot::Text], 1).prepared(prepare_bool),
     row("bin", Kind::Binary, CONSTANT, "bytes in hexadecimal").takes(&[Slot::Text], 1).prepared(prepare_bin),
     row("meth", Kind::Method, CONSTANT, "a method").takes(&[Slot::Text], 1),
@@ -50,6 +51,9 @@ pub(super) const STATE: &[Fetch] = &[
     row("be_conn_free", Kind::Integer, Run::One(be_conn_free), "free connections of a backend")
         .takes(&[Slot::Backend], 0),
     row("fe_conn", Kind::Integer, Run::One(fe_conn), "sessions of a frontend").takes(&[Slot::Frontend], 0),
+    row("table_cnt", Kind::Integer, Run::One(table_cnt), "entries of a stick table").takes(&[Slot::Table], 0),
+    row("table_avl", Kind::Integer, Run::One(table_avl), "free entries of a stick table")
+        .takes(&[Slot::Table], 0),
     row("srv_conn", Kind::Integer, Run::One(srv_conn), "connections of a server").takes(&[Slot::Server], 1),
     row("srv_conn_free", Kind::Integer, Run::One(srv_conn_free), "free connections of a server")
         .takes(&[Slot::Server], 1),
@@ -213,14 +217,19 @@ fn integer(value: impl Into<i64>) -> Option<Sample<'static>> {
     Some(Sample::Integer(value.into()))
 }
 
-/// Usable servers: active ones and backups.
-pub(in crate::proxy::expression) fn usable(backend: &Backend) -> i64 {
-    let count = backend.servers.iter().filter(|server| server.takes_new()).count();
-    i64::try_from(count).unwrap_or(i64::MAX)
+/// Servers that a backend would use now: active ones; without any the first backup, or all with `option allbackups`.
+pub(in crate::proxy::expression) fn usable(context: &Context<'_>, section: ProxyIndex) -> Option<i64> {
+    let (active, backups) = context.running.proxies.get(section)?.backend.as_ref()?.usable();
+    let all = context.config().proxies.get(section)?.options.allbackups;
+    Some(match (active, all) {
+        (0, false) => backups.min(1).into(),
+        (0, true) => backups.into(),
+        _ => active.into(),
+    })
 }
 
 fn nbsrv<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
-    backend(context, arguments).and_then(|backend| integer(usable(backend)))
+    usable(context, arguments.section(0)?).and_then(integer)
 }
 
 fn pending(backend: &Backend) -> i64 {
@@ -234,8 +243,8 @@ fn queue<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'
 }
 
 fn avg_queue<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
-    let backend = backend(context, arguments)?;
-    let (pending, usable) = (pending(backend), usable(backend));
+    let usable = usable(context, arguments.section(0)?)?;
+    let pending = pending(backend(context, arguments)?);
     // Without any server the whole queue is the average, as HAProxy has it.
     integer(if usable > 0 { (pending + usable - 1) / usable } else { pending })
 }
@@ -263,8 +272,15 @@ fn be_conn<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample
 }
 
 fn be_conn_free<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
+    let index = arguments.section(0)?;
+    let backend = backend(context, arguments)?;
+    let configured = &context.config().proxies.get(index)?.servers;
+    let only_backups = backend.usable().0 == 0;
     let mut free: i64 = 0;
-    for server in backend(context, arguments)?.servers.iter().filter(|server| server.is_up()) {
+    for (server, file) in backend.servers.iter().zip(configured).filter(|(server, _)| server.is_up()) {
+        if file.backup && !only_backups {
+            continue;
+        }
         match free_of(server) {
             -1 => return integer(-1),
             slots => free += slots,
@@ -279,6 +295,16 @@ fn free_of(server: &Server) -> i64 {
         0 => -1,
         limit => (i64::from(limit) - i64::from(server.sessions.load(Ordering::Relaxed))).max(0),
     }
+}
+
+fn table_cnt<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
+    let table = context.running.proxies.get(arguments.section(0)?)?.stick_table.as_ref()?;
+    i64::try_from(table.used()).ok().map(Sample::Integer)
+}
+
+fn table_avl<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
+    let table = context.running.proxies.get(arguments.section(0)?)?.stick_table.as_ref()?;
+    i64::try_from(table.size().saturating_sub(table.used())).ok().map(Sample::Integer)
 }
 
 fn fe_conn<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {

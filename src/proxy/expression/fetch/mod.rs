@@ -11,7 +11,7 @@ use super::arguments::{Arguments, Slot};
 use super::{Context, Kind, Sample, Scope};
 use crate::proxy::exchange::Side;
 
-pub(in crate::proxy) use headers::values as header_values;
+pub(in crate::proxy) use headers::segments as header_segments;
 pub(super) use internal::{from_hex, usable};
 pub(super) use target::line_words;
 

@@ -4,7 +4,7 @@ use super::{Fetch, Run, row};
 use crate::proxy::exchange::Side;
 use crate::proxy::expression::arguments::{Arguments, Slot};
 use crate::proxy::expression::hash;
-use crate::proxy::expression::sample::leading_integer;
+use crate::proxy::expression::sample::wrapping_integer;
 use crate::proxy::expression::{Context, Kind, Sample};
 use core::net::IpAddr;
 use ehpc_proto::http::Version;
@@ -104,7 +104,7 @@ fn each_url_param<'e>(
 
 fn urlp_val<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
     match url_param(context, arguments)? {
-        Sample::Text(value) => Some(Sample::Integer(leading_integer(&value))),
+        Sample::Text(value) => Some(Sample::Integer(wrapping_integer(&value))),
         _ => None,
     }
 }
@@ -114,7 +114,7 @@ fn each_urlp_val<'e>(
     arguments: &'e Arguments,
     visit: &mut dyn FnMut(Sample<'e>) -> bool,
 ) -> bool {
-    parameters(context, arguments, &mut |value| visit(Sample::Integer(leading_integer(value))))
+    parameters(context, arguments, &mut |value| visit(Sample::Integer(wrapping_integer(value))))
 }
 
 fn with_host<'e>(context: &Context<'e>, rest: &'e [u8]) -> Option<Sample<'e>> {

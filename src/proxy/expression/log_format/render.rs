@@ -29,7 +29,8 @@ pub(super) fn render(format: &LogFormat, context: &Context<'_>, out: &mut Vec<u8
                 let text = value.map(super::super::Sample::into_text).unwrap_or_default();
                 match line.use_ {
                     Use::Log => line.text(&text, *flags),
-                    Use::Text => line.encoded(&text, *flags, b'%', is_control),
+                    // HAProxy quotes variables only, not expressions, in what is not a log line.
+                    Use::Text => line.bare(&text, *flags, b'%', is_control),
                 }
             }
         }

@@ -6,6 +6,7 @@ mod framing;
 mod guide;
 mod modes;
 mod queue;
+mod real;
 mod rules;
 mod tcp;
 
@@ -16,6 +17,7 @@ pub(crate) fn all() -> Vec<Group> {
     let mut groups = Vec::new();
     groups.extend(failing::groups());
     groups.extend(queue::groups());
+    groups.extend(real::groups());
     groups.extend(guide::groups());
     groups.extend(framing::groups());
     groups.extend(bad::groups());
@@ -46,7 +48,7 @@ fn over(frontend: &str, backend: &str) -> String {
 }
 
 fn group(name: &'static str, configuration: String, cases: Vec<Case>) -> Group {
-    Group { name, configuration, pooled: false, cases }
+    Group { name, configuration, pooled: false, real: false, cases }
 }
 
 /// A GET with these further header lines.
