@@ -15,11 +15,13 @@ struct State {
 #[derive(Clone, Default)]
 pub(super) struct Recorder {
     state: Arc<Mutex<State>>,
+    /// Odd bytes were let through on purpose.
+    lenient: bool,
 }
 
 impl Recorder {
-    pub(super) fn start(address: &str, port: u16) -> Recorder {
-        let recorder = Recorder::default();
+    pub(super) fn start(address: &str, port: u16, lenient: bool) -> Recorder {
+        let recorder = Recorder { lenient, ..Recorder::default() };
         let listener = TcpListener::bind((address, port)).expect("the port is free");
         let mine = recorder.clone();
         std::thread::spawn(move || {
@@ -58,9 +60,9 @@ impl Recorder {
             {
                 let mut state = self.state.lock().expect("no thread panics");
                 state.requests.push(line.clone());
-                state
-                    .faults
-                    .extend(ambiguities(&head).map(|text| format!("{text}: {}", head.escape_ascii())));
+                state.faults.extend(
+                    ambiguities(&head, self.lenient).map(|text| format!("{text}: {}", head.escape_ascii())),
+                );
             }
             let length = loop {
                 if let Some(length) = message::length(&waiting, Kind::Request) {
@@ -88,7 +90,7 @@ impl Recorder {
 }
 
 /// What a sloppy reader could read differently in a head.
-fn ambiguities(head: &[u8]) -> impl Iterator<Item = &'static str> {
+fn ambiguities(head: &[u8], lenient: bool) -> impl Iterator<Item = &'static str> {
     let mut found = Vec::new();
     let lines: Vec<&[u8]> = head.split(|byte| *byte == b'\n').collect();
     if lines[..lines.len() - 1].iter().any(|line| line.last() != Some(&b'\r')) {
@@ -97,7 +99,7 @@ fn ambiguities(head: &[u8]) -> impl Iterator<Item = &'static str> {
     if lines.iter().any(|line| line.strip_suffix(b"\r").unwrap_or(line).contains(&b'\r')) {
         found.push("a bare CR");
     }
-    if head.contains(&0) {
+    if !lenient && head.contains(&0) {
         found.push("NUL");
     }
     let fields: Vec<&[u8]> = lines[1..]
@@ -109,7 +111,7 @@ fn ambiguities(head: &[u8]) -> impl Iterator<Item = &'static str> {
     for field in fields {
         let name: Vec<u8> = field.iter().copied().take_while(|byte| *byte != b':').collect();
         let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-        if name.is_empty() || !name.iter().all(token) || name.len() == field.len() {
+        if !lenient && (name.is_empty() || !name.iter().all(token) || name.len() == field.len()) {
             found.push("a name that is no token");
         }
         let name = String::from_utf8_lossy(&name).to_lowercase();
