@@ -81,7 +81,9 @@ impl Recorder {
             waiting.drain(..length);
             let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
             let body = if line.starts_with("HEAD ") { "" } else { &target };
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", target.len());
+            // No tunnels here: what follows a CONNECT is the next request.
+            let status = if line.starts_with("CONNECT ") { "405 No" } else { "200 OK" };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", target.len());
             if stream.write_all(answer.as_bytes()).is_err() {
                 return;
             }
