@@ -8,12 +8,13 @@ use crate::proxy::stats::{Moment, Process};
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// One open `stats socket`.
 pub struct OpenSocket {
@@ -37,6 +38,7 @@ struct Shared {
     running: Arc<Running>,
     process: AskProcess,
     room: Arc<Semaphore>,
+    stopping: CancellationToken,
 }
 
 /// Pause when the system has no descriptor or memory for another connection.
@@ -44,15 +46,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The request for the listening sockets, alone on a connection.
 const ASK_SOCKETS: &[u8] = b"_getsocks\n";
 
-/// Serves all sockets until it is dropped: on the runtime of one thread, beside everything else. `stats maxconn`
+/// Serves all sockets until `stopping`, and then the connections that there are: on the runtime of one thread, beside
+/// everything else. Who takes over accepts on the same sockets: what comes after `stopping` is for them. `stats maxconn`
 /// connections are served at once over all of them; the others wait, all but one a socket in the backlog.
 ///
 /// # Errors
 /// A socket that the runtime does not take.
-pub async fn serve(sockets: Vec<OpenSocket>, running: Arc<Running>, process: AskProcess) -> io::Result<()> {
+pub async fn serve(
+    sockets: Vec<OpenSocket>,
+    running: Arc<Running>,
+    process: AskProcess,
+    stopping: CancellationToken,
+) -> io::Result<()> {
     let most = usize::try_from(running.config.global.stats_maxconn).unwrap_or(usize::MAX);
     let room = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-    let shared = Shared { running, process, room };
+    let shared = Shared { running, process, room, stopping };
     let mut tasks = JoinSet::new();
     for OpenSocket { socket, level, hand_over } in sockets {
         let listener = Listener::new(socket)?;
@@ -114,7 +122,11 @@ async fn accept(listener: Listener, level: Level, hand_over: Option<HandOver>, s
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.stopping.cancelled() => break,
+        };
+        match accepted {
             Ok(stream) => {
                 // Only now: an idle socket must not hold the room that another one's connections need.
                 let Ok(permit) = shared.room.clone().acquire_owned().await else { return };
@@ -128,6 +140,8 @@ async fn accept(listener: Listener, level: Level, hand_over: Option<HandOver>, s
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
 async fn converse(
@@ -155,8 +169,7 @@ async fn converse(
             return give_sockets(stream, hand_over.clone()).await;
         }
         let process = (shared.process)();
-        let moment = Moment { monotonic: Instant::now(), wall: SystemTime::now() };
-        let context = Context { running: &shared.running, process: &process, moment };
+        let context = Context { running: &shared.running, process: &process, moment: Moment::now() };
         let mut after = console.receive(bytes);
         while let Some(command) = console.next_command() {
             let answer = super::execute(&context, console.level(), &command);

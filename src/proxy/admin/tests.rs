@@ -7,6 +7,7 @@ use crate::proxy::state::Running;
 use crate::proxy::stats::sample::{Real, ask, moment, process, running};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// What a connection answers to bytes that arrive at once, and whether it is closed then.
 fn converse(running: &Running, level: Level, bytes: &[u8]) -> (String, bool) {
@@ -299,7 +300,7 @@ fn serve(maxconn: u32) -> Served {
         let socket = ListeningSocket::Unix(listen(name));
         socket::OpenSocket { socket, level, hand_over: Some(hand_over.clone()) }
     });
-    runtime.spawn(socket::serve(sockets.into(), running, Arc::new(process)));
+    runtime.spawn(socket::serve(sockets.into(), running, Arc::new(process), CancellationToken::new()));
     Served { dir, _runtime: runtime }
 }
 

@@ -1,6 +1,7 @@
 //! Addresses as `bind`, `server`, `log` write them (11 of the manual: `ipv4@`, `unix@`, `abns@`, `fd@`, port ranges).
 
 use super::Surroundings;
+use super::draft::Context;
 use super::words::{Parsed, Words};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -51,8 +52,12 @@ pub(crate) fn parse(
     text: &str,
     transport: Transport,
     words: &Words<'_>,
-    surroundings: &Surroundings,
+    context: &Context<'_>,
 ) -> Parsed<Address> {
+    let surroundings = context.surroundings;
+    let expanded = context.environment.expand(text);
+    let expanded = expanded.map_err(|what| words.problem_before(&what, "an address", "write ${NAME}"))?;
+    let text = expanded.as_str();
     let refuse = |what: String, next: &str| Err(words.problem_before(&what, "an address", next));
     let (family, rest) = match text.split_once('@') {
         Some((family, rest)) => (family, rest),
@@ -170,7 +175,10 @@ impl Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::config::Environment;
+    use crate::proxy::config::draft::Prefix;
     use crate::proxy::config::words::Line;
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     fn of(text: &str) -> Option<Address> {
@@ -182,7 +190,18 @@ mod tests {
             },
             ..Surroundings::none()
         };
-        parse(text, Transport::Stream, &Words::new(&line), &surroundings).ok()
+        let mut environment = Environment::default();
+        environment.set("PORT", "81");
+        let context = Context {
+            line: &line,
+            prefix: Prefix::None,
+            surroundings: &surroundings,
+            environment: &environment,
+            bufsize: 0,
+            warnings: &mut Vec::new(),
+            without_meaning: &mut BTreeMap::new(),
+        };
+        parse(text, Transport::Stream, &Words::new(&line), &context).ok()
     }
 
     fn shown(text: &str) -> String {
@@ -229,6 +248,11 @@ mod tests {
             ("fd@x", "refused"),
             ("fd@-1", "refused"),
             ("quic4@:443", "refused"),
+            ("1.2.3.4:$PORT", "1.2.3.4 One(81)"),
+            ("1.2.3.4:${PORT}", "1.2.3.4 One(81)"),
+            ("1.2.3.4:${NONE}80", "1.2.3.4 One(80)"),
+            ("1.2.3.4:${PORT", "refused"),
+            ("1.2.3.4:$", "refused"),
             ("nosuch@:443", "refused"),
         ] {
             assert_eq!(shown(text), expected, "{text}");

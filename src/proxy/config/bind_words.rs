@@ -196,7 +196,7 @@ fn read(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<Vec<Bind>> {
     let mut addresses = Vec::new();
     // HAProxy ignores a comma at the end.
     for part in text.split(',').filter(|part| !part.is_empty()) {
-        let address = address::parse(part, Transport::Stream, words, context.surroundings)?;
+        let address = address::parse(part, Transport::Stream, words, context)?;
         add(&mut addresses, address, part, words)?;
         if addresses.len() > MOST_BINDS {
             return Err(words.problem_before("too many ports", "a smaller range", ""));

@@ -184,3 +184,15 @@ fn files_are_accepted_and_refused_as_by_haproxy() {
     assert!(count > 50);
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+/// The larger files: HAProxy reads those in its modern spelling too.
+#[test]
+fn haproxy_reads_the_modern_files_too() {
+    for text in [
+        include_str!("../../../tests/data/haproxy/web-cluster.cfg"),
+        include_str!("../../../tests/data/haproxy/debian-12.cfg"),
+    ] {
+        let (accepted, why) = haproxy(text);
+        assert!(accepted, "{why}");
+    }
+}

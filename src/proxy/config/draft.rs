@@ -1,6 +1,7 @@
 //! A section while it is being read: names are still names, lines that refer to other sections wait in `deferred`.
 //! A `defaults` section is a draft too; a new section begins as a copy of it.
 
+use super::environment::Environment;
 use super::model::{
     Bind, Captures, ConnectionMode, CookiePolicy, ErrorFile, ForwardFor, HttpCheck, LogTarget, Mode, Options,
     Reuse, Server, ServerCheck, StickTable, Timeouts,
@@ -266,6 +267,8 @@ pub(crate) struct Context<'c> {
     pub(crate) line: &'c Line,
     pub(crate) prefix: Prefix,
     pub(crate) surroundings: &'c Surroundings,
+    /// Variables as they are at the end of all files: addresses may hold some.
+    pub(crate) environment: &'c Environment,
     /// The product's stats and sockets obey these: section `global` as read so far.
     pub(crate) bufsize: usize,
     pub(crate) warnings: &'c mut Vec<String>,

@@ -34,6 +34,29 @@ impl Environment {
         self.now.insert(name.as_bytes().to_vec(), value.as_bytes().to_vec());
     }
 
+    /// `text` with `$NAME` and `${NAME}` replaced: addresses may hold variables outside of quotes too, as with HAProxy. A
+    /// variable that is not set is empty. The error says what is wrong.
+    pub fn expand(&self, text: &str) -> Result<String, String> {
+        let mut out = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('$') {
+            out.extend_from_slice(before.as_bytes());
+            let (brace, after) = after.strip_prefix('{').map_or((false, after), |after| (true, after));
+            let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+            let (name, after) = after.split_at(end);
+            if name.is_empty() {
+                return Err(format!("`{text}` has a `$` without a name"));
+            }
+            out.extend_from_slice(self.get(name.as_bytes()).unwrap_or_default());
+            rest = match brace {
+                false => after,
+                true => after.strip_prefix('}').ok_or_else(|| format!("`{text}` has a `{{` without `}}`"))?,
+            };
+        }
+        out.extend_from_slice(rest.as_bytes());
+        String::from_utf8(out).map_err(|_| format!("a variable in `{text}` is not UTF-8"))
+    }
+
     /// All variables now, for `show env` and the fetch `env()`.
     pub fn variables(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.now.iter().map(|(name, value)| (name.as_slice(), value.as_slice()))

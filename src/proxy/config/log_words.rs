@@ -24,7 +24,7 @@ pub(crate) fn parse(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<
     let address = match text {
         "stdout" => LogAddress::Stdout,
         "stderr" => LogAddress::Stderr,
-        _ => match address::parse(text, Transport::Datagram, words, context.surroundings)? {
+        _ => match address::parse(text, Transport::Datagram, words, context)? {
             Address::Unix(path) => LogAddress::Unix(path),
             Address::Descriptor(number) => LogAddress::Descriptor(number),
             internet @ Address::Internet { .. } => match internet.with_port(Some(514)) {

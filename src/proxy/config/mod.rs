@@ -56,7 +56,7 @@ use words::Line;
 pub fn load(files: &[PathBuf], mut environment: Environment) -> Result<Config, Problems> {
     let mut problems = Problems::default();
     let lines = source::read(files, &mut environment, &mut problems);
-    assemble(&lines, &Surroundings::here(), problems)
+    assemble(&lines, &Surroundings::here(), &environment, problems)
 }
 
 /// The same of bytes that are called `name`, with nothing of the machine but what `surroundings` give.
@@ -68,11 +68,16 @@ pub fn load_bytes(
 ) -> Result<Config, Problems> {
     let mut problems = Problems::default();
     let lines = source::read_bytes(name.as_ref(), bytes, &mut environment, &mut problems);
-    assemble(&lines, surroundings, problems)
+    assemble(&lines, surroundings, &environment, problems)
 }
 
-fn assemble(lines: &[Line], surroundings: &Surroundings, mut problems: Problems) -> Result<Config, Problems> {
-    let sections = sections::read(lines, surroundings, &mut problems);
+fn assemble(
+    lines: &[Line],
+    surroundings: &Surroundings,
+    environment: &Environment,
+    mut problems: Problems,
+) -> Result<Config, Problems> {
+    let sections = sections::read(lines, surroundings, environment, &mut problems);
     let mut config = compile::compile(sections, surroundings, &mut problems);
     check::check(&mut config, &mut problems);
     if config.global.zero_warning {

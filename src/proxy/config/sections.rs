@@ -2,6 +2,7 @@
 
 use super::bind_words;
 use super::draft::{Context, Draft, Kind, Prefix};
+use super::environment::Environment;
 use super::model::Global;
 use super::surroundings::Surroundings;
 use super::userlist_words::{self, UserlistDraft};
@@ -34,8 +35,14 @@ enum Current {
 }
 
 /// Reads all lines; one problem a line at most.
-pub(crate) fn read(lines: &[Line], surroundings: &Surroundings, problems: &mut Problems) -> Sections {
-    let mut reader = Reader { sections: Sections::default(), current: Current::Nothing, surroundings };
+pub(crate) fn read(
+    lines: &[Line],
+    surroundings: &Surroundings,
+    environment: &Environment,
+    problems: &mut Problems,
+) -> Sections {
+    let mut reader =
+        Reader { sections: Sections::default(), current: Current::Nothing, surroundings, environment };
     let mut file = None;
     for line in lines {
         // A section ends with its file.
@@ -55,6 +62,7 @@ struct Reader<'s> {
     sections: Sections,
     current: Current,
     surroundings: &'s Surroundings,
+    environment: &'s Environment,
 }
 
 impl Reader<'_> {
@@ -221,6 +229,7 @@ impl Reader<'_> {
             line,
             prefix,
             surroundings: self.surroundings,
+            environment: self.environment,
             bufsize: self.sections.global.tune.bufsize,
             warnings: &mut warnings,
             without_meaning: &mut without_meaning,

@@ -65,7 +65,7 @@ fn exactly(words: &mut Words<'_>, only: &str) -> Parsed<()> {
 
 fn address(draft: &mut ServerDraft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
     let text = words.expect("an address")?;
-    match address::parse(text, Transport::Stream, words, context.surroundings)? {
+    match address::parse(text, Transport::Stream, words, context)? {
         Address::Internet { ip, port: Port::None, .. } => draft.timing.address = Some(ip),
         Address::Internet { ip, port: Port::One(port), .. } => {
             draft.timing.address = Some(ip);
@@ -293,7 +293,7 @@ pub(crate) fn server(draft: &mut Draft, words: &mut Words<'_>, context: &mut Con
         return Err(words.problem_before(&what, "letters, digits, - _ . :", "use another name"));
     }
     let text = words.expect("an address: 10.0.0.1:80, web1:80, /path")?;
-    let address = match address::parse(text, Transport::Stream, words, context.surroundings)? {
+    let address = match address::parse(text, Transport::Stream, words, context)? {
         Address::Unix(path) => ServerAddress::Unix(path),
         Address::Abstract(name) => ServerAddress::Abstract(name),
         Address::Descriptor(_) => {

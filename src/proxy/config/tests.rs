@@ -15,6 +15,7 @@ fn machine() -> Surroundings {
             _ => Err(io::Error::from(io::ErrorKind::NotFound)),
         },
         read: |path, _| match path.extension() {
+            _ if path.as_os_str() == "/dev/null" => Ok(Vec::new()),
             Some(_) => Ok(b"HTTP/1.0 503 Service Unavailable\r\n\r\nsorry".to_vec()),
             None => Err(io::Error::from(io::ErrorKind::NotFound)),
         },
@@ -226,4 +227,68 @@ fn numbers_are_those_of_haproxy() {
     assert_eq!(numbers, [2, 1, 4]);
     let numbers: Vec<u32> = config.proxies[0].binds.iter().map(|bind| bind.id).collect();
     assert_eq!(numbers, [1, 2]);
+}
+
+#[test]
+fn a_large_file_of_a_web_cluster_loads() {
+    let config = parse(include_str!("../../../tests/data/haproxy/web-cluster.cfg")).expect("the file");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let www = &config.proxies[0];
+    assert_eq!(www.binds.len(), 3);
+    assert_eq!((www.captures.request.len(), www.captures.response.len()), (2, 1));
+    assert_eq!(www.captures.cookie, Some((b"SESSION".to_vec(), false, 40)));
+    assert_eq!((www.request_rules.len(), www.response_rules.len(), www.use_backend.len()), (8, 3, 3));
+    let app = &config.proxies[1];
+    let Check::Http(check) = &app.check else { panic!() };
+    assert_eq!((&check.method[..], &check.uri[..]), (&b"GET"[..], &b"/health"[..]));
+    assert_eq!(check.headers, [(b"Host".to_vec(), b"www.example.com".to_vec())]);
+    assert_eq!(app.servers[4].maxqueue, Some(200));
+    assert_eq!(app.redispatch, 1);
+    assert_eq!(config.proxies[3].redispatch, 0);
+    assert!(matches!(config.proxies[2].balance, Balance::Hash(_)));
+    let [stick] = &config.proxies[4].stick_rules[..] else { panic!() };
+    assert_eq!((stick.matches, stick.stores, stick.table), (true, true, 4));
+    let stats = config.proxies[5].stats.as_ref().expect("a page");
+    assert_eq!(stats.scope, ["www", "app", "statistics"]);
+    assert_eq!(stats.users[1], ("reader".to_owned(), "pass word".to_owned()));
+    assert_eq!((stats.realm.as_str(), stats.admin.len()), ("Proxy statistics", 1));
+    assert_eq!(config.userlists[0].users.len(), 3);
+}
+
+#[test]
+fn an_old_file_of_databases_loads() {
+    let config = parse(include_str!("../../../tests/data/haproxy/database.cfg")).expect("the file");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.global.user, Some(Identity::Id(99)));
+    let read = &config.proxies[1];
+    assert_eq!(read.binds.len(), 2);
+    let weights: Vec<_> = read.servers.iter().map(|server| server.weight).collect();
+    assert_eq!(weights, [1, 10, 10]);
+    assert!(
+        matches!(&read.check, Check::Mysql { user: Some(user), post_41: true } if user == b"haproxy_check")
+    );
+    let ServerAddress::Tcp { port: ServerPort::Mapped(0), .. } = read.servers[1].address else { panic!() };
+    assert_eq!(config.proxies[2].connection, ConnectionMode::Close);
+}
+
+#[test]
+fn files_and_directories_are_read_in_order() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("a file");
+    write("b.cfg", "frontend b from x\n bind :2\n");
+    write("a.cfg", "defaults x\n timeout client 5s\nfrontend a\n bind :1\n");
+    write(".hidden.cfg", "nonsense\n");
+    write("notes.txt", "nonsense\n");
+    let last = directory.path().join("last");
+    std::fs::write(&last, "frontend c\n bind :3\n").expect("a file");
+    let config = load(&[directory.path().to_owned(), last.clone()], Environment::default()).expect("fine");
+    let names: Vec<_> = config.proxies.iter().map(|proxy| proxy.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+
+    // A section ends with its file.
+    std::fs::write(&last, " maxconn 3\n").expect("a file");
+    let found = load(&[directory.path().to_owned(), last], Environment::default()).expect_err("no section");
+    assert!(found.0[0].what.contains("outside of every section"), "{found}");
+    let found = load(&["/nonexistent".into()], Environment::default()).expect_err("no file");
+    assert_eq!(found.0[0].site, Site::Whole("/nonexistent".into()));
 }

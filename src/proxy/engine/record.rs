@@ -5,9 +5,10 @@ use crate::proxy::config::model::{Proxy, ProxyIndex};
 use crate::proxy::exchange::{Exchange, LogLevel};
 use crate::proxy::expression::Context;
 use crate::proxy::log::Severity;
-use crate::proxy::state::{Backend, BackendCounters, FrontendCounters, ServerCounters};
+use crate::proxy::state::{Backend, BackendCounters, FrontendCounters, ServerCounters, Spent};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// A session's presence in a backend (`scur`); ends when dropped.
 pub(crate) struct Presence {
@@ -75,6 +76,25 @@ pub(crate) fn count_bytes(thread: &Thread, exchange: &Exchange, bytes_in: u64, b
         traffic.bytes_in.add(bytes_in);
         traffic.bytes_out.add(bytes_out);
     }
+}
+
+/// Counts the times of an exchange that had a server.
+pub(crate) fn count_times(thread: &Thread, exchange: &Exchange) {
+    let Concerned { backend, server: Some(server), .. } = concerned(thread, exchange) else { return };
+    let times = &exchange.times;
+    let between = |from: Option<Instant>, to: Option<Instant>| {
+        let spent = to?.saturating_duration_since(from?).as_millis();
+        Some(u32::try_from(spent).unwrap_or(u32::MAX))
+    };
+    let begun = times.request_head.or(Some(times.request_started_at));
+    let spent = Spent {
+        queue: between(begun, times.dequeued),
+        connect: between(times.dequeued, times.connected),
+        response: between(times.connected, times.response_head),
+        total: between(Some(times.request_started_at), times.ended),
+    };
+    server.timings.add(spent);
+    backend.inspect(|backend| backend.timings.add(spent));
 }
 
 /// Whether HAProxy would call it an error (`strm_log`).

@@ -37,6 +37,7 @@ pub(crate) async fn serve(thread: &Thread, live: &Live, proxy: &Proxy, mut clien
     exchange.times.ended = Some(Instant::now());
     let bytes = (exchange.counts.bytes_in, exchange.counts.bytes_out);
     record::count_bytes(thread, exchange, bytes.0, bytes.1);
+    record::count_times(thread, exchange);
     if !(proxy.options.logasap || proxy.options.dontlognull && exchange.counts.bytes_in == 0) {
         record::note_active(thread, exchange);
         record::log(thread, proxy, exchange);

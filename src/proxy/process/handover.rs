@@ -51,8 +51,7 @@ pub(super) fn request(pid: i32) -> io::Result<Option<Estate>> {
             peer.uid.as_raw()
         )));
     }
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    be_patient(&stream)?;
     (&stream).write_all(GREETING.as_bytes())?;
     let sockets = sockets::receive(&stream)?;
     let mut length = [0; 4];
@@ -73,9 +72,7 @@ pub(super) fn answer(stream: &UnixStream, sockets: &[ListeningSocket], states: &
     if !is_trusted(peer.uid.as_raw()) {
         return Err(io::Error::other(format!("user {} may not take the sockets", peer.uid.as_raw())));
     }
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    be_patient(stream)?;
     let mut greeting = String::new();
     // Nothing follows the greeting until the sockets have come: what the reader has buffered is only it.
     BufReader::new(stream.take(GREETING.len() as u64)).read_line(&mut greeting)?;
@@ -86,6 +83,13 @@ pub(super) fn answer(stream: &UnixStream, sockets: &[ListeningSocket], states: &
     let length = u32::try_from(states.len()).map_err(io::Error::other)?;
     (&*stream).write_all(&length.to_be_bytes())?;
     (&*stream).write_all(states.as_bytes())
+}
+
+/// Waits for the other side, but not for ever.
+pub(super) fn be_patient(stream: &UnixStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))
 }
 
 /// Root, or who this process is or was when it started.

@@ -10,6 +10,7 @@
 
 mod adopt;
 mod arguments;
+mod exported;
 mod gather;
 mod handover;
 mod identity;
@@ -19,6 +20,7 @@ mod load;
 mod master;
 mod notices;
 mod open;
+mod sampling;
 mod service_manager;
 mod sockets;
 mod start;

@@ -1,24 +1,27 @@
 //! The process that serves: takes on its identity, starts the engine, obeys signals, hands over, ends.
 
+use super::exported::{self, Exported, LAST_HANDSHAKES, STEERED_AT_MOST};
 use super::handover;
 use super::identity::Who;
 use super::notices::Notices;
 use super::open::OpenBind;
-use super::sockets;
-use crate::host::{listening, signals};
+use super::sampling;
+use crate::host::signals;
+use crate::proxy::admin::socket::{self, AskProcess, HandOver, OpenSocket};
+use crate::proxy::admin::{self, Answer, Context};
+use crate::proxy::checks;
 use crate::proxy::config::Config;
-use crate::proxy::engine::{self, Engine, OpenListener, Service, Start};
+use crate::proxy::config::model::Level;
+use crate::proxy::engine::{self, Engine, Service, Start};
 use crate::proxy::listen::ListeningSocket;
 use crate::proxy::log::{Logger, Logs, Severity};
 use crate::proxy::state::Running;
-use parking_lot::Mutex;
+use crate::proxy::stats::{Moment, Process};
 use std::fs::File;
 use std::io::{self, PipeWriter, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -54,25 +57,6 @@ pub(super) struct Worker {
     pub(super) when_ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// What the next process may take, until this one is told to go.
-#[derive(Debug, Default)]
-struct Exported {
-    groups: Mutex<Vec<Group>>,
-    /// Since when new connections go to one socket of each address.
-    steered: Mutex<Option<Instant>>,
-}
-
-/// How long a HAProxy that has taken sockets may need until it tells this process to go. Then it has failed.
-const STEERED_AT_MOST: Duration = Duration::from_secs(60);
-/// How long connections are still accepted at sockets to which no new ones are steered: handshakes end meanwhile.
-const LAST_HANDSHAKES: Duration = Duration::from_millis(200);
-
-/// Sockets of one `bind`.
-#[derive(Debug)]
-struct Group {
-    sockets: Vec<ListeningSocket>,
-}
-
 impl Worker {
     /// Runs until the end. How the process is to end.
     pub(super) fn run(self) -> ExitCode {
@@ -96,10 +80,9 @@ impl Worker {
     }
 
     fn serve(self, ended_by: &Arc<AtomicI32>) -> Result<(), String> {
-        self.tell_what_is_missing();
         let config = &self.config;
         let pid = std::process::id();
-        let (logs, warnings) = Logs::open(config, pid, self.threads + 1)
+        let (logs, warnings) = Logs::open(config, pid, self.threads + 2)
             .map_err(|error| format!("cannot open logs: {error}"))?;
         warnings.iter().for_each(|warning| self.notices.warning(warning));
         let heirs = match handover::listen() {
@@ -110,7 +93,7 @@ impl Worker {
             }
         };
         let exported = Arc::new(Exported::default());
-        let (listeners, _stats) = exported
+        let (listeners, stats) = exported
             .share_out(self.open, self.threads)
             .map_err(|error| format!("cannot copy a socket: {error}"))?;
         let nothing = self.detach.then(nothing).transpose();
@@ -126,10 +109,13 @@ impl Worker {
             stand_in(&nothing).map_err(|error| format!("cannot give up the standard streams: {error}"))?;
         }
         logs.keep_connected().map_err(|error| format!("cannot start a thread: {error}"))?;
-        let loggers: io::Result<Vec<Logger>> = (0..self.threads).map(|_| logs.logger()).collect();
-        let loggers = loggers.map_err(|error| format!("cannot open logs: {error}"))?;
-        let logger = logs.logger().map_err(|error| format!("cannot open logs: {error}"))?;
+        let loggers: io::Result<Vec<Logger>> = (0..self.threads + 2).map(|_| logs.logger()).collect();
+        let mut loggers = loggers.map_err(|error| format!("cannot open logs: {error}"))?;
+        let others = loggers.split_off(self.threads);
+        let [logger, checks_logger] = others.try_into().map_err(|_| "a log is missing".to_owned())?;
         let running = Running::new(Arc::clone(config), self.maxconn);
+        // To be restored here.
+        let _ = &self.states;
         let stopping = CancellationToken::new();
         let obeying = Obeying {
             running: Arc::clone(&running),
@@ -141,109 +127,66 @@ impl Worker {
             logger,
             notices: self.notices,
         };
-        let mut services: Vec<Service> = vec![Box::new(move |engine| Box::pin(obeying.run(engine)))];
+        let ask = process_of(Arc::clone(&running), logs.dropped_counter());
+        let states = states_of(Arc::clone(&running), Arc::clone(&ask));
         let notices = self.notices;
+        let open = open_sockets(config, stats, &exported);
+        let (asked, until, sampled) = (Arc::clone(&running), stopping.clone(), Arc::clone(&running));
+        running.threads.store(u16::try_from(self.threads).unwrap_or(u16::MAX), Ordering::Relaxed);
+        let mut services: Vec<Service> = vec![
+            Box::new(move |engine| Box::pin(obeying.run(engine))),
+            Box::new(move |_| {
+                Box::pin(async move {
+                    if let Err(error) = socket::serve(open, asked, ask, until).await {
+                        notices.alert(&format!("the stats sockets cannot be served: {error}"));
+                    }
+                })
+            }),
+            Box::new(move |_| Box::pin(sampling::run(sampled))),
+        ];
+        let checked = Arc::clone(&running);
+        services.push(Box::new(move |engine| Box::pin(checks::run(checked, checks_logger, engine))));
         if let Some(heirs) = heirs {
-            services.push(Box::new(move |_| Box::pin(serve_heirs(heirs, exported, stopping, notices))));
+            let serve = move |_| exported::serve_heirs(heirs, exported, stopping, states, notices);
+            services.push(Box::new(move |engine| Box::pin(serve(engine))));
         }
         engine::run(Start { running, listeners, loggers, services })
             .map_err(|error| format!("the engine does not start: {error}"))
     }
 }
 
-impl Worker {
-    /// Until it is there.
-    fn tell_what_is_missing(&self) {
-        let servers = self.config.proxies.iter().flat_map(|proxy| &proxy.servers);
-        let missing = [
-            (
-                servers.filter(|server| server.check.is_some()).count(),
-                "health checks of servers (they count as up)",
-            ),
-            (self.config.global.stats_sockets.len(), "stats socket"),
-            (self.states.len(), "server states of the process before"),
-        ];
-        for (_, what) in missing.iter().filter(|(count, _)| *count > 0) {
-            self.notices.warning(&format!("not done yet by this build: {what}"));
-        }
-    }
+/// What commands of a `stats socket` hear of the process.
+fn process_of(running: Arc<Running>, dropped: Arc<AtomicU64>) -> AskProcess {
+    Arc::new(move || Process { dropped_logs: dropped.load(Ordering::Relaxed), ..Process::of(&running) })
 }
 
-/// The engine's part of the sockets, and those of the `stats socket`s with their numbers.
-type Shares = (Vec<OpenListener>, Vec<(usize, ListeningSocket)>);
-
-impl Exported {
-    /// Gives the engine its sockets and keeps a copy of each that a successor may have.
-    fn share_out(&self, open: Vec<OpenBind>, threads: usize) -> io::Result<Shares> {
-        let (mut listeners, mut stats) = (Vec::new(), Vec::new());
-        for OpenBind { proxy, bind, sockets, ours } in open {
-            if ours {
-                let copies = sockets.iter().map(ListeningSocket::copy).collect::<io::Result<_>>()?;
-                self.groups.lock().push(Group { sockets: copies });
-            }
-            // Every socket needs a thread; and while there are fewer sockets than threads, each thread all sockets.
-            let shared = sockets.len() < threads;
-            for (number, socket) in sockets.into_iter().enumerate() {
-                match proxy {
-                    Some(proxy) => {
-                        let thread = (!shared).then_some(number % threads);
-                        listeners.push(OpenListener { proxy, bind, socket, thread });
-                    }
-                    None => stats.push((bind, socket)),
-                }
-            }
+/// The states of all servers as `show servers state` has them.
+fn states_of(running: Arc<Running>, ask: AskProcess) -> exported::States {
+    Arc::new(move || {
+        let process = ask();
+        let context = Context { running: &running, process: &process, moment: Moment::now() };
+        let words = ["show", "servers", "state"].map(str::to_owned);
+        match admin::execute(&context, Level::Admin, &words) {
+            Answer::Text(text) => text,
+            _ => String::new(),
         }
-        Ok((listeners, stats))
-    }
+    })
+}
 
-    /// For a successor of our own: it takes all sockets of an address.
-    fn hand_over(&self, stream: &UnixStream, states: &str) -> io::Result<()> {
-        handover::answer(stream, &self.copies(false)?, states)
-    }
-
-    #[allow(dead_code)] // until the stats socket is served, in a moment
-    /// For HAProxy: of several sockets of an address it takes the one that is sent last, and closes the others. So the
-    /// first is sent last, and from here on gets all new connections of its address.
-    fn hand_over_one_each(&self, stream: &UnixStream) -> io::Result<()> {
-        for group in self.groups.lock().iter().filter(|group| group.sockets.len() > 1) {
-            listening::steer_to(&group.sockets[0], 0)?;
-            *self.steered.lock() = Some(Instant::now());
-        }
-        sockets::send(stream, &self.copies(true)?)
-    }
-
-    fn copies(&self, first_last: bool) -> io::Result<Vec<ListeningSocket>> {
-        let mut copies = Vec::new();
-        for group in self.groups.lock().iter() {
-            let from = copies.len();
-            for socket in &group.sockets {
-                copies.push(socket.copy()?);
-            }
-            if first_last {
-                copies[from..].reverse();
-            }
-        }
-        Ok(copies)
-    }
-
-    fn is_steered(&self) -> bool {
-        self.steered.lock().is_some()
-    }
-
-    /// All sockets get connections again when nobody has come of it.
-    fn steer_back(&self) {
-        let mut steered = self.steered.lock();
-        if steered.is_some_and(|since| since.elapsed() > STEERED_AT_MOST) {
-            *steered = None;
-            for group in self.groups.lock().iter().filter(|group| group.sockets.len() > 1) {
-                let _ = listening::steer_freely(&group.sockets[0]);
-            }
-        }
-    }
-
-    fn close(&self) {
-        self.groups.lock().clear();
-    }
+/// The open `stats socket`s with their rights.
+fn open_sockets(
+    config: &Config,
+    open: Vec<(usize, ListeningSocket)>,
+    exported: &Arc<Exported>,
+) -> Vec<OpenSocket> {
+    let one = |(at, socket): (usize, ListeningSocket)| {
+        let bind = config.global.stats_sockets.get(at)?;
+        let exported = Arc::clone(exported);
+        let hand_over: HandOver = Arc::new(move |stream| exported.hand_over_one_each(&stream));
+        let hand_over = bind.expose_listeners.then_some(hand_over);
+        Some(OpenSocket { socket, level: bind.level, hand_over })
+    };
+    open.into_iter().filter_map(one).collect()
 }
 
 /// The service that obeys signals.
@@ -340,34 +283,6 @@ impl Obeying {
                 self.notices.warning(&text);
                 self.logger.send(index, Severity::Warning, text.as_bytes());
             }
-        }
-    }
-}
-
-/// Hands over to whoever may ask, until this process is told to go.
-async fn serve_heirs(
-    listener: UnixListener,
-    exported: Arc<Exported>,
-    stopping: CancellationToken,
-    notices: Notices,
-) {
-    let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
-    let Ok(listener) = listener else { return };
-    loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopping.cancelled() => return,
-        };
-        let Ok(stream) = stream.and_then(|(stream, _)| stream.into_std()) else {
-            // No descriptor is left: others end, and then there is.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let exported = Arc::clone(&exported);
-        // It blocks for as long as the other side takes, some seconds at most.
-        let answered = tokio::task::spawn_blocking(move || exported.hand_over(&stream, "")).await;
-        if let Ok(Err(error)) = answered {
-            notices.warning(&format!("cannot hand over the listening sockets: {error}"));
         }
     }
 }

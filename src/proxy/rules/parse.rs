@@ -6,7 +6,9 @@ use super::answer::Answer;
 use super::redirect::Redirect;
 use crate::proxy::config::words::{Parsed, Words};
 use crate::proxy::exchange::{LogLevel, Side};
-use crate::proxy::expression::{Condition, Dynamic, Expression, HeaderNames, LogFormat, Scope, Variable};
+use crate::proxy::expression::{
+    Condition, Dynamic, Expression, HeaderNames, LogFormat, Moment, Scope, Variable,
+};
 use crate::settings::problem;
 
 /// Kinds of lines.
@@ -139,6 +141,12 @@ fn set_name(set: Ruleset) -> &'static str {
 
 /// Reads an action and its condition, up to the end of the line.
 pub(super) fn rule(words: &mut Words<'_>, scope: &Scope<'_>, set: Ruleset) -> Parsed<Rule> {
+    let moment = match set {
+        Request => Moment::Request,
+        Response | AfterResponse => Moment::Response,
+        Connection | Content => Moment::Any,
+    };
+    let scope = &Scope { moment, ..*scope };
     let word = words.expect("an action")?;
     let action = match word.split_once('(') {
         Some((name, rest)) if CALLS.contains(&name) => variable(words, scope, name, rest)?,
@@ -218,7 +226,22 @@ fn capture(words: &mut Words<'_>, scope: &Scope<'_>, set: Ruleset) -> Parsed<Act
             }
             Ok(Action::Capture { side, place: scope.captures.request.len(), length: Some(length), value })
         }
-        "id" => Ok(Action::Capture { side, place: number(words)?, length: None, value }),
+        "id" => {
+            let place = number(words)?;
+            let declared =
+                if set == Request { scope.captures.request.len() } else { scope.captures.response.len() };
+            let front =
+                scope.proxy.and_then(|own| scope.names.proxies.get(own)).is_some_and(|section| section.front);
+            if front && place >= declared {
+                let what = format!("no capture {place} is declared above");
+                return Err(words.problem_before(
+                    &what,
+                    "the number of a capture, from 0",
+                    "add `declare capture`",
+                ));
+            }
+            Ok(Action::Capture { side, place, length: None, value })
+        }
         other => {
             let expected = if set == Request { "`len N` or `id N`" } else { "`id N`" };
             Err(words.problem_before(&format!("`{other}` says not where to"), expected, ""))

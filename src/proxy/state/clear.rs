@@ -1,6 +1,7 @@
 //! `clear counters`: highest values, or everything that was counted, begins anew.
 
 use super::counters::{BackendCounters, Codes, FrontendCounters, ServerCounters, Traffic};
+use super::samples::{FrontendSamples, Samples};
 use super::{Backend, Frontend, Running};
 use crate::observe::Count;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,6 +9,10 @@ use std::sync::atomic::Ordering::Relaxed;
 impl Running {
     /// Forgets the highest values; with `all` everything that was counted of frontends, backends, servers.
     pub fn clear_counters(&self, all: bool) {
+        let Samples { connections, bytes_out, .. } = &self.samples;
+        // Of the process itself nothing but the highest values begins anew.
+        [connections, bytes_out].into_iter().for_each(|growth| growth.clear(false));
+        self.gate.forget_most();
         for state in &self.proxies {
             if let Some(frontend) = &state.frontend {
                 frontend.clear(all);
@@ -22,6 +27,8 @@ impl Running {
 impl Frontend {
     fn clear(&self, all: bool) {
         self.gate.forget_most();
+        let FrontendSamples { sessions, connections, requests } = &self.samples;
+        [sessions, connections, requests].into_iter().for_each(|growth| growth.clear(all));
         self.listeners
             .iter()
             .filter_map(|listener| listener.gate.as_ref())
@@ -38,7 +45,11 @@ impl Backend {
         self.counters.most.store(self.counters.now.load(Relaxed), Relaxed);
         for server in &self.servers {
             server.counters.most.store(server.sessions.load(Relaxed), Relaxed);
+            server.counters.growth.clear(all);
+            server.counters.timings.clear(all);
         }
+        self.counters.growth.clear(all);
+        self.counters.timings.clear(all);
         if all {
             self.counters.clear();
             self.servers.iter().for_each(|server| server.counters.clear());
@@ -109,6 +120,8 @@ impl BackendCounters {
             intercepted,
             internal_errors,
             downs,
+            growth: _,
+            timings: _,
         } = self;
         traffic.clear();
         codes.clear();
@@ -138,6 +151,8 @@ impl ServerCounters {
             failed_checks,
             downs,
             internal_errors,
+            growth: _,
+            timings: _,
         } = self;
         traffic.clear();
         codes.clear();

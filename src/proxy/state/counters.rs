@@ -1,6 +1,8 @@
 //! What is counted of frontends, backends and servers: the numbers of HAProxy's stats (9.1 of the management manual).
 //! Every counter is an atomic of its own line of thought: relaxed, never read on a request's way.
 
+use super::samples::Growth;
+use super::timings::Timings;
 use crate::observe::Count;
 use std::sync::atomic::AtomicU32;
 
@@ -90,6 +92,10 @@ pub struct BackendCounters {
     pub internal_errors: Count,
     /// Times that the whole backend was down (`chkdown`).
     pub downs: Count,
+    /// Rate of sessions (`rate`, `rate_max`, `lastsess`).
+    pub growth: Growth,
+    /// Average and longest times.
+    pub timings: Timings,
 }
 
 /// Of one server.
@@ -113,4 +119,7 @@ pub struct ServerCounters {
     pub failed_checks: Count,
     pub downs: Count,
     pub internal_errors: Count,
+    /// As of a backend.
+    pub growth: Growth,
+    pub timings: Timings,
 }

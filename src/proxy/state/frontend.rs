@@ -2,6 +2,7 @@
 
 use super::counters::FrontendCounters;
 use super::gate::Gate;
+use super::samples::FrontendSamples;
 use crate::proxy::config::model::Proxy;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
@@ -14,6 +15,8 @@ pub struct Frontend {
     pub paused: AtomicBool,
     /// What was counted.
     pub counters: FrontendCounters,
+    /// Rates.
+    pub samples: FrontendSamples,
     /// One a `bind`.
     pub listeners: Vec<Listener>,
 }
@@ -36,6 +39,7 @@ impl Frontend {
             gate: Gate::new(proxy.maxconn.unwrap_or(process_maxconn)),
             paused: AtomicBool::new(proxy.disabled),
             counters: FrontendCounters::default(),
+            samples: FrontendSamples::default(),
             listeners: proxy
                 .binds
                 .iter()

@@ -8,7 +8,9 @@ mod counters;
 mod frontend;
 mod gate;
 mod news;
+mod samples;
 mod server;
+mod timings;
 mod waiting;
 
 pub use backend::{Backend, Choice, Method, Policy, Slot, Wish};
@@ -16,13 +18,15 @@ pub use counters::{BackendCounters, Codes, FrontendCounters, ServerCounters, Tra
 pub use frontend::{Frontend, Listener};
 pub use gate::{Gate, Pass};
 pub use news::{Happening, News};
+pub use samples::{FrontendSamples, Growth, Rate, Samples};
 pub use server::{Administration, Checked, Operation, Server};
+pub use timings::{Spent, Timings};
 pub use waiting::Waiting;
 
 use super::config::Config;
 use super::stick::Table;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64};
 use std::time::{Instant, SystemTime};
 
 /// A running proxy process.
@@ -36,10 +40,14 @@ pub struct Running {
     pub gate: Gate,
     /// What it was at the start; `set maxconn global` goes no further.
     pub maxconn: u32,
+    /// How many threads serve; whoever starts them says so.
+    pub threads: AtomicU16,
     /// Requests since the start.
     pub requests: AtomicU64,
     /// Connections since the start.
     pub connections: AtomicU64,
+    /// Rates, read once a second.
+    pub samples: Samples,
     /// No new connections are accepted; the process ends when the last has gone.
     pub stopping: AtomicBool,
     /// What happened to servers, to be logged and acted upon.
@@ -79,8 +87,10 @@ impl Running {
             proxies,
             gate: Gate::new(maxconn),
             maxconn,
+            threads: AtomicU16::new(1),
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            samples: Samples::default(),
             stopping: AtomicBool::new(false),
             news,
             started: SystemTime::now(),

@@ -3,7 +3,8 @@
 use super::dump::{Form, json_field};
 use super::value::Value;
 use super::{Moment, PRODUCT, Process};
-use crate::proxy::state::Running;
+use crate::observe::Count;
+use crate::proxy::state::{Rate, Running};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::UNIX_EPOCH;
@@ -94,17 +95,17 @@ fields! {
     25 "PipesFree" "MGP" "Current number of allocated and available pipes in this worker process"
         |_| 0_u32.into();
     26 "ConnRate" "MRP" "Number of front connections created on this worker process over the last second"
-        |_| 0_u32.into();
+        |f| f.connections().now.into();
     27 "ConnRateLimit" "CLP" "Hard limit for ConnRate (global.maxconnrate)"
         |_| 0_u32.into();
     28 "MaxConnRate" "MMP" "Highest ConnRate reached on this worker process since started (in connections per second)"
-        |_| 0_u32.into();
+        |f| f.connections().most.into();
     29 "SessRate" "MRP" "Number of sessions created on this worker process over the last second"
-        |_| 0_u32.into();
+        |f| f.connections().now.into();
     30 "SessRateLimit" "CLP" "Hard limit for SessRate (global.maxsessrate)"
         |_| 0_u32.into();
     31 "MaxSessRate" "MRP" "Highest SessRate reached on this worker process since started (in sessions per second)"
-        |_| 0_u32.into();
+        |f| f.connections().most.into();
     32 "SslRate" "MRP" "Number of SSL connections created on this worker process over the last second"
         |_| 0_u32.into();
     33 "SslRateLimit" "CLP" "Hard limit for SslRate (global.maxsslrate)"
@@ -136,7 +137,7 @@ fields! {
     48 "Run_queue" "MGP" "Total number of active tasks+tasklets in the current worker process"
         |_| 0_u32.into();
     49 "Idle_pct" "MaP" "Percentage of last second spent waiting in the current worker thread"
-        |_| 0_u32.into();
+        |f| f.running.idle_percent().into();
     50 "node" "COS" "Node name (global.node)"
         |f| f.process.node.clone().into();
     51 "description" "COS" "Node description (global.description)"
@@ -164,7 +165,7 @@ fields! {
     62 "TotalSplicdedBytesOut" "MGP" "Total number of bytes emitted by current worker process through a kernel pipe since started"
         |_| 0_u64.into();
     63 "BytesOutRate" "MRP" "Number of bytes emitted by current worker process over the last second"
-        |_| 0_u64.into();
+        |f| u64::from(f.bytes_rate()).into();
     64 "DebugCommandsIssued" "MGP" "Number of debug commands issued on this process (anything > 0 is unsafe)"
         |_| 0_u32.into();
     65 "CumRecvLogs" "MCP" "Total number of log messages received by log-forwarding listeners on this worker process since started"
@@ -193,6 +194,18 @@ impl Facts<'_> {
     fn age(&self) -> u32 {
         let age = self.moment.monotonic.saturating_duration_since(self.running.started_at);
         u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn connections(&self) -> Rate {
+        let total = Count::new();
+        total.add(self.running.connections.load(Relaxed));
+        self.running.rate(&self.running.samples.connections, &total, self.moment.monotonic)
+    }
+
+    fn bytes_rate(&self) -> u32 {
+        let total = Count::new();
+        total.add(self.bytes_out());
+        self.running.rate(&self.running.samples.bytes_out, &total, self.moment.monotonic).now
     }
 
     fn uptime(&self) -> Value {
@@ -225,6 +238,12 @@ impl Facts<'_> {
         let frontends = self.running.proxies.iter().filter_map(|state| state.frontend.as_ref());
         frontends.map(|frontend| frontend.counters.traffic.bytes_out.get()).sum()
     }
+}
+
+/// One field by its name.
+pub fn value(facts: &Facts<'_>, name: &str) -> Value {
+    let field = FIELDS.iter().find(|field| field.name == name);
+    field.map_or(Value::Empty, |field| (field.read)(facts))
 }
 
 /// The fields in one of the forms; `describe` adds what each means (`desc`).

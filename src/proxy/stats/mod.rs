@@ -6,11 +6,15 @@
 pub mod columns;
 mod dump;
 pub mod info;
+pub mod page;
+mod process;
+pub mod prometheus;
 mod rows;
 mod status;
 mod value;
 
 pub use dump::{Form, csv, dump, json, typed};
+pub use process::Process;
 pub use rows::{Kind, Row, Selection, View, rows};
 pub use value::Value;
 
@@ -24,18 +28,11 @@ pub struct Moment {
     pub wall: SystemTime,
 }
 
-/// What the process knows of itself besides [`Running`](super::state::Running).
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub struct Process {
-    pub id: u32,
-    pub threads: u16,
-    /// `RLIMIT_NOFILE`, the soft limit.
-    pub descriptors: u64,
-    /// `node`, else the host's name.
-    pub node: String,
-    /// Log lines that no target took.
-    pub dropped_logs: u64,
+impl Moment {
+    /// This one.
+    pub fn now() -> Moment {
+        Moment { monotonic: Instant::now(), wall: SystemTime::now() }
+    }
 }
 
 /// Names shown to people and tools: product, version, release date.

@@ -3,10 +3,13 @@
 use super::columns::{At, COLUMNS, MODULES};
 use super::value::Value;
 use super::{Moment, status};
+use crate::observe::Count;
 use crate::proxy::config::model::{
     BackendName, Balance, BindAddress, Mode, Proxy, ProxyIndex, ServerAddress,
 };
-use crate::proxy::state::{Backend, BackendCounters, Codes, Frontend, FrontendCounters, Running, Server};
+use crate::proxy::state::{
+    Backend, BackendCounters, Codes, Frontend, FrontendCounters, Growth, Rate, Running, Server, Timings,
+};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What a row is of.
@@ -81,6 +84,23 @@ impl Row {
         self.set(At::Hrsp4xx, codes.c4xx.get());
         self.set(At::Hrsp5xx, codes.c5xx.get());
         self.set(At::HrspOther, codes.other.get());
+    }
+
+    /// Rate and age of sessions.
+    fn growth(&mut self, rate: Rate) {
+        self.set(At::Rate, rate.now);
+        self.set(At::RateMax, rate.most);
+        self.set(At::Lastsess, rate.idle.map_or(-1, |idle| i32::try_from(idle).unwrap_or(i32::MAX)));
+    }
+
+    fn timings(&mut self, timings: &Timings) {
+        for (at, value) in [At::Qtime, At::Ctime, At::Rtime, At::Ttime].into_iter().zip(timings.averages()) {
+            self.set(at, value);
+        }
+        let longest = [At::QtimeMax, At::CtimeMax, At::RtimeMax, At::TtimeMax];
+        for (at, value) in longest.into_iter().zip(timings.longest()) {
+            self.set(at, value);
+        }
     }
 
     /// Columns of the modules h2 and h1: the first are zero, of the second what is counted is known.
@@ -184,18 +204,22 @@ impl View<'_> {
         front_counts(&mut row, counters);
         row.set(At::Status, status::of_frontend(state));
         row.zeros(&[At::CompIn, At::CompOut, At::CompByp, At::CompRsp]);
-        row.set(At::Rate, 0_u32);
+        let samples = &state.samples;
+        let sessions = self.rate(&samples.sessions, &counters.traffic.sessions);
+        let connections = self.rate(&samples.connections, &counters.connections);
+        row.set(At::Rate, sessions.now);
         row.set(At::RateLim, 0_u32);
-        row.set(At::RateMax, 0_u32);
-        row.set(At::ConnRate, 0_u32);
-        row.set(At::ConnRateMax, 0_u32);
+        row.set(At::RateMax, sessions.most);
+        row.set(At::ConnRate, connections.now);
+        row.set(At::ConnRateMax, connections.most);
         row.set(At::ConnTot, counters.connections.get());
         row.set(At::Intercepted, counters.intercepted.get());
         let http = proxy.mode == Mode::Http;
         if http {
             row.codes(&counters.codes);
-            row.set(At::ReqRate, 0_u32);
-            row.set(At::ReqRateMax, 0_u32);
+            let requests = self.rate(&samples.requests, &counters.requests);
+            row.set(At::ReqRate, requests.now);
+            row.set(At::ReqRateMax, requests.most);
             row.set(At::ReqTot, counters.requests.get());
             row.zeros(&[At::CacheLookups, At::CacheHits]);
         }
@@ -269,16 +293,9 @@ impl View<'_> {
         row.set(At::Weight, state.weight.load(Relaxed));
         row.set(At::Uweight, state.weight.load(Relaxed));
         row.set(At::Status, status::of_server(server, state));
-        row.set(At::Rate, 0_u32);
-        row.set(At::RateMax, 0_u32);
-        row.set(At::Lastsess, -1_i32);
+        row.growth(self.rate(&counters.growth, &counters.traffic.sessions));
         row.set(At::Lastchg, self.seconds());
-        for at in [At::Qtime, At::Ctime, At::Rtime, At::Ttime] {
-            row.set(at, 0_u32);
-        }
-        for at in [At::QtimeMax, At::CtimeMax, At::RtimeMax, At::TtimeMax] {
-            row.set(at, 0_u32);
-        }
+        row.timings(&counters.timings);
         for at in [At::SrvIcur, At::IdleConnCur, At::SafeConnCur, At::UsedConnCur, At::NeedConnEst] {
             row.set(at, 0_u32);
         }
@@ -335,15 +352,8 @@ impl View<'_> {
         if !proxy.servers.is_empty() {
             row.set(At::Downtime, 0_u32);
         }
-        row.set(At::Rate, 0_u32);
-        row.set(At::RateMax, 0_u32);
-        row.set(At::Lastsess, -1_i32);
-        for at in [At::Qtime, At::Ctime, At::Rtime, At::Ttime] {
-            row.set(at, 0_u32);
-        }
-        for at in [At::QtimeMax, At::CtimeMax, At::RtimeMax, At::TtimeMax] {
-            row.set(at, 0_u32);
-        }
+        row.growth(self.rate(&counters.growth, &counters.traffic.sessions));
+        row.timings(&counters.timings);
         for at in [At::AggServerStatus, At::AggServerCheckStatus, At::AggCheckStatus] {
             row.set(at, 0_u32);
         }
@@ -363,6 +373,10 @@ impl View<'_> {
         let bytes = (counters.traffic.bytes_out.get(), counters.traffic.bytes_in.get());
         row.modules(http, counters.connects.get(), counters.requests.get(), bytes);
         row
+    }
+
+    fn rate(&self, growth: &Growth, count: &Count) -> Rate {
+        self.running.rate(growth, count, self.moment.monotonic)
     }
 
     /// Seconds since the process started.

@@ -36,6 +36,9 @@ backend be
 listen st
   bind unix@DIR/st.sock
   server x 127.0.0.1:4
+listen metrics
+  bind unix@DIR/metrics.sock
+  http-request use-service prometheus-exporter
 backend empty
 backend tcpb
   mode tcp
@@ -90,7 +93,12 @@ impl Real {
             .expect("haproxy is installed (tools/test installs it)");
         let real = Real { child, dir };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while UnixStream::connect(real.dir.path().join("user.sock")).is_err() {
+        // The sections' sockets are not connected to: that would count. The last one to be bound is there.
+        let there = |real: &Real| {
+            real.dir.path().join("metrics.sock").exists()
+                && UnixStream::connect(real.dir.path().join("user.sock")).is_ok()
+        };
+        while !there(&real) {
             assert!(Instant::now() < deadline, "haproxy does not answer on its socket");
             std::thread::yield_now();
         }
@@ -107,9 +115,21 @@ impl Real {
     }
 }
 
+/// Connects as soon as somebody listens.
+pub(in crate::proxy) fn connect(path: &std::path::Path) -> UnixStream {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(Instant::now() < deadline, "{}: {error}", path.display()),
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// Sends bytes to a Unix socket, closes that direction, and reads to the end.
 pub(in crate::proxy) fn ask(path: &std::path::Path, text: &str) -> String {
-    let mut stream = UnixStream::connect(path).unwrap();
+    let mut stream = connect(path);
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(text.as_bytes()).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();

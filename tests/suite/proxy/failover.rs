@@ -58,7 +58,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(program: &Path, style: Style) -> Scene {
+    fn new(program: &Path, style: Style, rest: u64) -> Scene {
         let directory = tempfile::Builder::new().prefix("ehpc-failover-").tempdir().expect("a directory");
         let path = directory.path().to_owned();
         let webs = [
@@ -69,7 +69,7 @@ impl Scene {
         let socket = path.join("admin").display().to_string();
         let take_over = if program == haproxy() { vec!["-x", &socket] } else { vec![] };
         let proxy = proxy.with_take_over(&take_over);
-        let load = Load::start(ADDRESS, 80, CLIENTS);
+        let load = Load::start(ADDRESS, 80, CLIENTS, rest);
         load.more(200);
         Scene { _directory: directory, webs, proxy, load, repeats: program == haproxy(), ends: Vec::new() }
     }
@@ -78,10 +78,19 @@ impl Scene {
     fn flap(&mut self, which: usize, kill: bool) {
         let end = if kill { self.webs[which].kill() } else { self.webs[which].quit() };
         self.ends.push(end);
+        println!(
+            "  {} ended ({}) in {:?}",
+            self.webs[which].name,
+            if kill { "killed" } else { "stopped" },
+            end.1 - end.0
+        );
         self.load.more_by(self.webs[1 - which].name);
         self.load.more(300);
+        let begun = Instant::now();
         self.webs[which].restart();
+        let listening = begun.elapsed();
         self.load.more_by(self.webs[which].name);
+        println!("  {} listens after {listening:?}, used after {:?}", self.webs[which].name, begun.elapsed());
     }
 
     fn finish(self) -> (u64, u64) {
@@ -102,13 +111,16 @@ impl Scene {
 }
 
 fn scenario(program: &Path, style: Style) {
-    let mut scene = Scene::new(program, style);
-    let mut all = Vec::new();
+    let mut scene = Scene::new(program, style, 5);
+    let (mut all, begun) = (Vec::new(), Instant::now());
     for (which, kill) in [(0, true), (1, true), (0, false), (1, false)] {
         scene.flap(which, kill);
+        let reload = Instant::now();
         all.extend(scene.proxy.reload());
         scene.load.more(300);
+        println!("  reload and 300 answers in {:?}", reload.elapsed());
     }
+    println!("{:?}: four flaps with reloads", begun.elapsed());
     // In the middle of a failure.
     let end = scene.webs[0].kill();
     scene.ends.push(end);
@@ -116,19 +128,22 @@ fn scenario(program: &Path, style: Style) {
     scene.load.more(300);
     scene.webs[0].restart();
     scene.load.more_by("web1");
+    println!("{:?}: a reload during a failure", begun.elapsed());
     // One after the other, without a pause.
     for _ in 0..5 {
         all.extend(scene.proxy.reload());
     }
     scene.load.more(300);
+    println!("{:?}: five reloads", begun.elapsed());
     scene.proxy.wait_ended(&all[..all.len().saturating_sub(1)]);
+    println!("{:?}: old processes have ended", begun.elapsed());
     let (answered, connections) = scene.finish();
     assert!(answered > 2000 && connections > 500, "hardly any load: {answered} over {connections}");
 }
 
 /// Reloads alone lose nothing at all.
 fn reloads(program: &Path, style: Style) {
-    let mut scene = Scene::new(program, style);
+    let mut scene = Scene::new(program, style, 5);
     for _ in 0..10 {
         scene.proxy.reload();
         scene.load.more(200);
@@ -160,7 +175,7 @@ fn fails_over_and_reloads_with_a_master() {
     });
 }
 
-/// `--full`: 10 minutes at full load, servers flapping, a reload every 30 s; neither memory nor descriptors grow.
+/// `--full`: 10 minutes (or $EHPC_SOAK_SECONDS) at full load, servers flapping, a reload every 30 s; neither memory nor descriptors grow.
 #[test]
 fn soak() {
     if !std::env::var("EHPC_TEST_FULL").is_ok_and(|full| !full.is_empty()) {
@@ -168,8 +183,10 @@ fn soak() {
         return;
     }
     inside::inside("proxy::failover::soak", || {
-        let mut scene = Scene::new(&ehpc_tools::process::executable(), Style::Master);
-        let until = Instant::now() + Duration::from_secs(600);
+        let mut scene = Scene::new(&ehpc_tools::process::executable(), Style::Master, 0);
+        let seconds =
+            std::env::var("EHPC_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(600);
+        let until = Instant::now() + Duration::from_secs(seconds);
         let (mut prints, mut turn) = (Vec::new(), 0);
         while Instant::now() < until {
             let old = scene.proxy.reload();

@@ -25,6 +25,8 @@ pub(crate) struct Load {
 
 #[derive(Default)]
 struct Shared {
+    /// Milliseconds before each request.
+    rest: u64,
     stop: AtomicBool,
     answered: AtomicU64,
     connections: AtomicU64,
@@ -34,10 +36,10 @@ struct Shared {
 }
 
 impl Load {
-    /// `clients` of them, each one request at a time.
-    pub(crate) fn start(address: &str, port: u16, clients: usize) -> Load {
+    /// `clients` of them, each one request at a time and `rest` milliseconds between.
+    pub(crate) fn start(address: &str, port: u16, clients: usize, rest: u64) -> Load {
         let to = SocketAddr::new(address.parse::<Ipv4Addr>().expect("an address").into(), port);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { rest, ..Shared::default() });
         let threads = (0..clients)
             .map(|number| {
                 let shared = shared.clone();
@@ -129,6 +131,7 @@ impl Client {
         while !self.shared.stop.load(Ordering::Relaxed) {
             let began = Instant::now();
             self.asked += 1;
+            super::pause(self.shared.rest);
             let kept = self.stream.is_some();
             let mut outcome = self.ask();
             if kept && matches!(&outcome, Err(what) if what.contains(NOTHING)) {

@@ -17,6 +17,7 @@ mod running;
 mod side;
 mod syslog;
 mod web;
+mod whole_guide;
 
 use case::Group;
 use compare::Difference;

@@ -29,3 +29,38 @@ fn haproxy_is_taken_over_under_load() {
         }
     });
 }
+
+#[test]
+fn haproxy_takes_over_from_ours_and_gives_back() {
+    inside("proxy_process::adoption::haproxy_takes_over_from_ours_and_gives_back", || {
+        let admin = "stats socket {dir}/admin level admin expose-fd listeners\n nbthread";
+        let server = echo();
+        let place = Place::new(&relay(&format!("{admin} 2"), server));
+        let socket = place.path("admin").display().to_string();
+        let mut ours = place.start(&place.ours, &["-db"]);
+        wait_listening(FRONT, &mut ours);
+        for round in 0..3 {
+            let load = Load::start(FRONT, 4, 4);
+            let before = listening(FRONT);
+            // Ours listens with a socket a thread, HAProxy takes one of them: nothing that waits in the others is lost.
+            assert_eq!(before.len(), if round == 0 { 2 } else { 1 });
+            let old = ours.pid().to_string();
+            let mut theirs = place.start(Path::new(HAPROXY), &["-db", "-x", &socket, "-sf", &old]);
+            ours.wait_until_said("Proxy front stopped");
+            load.wait_for(500);
+            let after = listening(FRONT);
+            assert!(after.len() == 1 && before.contains(&after[0]), "{before:?}, then {after:?}");
+            // And back through HAProxy's own socket: it may not be told by process id alone.
+            let old = theirs.pid().to_string();
+            let next = place.start(&place.ours, &["-db", "-x", &socket, "-sf", &old]);
+            theirs.wait_until_said("Proxy front stopped");
+            load.wait_for(500);
+            assert_eq!(listening(FRONT), after);
+            println!("{} connections", load.end());
+            assert!(ours.ended().success(), "{}", ours.said());
+            assert!(theirs.ended().success(), "{}", theirs.said());
+            ours = next;
+        }
+        assert!(!ours.said().contains("WARNING"), "{}", ours.said());
+    });
+}

@@ -27,6 +27,7 @@ pub(super) fn record(at: &mut At<'_>) {
     exchange.counts.bytes_in = at.bytes_in;
     exchange.counts.bytes_out = at.bytes_out;
     record::count_bytes(at.thread, exchange, at.bytes_in, at.bytes_out);
+    record::count_times(at.thread, exchange);
     let Concerned { frontend, backend, server } = record::concerned(at.thread, exchange);
     let status = exchange.response.status;
     if status > 0 {

@@ -5,6 +5,7 @@ use crate::proxy::exchange::Side;
 use crate::proxy::expression::arguments::{Argument, Arguments, Slot};
 use crate::proxy::expression::base64;
 use crate::proxy::expression::{Context, Kind, Sample};
+use ehpc_proto::http::RequestHead;
 
 pub(super) const TABLE: &[Fetch] = &[
     row("http_auth", Kind::Bool, Run::One(known), "user and password are in the userlist")
@@ -30,15 +31,15 @@ pub(super) const TABLE: &[Fetch] = &[
 const LONGEST: usize = 4096;
 
 /// Scheme and the rest of an authorization header.
-fn split<'e>(context: &Context<'e>, header: &[u8]) -> Option<(&'e [u8], &'e [u8])> {
-    let value = context.exchange.request.fields.get(header)?;
+fn split<'e>(request: &'e RequestHead, header: &[u8]) -> Option<(&'e [u8], &'e [u8])> {
+    let value = request.fields.get(header)?;
     let space = value.iter().position(|byte| *byte == b' ')?;
     Some((&value[..space], value[space + 1..].trim_ascii()))
 }
 
 /// User and password of `Basic` credentials (RFC 7617).
-fn basic(context: &Context<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (scheme, token) = split(context, b"authorization")?;
+pub(in crate::proxy) fn basic_credentials(request: &RequestHead) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (scheme, token) = split(request, b"authorization")?;
     if !scheme.eq_ignore_ascii_case(b"basic") || token.len() > LONGEST {
         return None;
     }
@@ -47,6 +48,10 @@ fn basic(context: &Context<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
     let password = text.split_off(colon + 1);
     text.truncate(colon);
     Some((text, password))
+}
+
+fn basic(context: &Context<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
+    basic_credentials(&context.exchange.request)
 }
 
 fn known<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
@@ -82,13 +87,14 @@ fn password<'e>(context: &Context<'e>, _: &'e Arguments) -> Option<Sample<'e>> {
 }
 
 fn scheme<'e>(context: &Context<'e>, _: &'e Arguments) -> Option<Sample<'e>> {
-    let (scheme, _) = split(context, b"authorization")?;
+    let (scheme, _) = split(&context.exchange.request, b"authorization")?;
     let known = scheme.eq_ignore_ascii_case(b"basic") || scheme.eq_ignore_ascii_case(b"bearer");
     known.then(|| Sample::text(scheme))
 }
 
 fn bearer<'e>(context: &Context<'e>, arguments: &'e Arguments) -> Option<Sample<'e>> {
     let header = arguments.text(0);
-    let (scheme, token) = split(context, if header.is_empty() { b"authorization" } else { header })?;
+    let (scheme, token) =
+        split(&context.exchange.request, if header.is_empty() { b"authorization" } else { header })?;
     scheme.eq_ignore_ascii_case(b"bearer").then(|| Sample::text(token))
 }

@@ -7,6 +7,8 @@ mod internal;
 mod session;
 mod target;
 
+pub(in crate::proxy) use authorization::basic_credentials;
+
 use super::arguments::{Arguments, Slot};
 use super::{Context, Kind, Sample, Scope};
 use crate::proxy::exchange::Side;

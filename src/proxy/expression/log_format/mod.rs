@@ -8,7 +8,7 @@ mod parse;
 mod render;
 mod variable;
 
-use super::{Context, Expression, Scope};
+use super::{Context, Expression, Moment, Scope};
 use crate::proxy::config::words::{Parsed, Words};
 use variable::Variable;
 
@@ -55,7 +55,7 @@ const CONNECT_FROM: &str = "Connect from %ci:%cp to %fi:%fp (%f/";
 impl LogFormat {
     /// Reads one word as a log line's format (`log-format`, `error-log-format`).
     pub fn parse(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<LogFormat> {
-        parse::word(words, Use::Log, scope)
+        parse::word(words, Use::Log, &Scope { moment: Moment::Any, ..*scope })
     }
 
     /// Reads one word as a format that makes a part of a message or a name (rules, `use_backend`).

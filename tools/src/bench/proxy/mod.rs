@@ -182,6 +182,7 @@ impl Bench<'_> {
         let context = || format!("asking {}", proxy.name);
         self.world.open(&plan).with_context(context)?;
         self.world.run(WARM_UP).with_context(context)?;
+        let lines = self.world.lines;
         let (before, own_before) = (proxy.cpu()?, own_cpu()?);
         let outcome = self.world.run(self.options.time).with_context(context)?;
         let (cpu, own) = (proxy.cpu()? - before, own_cpu()? - own_before);
@@ -194,6 +195,7 @@ impl Bench<'_> {
             busy: cpu / elapsed,
             p50_us: outcome.latency.percentile_us(50.0),
             p99_us: outcome.latency.percentile_us(99.0),
+            lines: (self.world.lines - lines) as f64 / outcome.requests as f64,
             load_us: own * 1e6 / outcome.requests as f64,
         })
     }

@@ -16,12 +16,16 @@ pub(super) struct Sample {
     pub(super) p99_us: f64,
     /// CPU per request of clients, servers and log reader.
     pub(super) load_us: f64,
+    /// Log lines received per request.
+    pub(super) lines: f64,
 }
 
 /// Resident memory.
 #[derive(Clone, Debug)]
 pub(super) struct Idle {
     pub(super) name: &'static str,
+    /// That asked once.
+    pub(super) connections: usize,
     /// Requests at the same time.
     pub(super) at_once: usize,
     pub(super) start_mib: f64,
@@ -110,6 +114,7 @@ impl Line {
             format!("{:.2}", self.ratio(proxy, |s| s.cpu_us)),
             format!("{:.0}%", self.median(REFERENCE, |s| s.busy) * 100.0),
             format!("{:.2}", self.ratio(proxy, |s| s.p99_us)),
+            format!("{:.2}", self.median(proxy, |s| s.lines)),
         ]
     }
 
@@ -133,6 +138,7 @@ impl Line {
             let values = json!({
                 "requests_per_second": self.median(proxy, |s| s.per_second),
                 "cpu_us_per_request": self.median(proxy, |s| s.cpu_us),
+                "log_lines_per_request": self.median(proxy, |s| s.lines),
                 "busy": self.median(proxy, |s| s.busy),
                 "p50_us": self.median(proxy, |s| s.p50_us),
                 "p99_us": self.median(proxy, |s| s.p99_us),
@@ -194,6 +200,7 @@ impl Report {
             "CPU ratio",
             "haproxy busy",
             "p99 ratio",
+            "log lines a request",
         ]
         .map(String::from)
         .to_vec();
@@ -212,7 +219,7 @@ impl Report {
             return;
         }
         let mut rows = vec![
-            ["proxy", "asked at once", "at start MiB", "10,000 idle MiB", "ratio", "verdict"]
+            ["proxy", "connections", "asked at once", "at start MiB", "idle MiB", "ratio", "verdict"]
                 .map(String::from)
                 .to_vec(),
         ];
@@ -227,6 +234,7 @@ impl Report {
             };
             rows.push(vec![
                 idle.name.to_owned(),
+                idle.connections.to_string(),
                 idle.at_once.to_string(),
                 format!("{:.1}", idle.start_mib),
                 format!("{:.1}", idle.crowd_mib),
@@ -234,7 +242,7 @@ impl Report {
                 verdict,
             ]);
         }
-        print_table("Memory with 10,000 idle connections after one request each", &rows);
+        print_table("Memory with idle connections after one request each", &rows);
     }
 
     fn json(&self) -> Value {
@@ -242,7 +250,7 @@ impl Report {
         let idle: Vec<Value> = self
             .idle
             .iter()
-            .map(|idle| json!({ "proxy": idle.name, "at_once": idle.at_once, "start_mib": idle.start_mib, "idle_10000_mib": idle.crowd_mib }))
+            .map(|idle| json!({ "proxy": idle.name, "connections": idle.connections, "at_once": idle.at_once, "start_mib": idle.start_mib, "idle_mib": idle.crowd_mib }))
             .collect();
         json!({ "lines": all(&self.lines), "latency": all(&self.latency), "two_threads": all(&self.threads), "idle": idle })
     }

@@ -1,0 +1,185 @@
+//! What the next process may take of this one: copies of the listening sockets, until this one is told to go.
+
+use super::handover;
+use super::notices::Notices;
+use super::open::OpenBind;
+use super::sockets;
+use crate::host::listening;
+use crate::proxy::engine::OpenListener;
+use crate::proxy::listen::ListeningSocket;
+use parking_lot::Mutex;
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// What the next process may take, until this one is told to go.
+#[derive(Debug, Default)]
+pub(super) struct Exported {
+    groups: Mutex<Vec<Group>>,
+    /// Since when new connections go to one socket of each address.
+    steered: Mutex<Option<Instant>>,
+}
+
+/// How long a HAProxy that has taken sockets may need until it tells this process to go. Then it has failed.
+pub(super) const STEERED_AT_MOST: Duration = Duration::from_secs(60);
+/// How long connections are still accepted at sockets to which no new ones are steered: handshakes end meanwhile.
+pub(super) const LAST_HANDSHAKES: Duration = Duration::from_millis(200);
+
+/// Sockets of one `bind`.
+#[derive(Debug)]
+struct Group {
+    sockets: Vec<ListeningSocket>,
+}
+
+/// Tells the states of all servers, for the next process.
+pub(super) type States = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// The engine's part of the sockets, and those of the `stats socket`s with their numbers.
+pub(super) type Shares = (Vec<OpenListener>, Vec<(usize, ListeningSocket)>);
+
+impl Exported {
+    /// Gives the engine its sockets and keeps a copy of each that a successor may have.
+    pub(super) fn share_out(&self, open: Vec<OpenBind>, threads: usize) -> io::Result<Shares> {
+        let (mut listeners, mut stats) = (Vec::new(), Vec::new());
+        for OpenBind { proxy, bind, sockets, ours } in open {
+            if ours {
+                let copies = sockets.iter().map(ListeningSocket::copy).collect::<io::Result<_>>()?;
+                self.groups.lock().push(Group { sockets: copies });
+            }
+            // Every socket needs a thread; and while there are fewer sockets than threads, each thread all sockets.
+            let shared = sockets.len() < threads;
+            for (number, socket) in sockets.into_iter().enumerate() {
+                match proxy {
+                    Some(proxy) => {
+                        let thread = (!shared).then_some(number % threads);
+                        listeners.push(OpenListener { proxy, bind, socket, thread });
+                    }
+                    None => stats.push((bind, socket)),
+                }
+            }
+        }
+        Ok((listeners, stats))
+    }
+
+    /// For a successor of our own: it takes all sockets of an address.
+    pub(super) fn hand_over(&self, stream: &UnixStream, states: &str) -> io::Result<()> {
+        handover::answer(stream, &self.copies(false)?, states)
+    }
+
+    /// For HAProxy: of several sockets of an address it takes the one that is sent last, and closes the others. So the
+    /// first is sent last, and from here on gets all new connections of its address.
+    pub(super) fn hand_over_one_each(&self, stream: &UnixStream) -> io::Result<()> {
+        handover::be_patient(stream)?;
+        for group in self.groups.lock().iter().filter(|group| group.sockets.len() > 1) {
+            listening::steer_to(&group.sockets[0], 0)?;
+            *self.steered.lock() = Some(Instant::now());
+        }
+        sockets::send(stream, &self.copies(true)?)
+    }
+
+    fn copies(&self, first_last: bool) -> io::Result<Vec<ListeningSocket>> {
+        let mut copies = Vec::new();
+        for group in self.groups.lock().iter() {
+            let from = copies.len();
+            for socket in &group.sockets {
+                copies.push(socket.copy()?);
+            }
+            if first_last {
+                copies[from..].reverse();
+            }
+        }
+        Ok(copies)
+    }
+
+    pub(super) fn is_steered(&self) -> bool {
+        self.steered.lock().is_some()
+    }
+
+    /// All sockets get connections again when nobody has come of it.
+    pub(super) fn steer_back(&self) {
+        let mut steered = self.steered.lock();
+        if steered.is_some_and(|since| since.elapsed() > STEERED_AT_MOST) {
+            *steered = None;
+            for group in self.groups.lock().iter().filter(|group| group.sockets.len() > 1) {
+                let _ = listening::steer_freely(&group.sockets[0]);
+            }
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.groups.lock().clear();
+    }
+}
+
+/// Hands over to whoever may ask, until this process is told to go.
+pub(super) async fn serve_heirs(
+    listener: UnixListener,
+    exported: Arc<Exported>,
+    stopping: CancellationToken,
+    states: States,
+    notices: Notices,
+) {
+    let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
+    let Ok(listener) = listener else { return };
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopping.cancelled() => return,
+        };
+        let Ok(stream) = stream.and_then(|(stream, _)| stream.into_std()) else {
+            // No descriptor is left: others end, and then there is.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (exported, states) = (Arc::clone(&exported), Arc::clone(&states));
+        // It blocks for as long as the other side takes, some seconds at most.
+        let answered = tokio::task::spawn_blocking(move || exported.hand_over(&stream, &states())).await;
+        if let Ok(Err(error)) = answered {
+            notices.warning(&format!("cannot hand over the listening sockets: {error}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    fn listener(at: std::net::SocketAddr) -> ListeningSocket {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&at.into()).unwrap();
+        socket.listen(256).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        ListeningSocket::Tcp(socket.into())
+    }
+
+    /// HAProxy keeps the last of equal sockets that it is sent, and closes the others.
+    #[test]
+    fn what_haproxy_keeps_gets_every_new_connection() {
+        let first = listener(([127, 0, 0, 1], 0).into());
+        let ListeningSocket::Tcp(tcp) = &first else { unreachable!("it is TCP") };
+        let at = tcp.local_addr().unwrap();
+        let sockets = vec![first, listener(at), listener(at)];
+        let exported = Exported::default();
+        let open = OpenBind { proxy: Some(0), bind: 0, sockets, ours: true };
+        let (listeners, _) = exported.share_out(vec![open], 3).unwrap();
+        assert_eq!(listeners.iter().map(|one| one.thread).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut taken = std::thread::scope(|scope| {
+            let sending = scope.spawn(|| exported.hand_over_one_each(&near));
+            let taken = sockets::receive(&far).unwrap();
+            sending.join().unwrap().unwrap();
+            taken
+        });
+        assert_eq!(taken.len(), 3);
+        let kept = TcpListener::from(taken.pop().unwrap());
+        assert!(exported.is_steered());
+        let clients: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(at).unwrap()).collect();
+        // The old process goes.
+        drop((taken, listeners, exported));
+        assert_eq!(std::iter::from_fn(|| kept.accept().ok()).count(), clients.len());
+    }
+}
