@@ -130,7 +130,7 @@ fn ambiguities(head: &[u8], lenient: bool) -> impl Iterator<Item = &'static str>
                 found.push("a length that is no number");
             }
         }
-        [(_, value)] if value.to_ascii_lowercase() == b" chunked" => {}
+        [(_, value)] if value.eq_ignore_ascii_case(b" chunked") => {}
         [_] => found.push("a coding with more than one meaning"),
         _ => found.push("more than one field that frames the message"),
     }
