@@ -40,6 +40,8 @@ const PURE: &[&str] = &[
     "src/proxy/config/lexer.rs",
     "src/proxy/config/values.rs",
     "src/proxy/balance.rs",
+    "src/proxy/checks/http.rs",
+    "src/proxy/checks/mysql.rs",
     "src/proxy/cookie.rs",
     "src/proxy/crumbs.rs",
     "src/proxy/health.rs",

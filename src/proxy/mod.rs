@@ -27,6 +27,7 @@
 
 pub mod admin;
 pub mod balance;
+pub mod checks;
 pub mod config;
 pub mod cookie;
 pub mod crumbs;

@@ -9,6 +9,7 @@ use super::sampling;
 use crate::host::signals;
 use crate::proxy::admin::socket::{self, AskProcess, HandOver, OpenSocket};
 use crate::proxy::admin::{self, Answer, Context};
+use crate::proxy::checks;
 use crate::proxy::config::Config;
 use crate::proxy::config::model::Level;
 use crate::proxy::engine::{self, Engine, Service, Start};
@@ -81,7 +82,7 @@ impl Worker {
     fn serve(self, ended_by: &Arc<AtomicI32>) -> Result<(), String> {
         let config = &self.config;
         let pid = std::process::id();
-        let (logs, warnings) = Logs::open(config, pid, self.threads + 1)
+        let (logs, warnings) = Logs::open(config, pid, self.threads + 2)
             .map_err(|error| format!("cannot open logs: {error}"))?;
         warnings.iter().for_each(|warning| self.notices.warning(warning));
         let heirs = match handover::listen() {
@@ -108,9 +109,10 @@ impl Worker {
             stand_in(&nothing).map_err(|error| format!("cannot give up the standard streams: {error}"))?;
         }
         logs.keep_connected().map_err(|error| format!("cannot start a thread: {error}"))?;
-        let loggers: io::Result<Vec<Logger>> = (0..self.threads).map(|_| logs.logger()).collect();
-        let loggers = loggers.map_err(|error| format!("cannot open logs: {error}"))?;
-        let logger = logs.logger().map_err(|error| format!("cannot open logs: {error}"))?;
+        let loggers: io::Result<Vec<Logger>> = (0..self.threads + 2).map(|_| logs.logger()).collect();
+        let mut loggers = loggers.map_err(|error| format!("cannot open logs: {error}"))?;
+        let others = loggers.split_off(self.threads);
+        let [logger, checks_logger] = others.try_into().map_err(|_| "a log is missing".to_owned())?;
         let running = Running::new(Arc::clone(config), self.maxconn);
         // To be restored here.
         let _ = &self.states;
@@ -142,6 +144,8 @@ impl Worker {
             }),
             Box::new(move |_| Box::pin(sampling::run(sampled))),
         ];
+        let checked = Arc::clone(&running);
+        services.push(Box::new(move |engine| Box::pin(checks::run(checked, checks_logger, engine))));
         if let Some(heirs) = heirs {
             let serve = move |_| exported::serve_heirs(heirs, exported, stopping, states, notices);
             services.push(Box::new(move |engine| Box::pin(serve(engine))));
