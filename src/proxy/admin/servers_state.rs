@@ -3,10 +3,11 @@
 use super::commands::Caller;
 use super::{Answer, Context};
 use crate::proxy::config::model::{self, Proxy, ServerAddress};
-use crate::proxy::state::{Administration, Backend, Server};
+use crate::proxy::state::{Administration, Backend, Checked, Server};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::UNIX_EPOCH;
 
 /// Backends in order, or the one that is named.
 fn chosen<'r>(
@@ -35,9 +36,10 @@ pub(super) fn state(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> An
                    srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl \
                    srv_check_port srv_check_addr srv_agent_addr srv_agent_port\n"
         .to_owned();
-    let age = context.moment.monotonic.saturating_duration_since(context.running.started_at).as_secs();
+    let now = context.moment.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     for (proxy, backend) in backends {
         for (written, server) in proxy.servers.iter().zip(&backend.servers) {
+            let age = now.saturating_sub(server.last_change.load(SeqCst));
             state_line(&mut out, proxy, written, server, age);
         }
     }
@@ -51,10 +53,16 @@ fn state_line(out: &mut String, proxy: &Proxy, written: &model::Server, server: 
         ServerAddress::Tcp { host: Some(host), .. } => host.as_str(),
         _ => "-",
     };
-    let (status, result, health, check) = match &written.check {
-        // 8: the file disables it, which pauses checks even where there are none.
-        None => (1, 0, if server.is_up() { 2 } else { 0 }, if written.disabled { 8 } else { 0 }),
-        Some(check) => (0, 0, check.rise, 6),
+    // Bits of srv_check_state: 2 configured, 4 enabled, 8 paused: the file disables it, even where nothing is checked.
+    let paused = if written.disabled { 8 } else { 0 };
+    let (status, result, health, check) = match server.checked() {
+        None => (1, 0, if server.is_up() { 2 } else { 0 }, paused),
+        Some(Checked { health, last, enabled, .. }) => (
+            last.status as u8,
+            last.status.result() as u8,
+            health.points(),
+            2 | paused | if enabled { 4 } else { 0 },
+        ),
     };
     let _ = writeln!(
         out,
