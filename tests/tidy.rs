@@ -56,6 +56,22 @@ const PURE: &[&str] = &[
     "src/proxy/admin/commands.rs",
     "src/proxy/admin/servers_state.rs",
     "src/proxy/admin/frontends.rs",
+    "src/proxy/expression/acl.rs",
+    "src/proxy/expression/arguments.rs",
+    "src/proxy/expression/base64.rs",
+    "src/proxy/expression/condition.rs",
+    "src/proxy/expression/hash.rs",
+    "src/proxy/expression/map.rs",
+    "src/proxy/expression/parse.rs",
+    "src/proxy/expression/pattern.rs",
+    "src/proxy/expression/sample.rs",
+    "src/proxy/expression/substitution.rs",
+    "src/proxy/expression/variables.rs",
+    "src/proxy/rules/answer.rs",
+    "src/proxy/rules/parse.rs",
+    "src/proxy/rules/redirect.rs",
+    "src/proxy/rules/target.rs",
+    "src/proxy/stick/key.rs",
 ];
 
 /// What pure code never names.

@@ -11,7 +11,7 @@ use super::surroundings::Surroundings;
 use super::values::{Unit, number, time};
 use super::words::{Line, Parsed, Words};
 use crate::proxy::expression::{
-    Acl, Acls, Condition, Expression, LogFormat, Names, Scope, SectionName, VariableNames,
+    Acl, Acls, Condition, Expression, LogFormat, Moment, Names, Scope, SectionName, VariableNames,
 };
 use crate::proxy::rules::{RequestRule, ResponseRule, TcpRule};
 use crate::settings::problem::nearest;
@@ -138,6 +138,7 @@ impl Compiler<'_> {
             acls: &self.acls,
             captures,
             variables: self.variables,
+            moment: Moment::Any,
             read: self.read,
         }
     }
@@ -227,7 +228,7 @@ impl Compiler<'_> {
         let scope = self.scope(captures);
         let dynamic = words.peek().is_some_and(|name| name.contains('%'));
         let target = if dynamic {
-            BackendName::Dynamic(LogFormat::parse(words, &scope)?)
+            BackendName::Dynamic(LogFormat::parse_text(words, &scope)?)
         } else {
             let name = words.expect("the name of a backend")?;
             BackendName::Fixed(self.backend(name, words)?)

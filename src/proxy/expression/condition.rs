@@ -1,7 +1,7 @@
 //! Conditions (7.2 of the manual): named and anonymous acls, negated, and-ed, or-ed.
 
 use super::acl::{self, Test};
-use super::{Acls, Context, Scope};
+use super::{Acls, Context, Moment, Scope};
 use crate::proxy::config::words::{Parsed, Words};
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ struct Term {
 impl Condition {
     /// Reads `if ...` or `unless ...` up to the end of the line; the cursor stands at that word.
     pub fn parse(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<Condition> {
+        // HAProxy lets conditions look at what is not there: they just do not match.
+        let scope = &Scope { moment: Moment::Any, ..*scope };
         let unless = if words.take("if") {
             false
         } else if words.take("unless") {

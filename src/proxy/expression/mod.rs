@@ -11,6 +11,8 @@ mod context;
 mod convert;
 mod credentials;
 mod fetch;
+#[cfg(test)]
+mod fuzz_tests;
 mod hash;
 mod log_format;
 mod map;
@@ -28,7 +30,7 @@ pub use context::Context;
 pub(in crate::proxy) use fetch::basic_credentials;
 pub use log_format::LogFormat;
 pub use sample::{Kind, Sample};
-pub use scope::{Names, Scope, SectionName};
+pub use scope::{Moment, Names, Scope, SectionName};
 pub use variables::{Variable, VariableNames, VariableScope, Variables};
 
 use super::config::words::{Parsed, Words};

@@ -1,8 +1,9 @@
 //! From the words of a line to an [`Expression`].
 
 use super::arguments::{self, Arguments};
-use super::{Compiled, Conversion, Expression, Kind, Scope, convert, fetch};
+use super::{Compiled, Conversion, Expression, Kind, Moment, Scope, convert, fetch};
 use crate::proxy::config::words::{Parsed, Words};
+use crate::proxy::exchange::Side;
 use crate::settings::{Problem, Site, problem};
 use std::sync::Arc;
 
@@ -107,6 +108,12 @@ impl<'t, 's> Reader<'t, 's> {
     fn start(text: &'t str, at: usize, scope: &'t Scope<'s>) -> Result<Reader<'t, 's>, Fault> {
         let (name, list, end) = call(text, at)?;
         let fetch = fetch::find(name).ok_or_else(|| unknown_fetch(at, name))?;
+        if let Some(what) = not_here(fetch, scope.moment) {
+            let mut fault = Fault::new(at, format!("`{name}` has no value here: {what}"));
+            fault.next =
+                "keep it in a variable (`http-request set-var(txn.name) ...`) or capture it".to_owned();
+            return Err(fault);
+        }
         let fault = |what: String| Fault::new(at, format!("`{name}`: {what}"));
         let mut arguments =
             Arguments::read(&list, text[at..end].ends_with(')'), fetch.slots, fetch.required, scope)
@@ -162,6 +169,15 @@ impl<'t, 's> Reader<'t, 's> {
         self.compiled.kind = output;
         self.at = end;
         Ok(())
+    }
+}
+
+/// Why a fetch cannot have a value at that moment.
+fn not_here(fetch: &fetch::Fetch, moment: Moment) -> Option<&'static str> {
+    match (moment, fetch.side) {
+        (Moment::Request, Some(Side::Response)) => Some("there is no response yet"),
+        (Moment::Response, Some(Side::Request)) => Some("the request has been sent"),
+        _ => None,
     }
 }
 

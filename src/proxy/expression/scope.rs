@@ -22,8 +22,22 @@ pub struct Scope<'s> {
     pub captures: &'s Captures,
     /// Variables of the whole configuration.
     pub variables: &'s RefCell<VariableNames>,
+    /// When what is compiled will be evaluated.
+    pub moment: Moment,
     /// Reads pattern files, maps, error files.
     pub read: &'s dyn Fn(&Path) -> io::Result<Vec<u8>>,
+}
+
+/// What an exchange has when an expression is evaluated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Moment {
+    /// Not known, or a log line: an expression that needs what is not there has no value.
+    #[default]
+    Any,
+    /// The request's head.
+    Request,
+    /// The response's head.
+    Response,
 }
 
 /// Names that lines may refer to before the section they name.

@@ -15,7 +15,7 @@ use crate::proxy::config::model::Level;
 use crate::proxy::engine::{self, Engine, Service, Start};
 use crate::proxy::listen::ListeningSocket;
 use crate::proxy::log::{Logger, Logs, Severity};
-use crate::proxy::state::Running;
+use crate::proxy::state::{self, Running};
 use crate::proxy::stats::{Moment, Process};
 use std::fs::File;
 use std::io::{self, PipeWriter, Write};
@@ -49,8 +49,6 @@ pub(super) struct Worker {
     pub(super) detach: bool,
     /// Ends when the parent does.
     pub(super) has_master: bool,
-    /// Done when the sockets are open and this process is still who it was: telling others to go.
-    pub(super) before_identity: Option<Box<dyn FnOnce()>>,
     /// Where to tell that the engine runs.
     pub(super) ready: Option<PipeWriter>,
     /// Done when the engine runs.
@@ -98,9 +96,6 @@ impl Worker {
             .map_err(|error| format!("cannot copy a socket: {error}"))?;
         let nothing = self.detach.then(nothing).transpose();
         let nothing = nothing.map_err(|error| format!("cannot open /dev/null: {error}"))?;
-        if let Some(act) = self.before_identity {
-            act();
-        }
         self.who.assume()?;
         if self.has_master {
             end_with_parent().map_err(|error| format!("cannot watch the master: {error}"))?;
@@ -114,8 +109,7 @@ impl Worker {
         let others = loggers.split_off(self.threads);
         let [logger, checks_logger] = others.try_into().map_err(|_| "a log is missing".to_owned())?;
         let running = Running::new(Arc::clone(config), self.maxconn);
-        // To be restored here.
-        let _ = &self.states;
+        state::restore(&running, &self.states, state::seconds());
         let stopping = CancellationToken::new();
         let obeying = Obeying {
             running: Arc::clone(&running),

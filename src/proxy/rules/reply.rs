@@ -25,7 +25,7 @@ type BuiltIn = (u16, &'static str, &'static str);
 /// The texts of HAProxy 2.6 (`http_err_msgs`): `(status, reason, second line of the page)`.
 const BUILT_IN: &[BuiltIn] = &[
     (200, "OK", "Service ready."),
-    (400, "Bad Request", "Your browser sent an invalid request."),
+    (400, "Bad request", "Your browser sent an invalid request."),
     (401, "Unauthorized", "You need a valid user and password to access this content."),
     (403, "Forbidden", "Request forbidden by administrative rules."),
     (404, "Not Found", "The resource could not be found."),
@@ -46,7 +46,7 @@ const BUILT_IN: &[BuiltIn] = &[
     (
         501,
         "Not Implemented",
-        "The server does not support the functionality required to fulfill the request.",
+        ".The server does not support the functionality required to fulfill the request.",
     ),
     (502, "Bad Gateway", "The server returned an invalid or incomplete response."),
     (503, "Service Unavailable", "No server is available to handle this request."),
@@ -81,6 +81,7 @@ impl Reply {
         let page = format!("<html><body><h1>{status} {reason}</h1>\n{text}\n</body></html>\n");
         let mut reply = Reply::message(status, page.into_bytes());
         if let Reply::Message { head, .. } = &mut reply {
+            head.reason = reason.as_bytes().to_vec();
             head.fields.push(b"cache-control", b"no-cache");
             head.fields.push(b"content-type", b"text/html");
         }

@@ -24,6 +24,22 @@ pub(crate) const LIST: &[Allowed] = &[
         reason: "HTTP/2 without TLS comes with a later version",
     },
     Allowed {
+        case: "bad-requests/HTTP/1.0 chunked",
+        what: Ours(&["400 ", "<BADREQ>"]),
+        reason: "RFC 9112 6.1: an HTTP/1.0 message with Transfer-Encoding has faulty framing",
+    },
+    Allowed { case: "bad-responses/HTTP/1.2 response", what: Ours(&[" 502 ", "PH--"]), reason: STRICT },
+    Allowed {
+        case: "responses/HTTP/1.0 client, chunked response",
+        what: Ours(&["hello world\n[closed]"]),
+        reason: "RFC 9112 6.1: no Transfer-Encoding to a client that speaks HTTP/1.0; the connection's end ends the body",
+    },
+    Allowed {
+        case: "interim/1xx to HTTP/1.0",
+        what: Ours(&["client 1 got:\nHTTP/1.1 200 OK"]),
+        reason: "RFC 9110 15.2: no interim response to a client that speaks HTTP/1.0",
+    },
+    Allowed {
         case: "error-files/400",
         what: Text("HTTP/1.1 400 Bad request", "HTTP/1.0 400 From-File"),
         reason: ERRORFILE,

@@ -175,7 +175,7 @@ fn fails_over_and_reloads_with_a_master() {
     });
 }
 
-/// `--full`: 10 minutes at full load, servers flapping, a reload every 30 s; neither memory nor descriptors grow.
+/// `--full`: 10 minutes (or $EHPC_SOAK_SECONDS) at full load, servers flapping, a reload every 30 s; neither memory nor descriptors grow.
 #[test]
 fn soak() {
     if !std::env::var("EHPC_TEST_FULL").is_ok_and(|full| !full.is_empty()) {
@@ -184,7 +184,9 @@ fn soak() {
     }
     inside::inside("proxy::failover::soak", || {
         let mut scene = Scene::new(&ehpc_tools::process::executable(), Style::Master, 0);
-        let until = Instant::now() + Duration::from_secs(600);
+        let seconds =
+            std::env::var("EHPC_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(600);
+        let until = Instant::now() + Duration::from_secs(seconds);
         let (mut prints, mut turn) = (Vec::new(), 0);
         while Instant::now() < until {
             let old = scene.proxy.reload();

@@ -13,14 +13,30 @@ const PREPARE: &str = "ip link set lo up && ip addr add 10.1.0.1/16 dev lo \
     && sysctl -q -w net.ipv4.ip_local_port_range='10000 65000' net.core.somaxconn=65535 \
     net.ipv4.tcp_max_syn_backlog=65535 net.unix.max_dgram_qlen=4096 && exec \"$@\"";
 
+/// A /dev of its own, so that /dev/log is the test's; likewise HAProxy's usual chroot.
+const DEVICES: &str = "new=$(mktemp -d) && mount -t tmpfs none $new \
+    && for name in null zero full random urandom tty; do touch $new/$name && mount --bind /dev/$name $new/$name; done \
+    && mkdir $new/shm && mount -t tmpfs none $new/shm && mount --move $new /dev && rmdir $new \
+    && mkdir -p /var/lib/haproxy && mount -t tmpfs none /var/lib/haproxy && mkdir /var/lib/haproxy/dev && ";
+
 /// Runs `body` inside; `test` is the test's full name (`proxy::...`). Fails when the test fails there.
 pub(crate) fn inside(test: &str, body: impl FnOnce()) {
+    run(test, &["--net"], PREPARE, body);
+}
+
+/// The same with a /dev and a /var/lib/haproxy of its own.
+pub(crate) fn inside_with_devices(test: &str, body: impl FnOnce()) {
+    run(test, &["--net", "--mount"], &format!("{DEVICES}{PREPARE}"), body);
+}
+
+fn run(test: &str, what: &[&str], prepare: &str, body: impl FnOnce()) {
     if std::env::var(MARK).is_ok_and(|name| name == test) {
         body();
         return;
     }
     let status = Command::new("unshare")
-        .args(["--net", "sh", "-c", PREPARE, "sh"])
+        .args(what)
+        .args(["sh", "-c", prepare, "sh"])
         .arg(std::env::current_exe().expect("the test binary has a path"))
         .args([test, "--exact", "--nocapture", "--test-threads=1", "--include-ignored"])
         .env(MARK, test)

@@ -16,6 +16,7 @@ mod running;
 mod side;
 mod syslog;
 mod web;
+mod whole_guide;
 
 use case::Group;
 use compare::Difference;

@@ -161,10 +161,15 @@ impl Drop for Side {
 
 /// Somebody listens there, seen without connecting.
 pub(crate) fn listens(address: &str, port: u16) -> bool {
+    listens_in(std::process::id(), address, port)
+}
+
+/// Likewise in the network of a process.
+pub(crate) fn listens_in(process: u32, address: &str, port: u16) -> bool {
     // The kernel shows an address as the number that a little-endian machine holds.
     let [a, b, c, d] = address.parse::<Ipv4Addr>().expect("an address").octets();
     let local = format!("{d:02X}{c:02X}{b:02X}{a:02X}:{port:04X}");
-    fs::read_to_string("/proc/self/net/tcp").is_ok_and(|text| {
+    fs::read_to_string(format!("/proc/{process}/net/tcp")).is_ok_and(|text| {
         text.lines().skip(1).any(|line| {
             let mut words = line.split_whitespace().skip(1);
             words.next() == Some(&local) && words.nth(1) == Some("0A")

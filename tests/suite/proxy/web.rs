@@ -16,6 +16,7 @@ pub(crate) enum Kind {
 
 /// One of them; its process group ends with it.
 pub(crate) struct Web {
+    network: u32,
     kind: Kind,
     /// What it calls itself.
     pub(crate) name: &'static str,
@@ -43,17 +44,33 @@ def application(environ, start):
 impl Web {
     /// Starts it on `address:port`, with its files below `directory`.
     pub(crate) fn start(kind: Kind, name: &'static str, address: &str, port: u16, directory: &Path) -> Web {
+        Web::start_in(std::process::id(), kind, name, address, port, directory)
+    }
+
+    /// Likewise in the network of process `network`.
+    pub(crate) fn start_in(
+        network: u32,
+        kind: Kind,
+        name: &'static str,
+        address: &str,
+        port: u16,
+        directory: &Path,
+    ) -> Web {
         let directory = directory.join(name);
         fs::create_dir_all(&directory).expect("made");
-        let mut web = Web { kind, name, address: address.into(), port, directory, child: None };
+        let mut web = Web { network, kind, name, address: address.into(), port, directory, child: None };
         web.restart();
         web
+    }
+
+    fn listens(&self) -> bool {
+        side::listens_in(self.network, &self.address, self.port)
     }
 
     /// Starts it (again) and waits until it listens.
     pub(crate) fn restart(&mut self) {
         let (address, port, name) = (&self.address, self.port, self.name);
-        let mut command = match self.kind {
+        let command = match self.kind {
             Kind::Nginx => {
                 let file = self.directory.join("nginx.conf");
                 let text = format!(
@@ -87,7 +104,10 @@ impl Web {
             }
         };
         let errors = fs::File::create(self.directory.join("stderr")).expect("made");
-        let child = command
+        let child = Command::new("nsenter")
+            .args(["-t", &self.network.to_string(), "-n", "--"])
+            .arg(command.get_program())
+            .args(command.get_args())
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -96,7 +116,7 @@ impl Web {
             .unwrap_or_else(|error| panic!("{:?} does not start: {error}", self.kind));
         self.child = Some(child);
         let until = Instant::now() + Duration::from_secs(40);
-        while !side::listens(address, port) {
+        while !self.listens() {
             let said = || fs::read_to_string(self.directory.join("stderr")).unwrap_or_default();
             assert!(Instant::now() < until, "{:?} does not listen: {}", self.kind, said());
             super::pause(10);
@@ -123,7 +143,7 @@ impl Web {
             child.wait().expect("waits");
             // Workers die a moment after their master.
             let until = Instant::now() + Duration::from_secs(10);
-            while side::listens(&self.address, self.port) {
+            while self.listens() {
                 assert!(Instant::now() < until, "{} still listens after SIG{signal}", self.name);
                 super::pause(1);
             }

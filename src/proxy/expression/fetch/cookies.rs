@@ -39,14 +39,15 @@ fn each<'e>(context: &Context<'e>, arguments: &Arguments, visit: &mut dyn FnMut(
     let side = arguments.side.unwrap_or(context.exchange.side);
     let (header, first_only): (&[u8], bool) = match side {
         Side::Request => (b"cookie", false),
-        // Of `Set-Cookie` only the first pair is the cookie, the others are its attributes.
-        Side::Response => (b"set-cookie", true),
+        // Of `Set-Cookie` only the first pair is the cookie, the others are its attributes. Without a name HAProxy
+        // counts those too.
+        Side::Response => (b"set-cookie", !arguments.text(0).is_empty()),
     };
     let wanted = arguments.text(0);
     for (_, line) in fields(context, arguments).all(header) {
         let mut rest = line;
         loop {
-            let end = pair_end(rest, !first_only);
+            let end = pair_end(rest, side == Side::Request);
             let (name, value) = pair(&rest[..end]);
             let named = wanted.is_empty() || name == wanted;
             if let Some(value) = value.filter(|_| named)

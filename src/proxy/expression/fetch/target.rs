@@ -36,7 +36,7 @@ pub(super) const TABLE: &[Fetch] = &[
     row("req_ver", Kind::Text, Run::One(request_version), "version of the request, `1.1`").of(Side::Request),
     row("res.ver", Kind::Text, Run::One(response_version), "version of the response").of(Side::Response),
     row("resp_ver", Kind::Text, Run::One(response_version), "version of the response").of(Side::Response),
-    row("status", Kind::Integer, Run::One(status), "status of the response").of(Side::Response),
+    row("status", Kind::Integer, Run::One(status), "status of the response"),
     row("capture.req.hdr", Kind::Text, Run::One(captured_request), "captured request header")
         .takes(&[Slot::Integer], 1),
     row("capture.res.hdr", Kind::Text, Run::One(captured_response), "captured response header")

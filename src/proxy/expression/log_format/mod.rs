@@ -8,7 +8,7 @@ mod parse;
 mod render;
 mod variable;
 
-use super::{Context, Expression, Scope};
+use super::{Context, Expression, Moment, Scope};
 use crate::proxy::config::words::{Parsed, Words};
 use variable::Variable;
 
@@ -55,12 +55,24 @@ const CONNECT_FROM: &str = "Connect from %ci:%cp to %fi:%fp (%f/";
 impl LogFormat {
     /// Reads one word as a log line's format (`log-format`, `error-log-format`).
     pub fn parse(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<LogFormat> {
-        parse::word(words, Use::Log, scope)
+        parse::word(words, Use::Log, &Scope { moment: Moment::Any, ..*scope })
     }
 
     /// Reads one word as a format that makes a part of a message or a name (rules, `use_backend`).
     pub fn parse_text(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<LogFormat> {
         parse::word(words, Use::Text, scope)
+    }
+
+    /// The same, of what becomes a part of a head: no line may end within.
+    pub fn parse_line(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<LogFormat> {
+        let format = LogFormat::parse_text(words, scope)?;
+        let breaks = |step: &Step| matches!(step, Step::Literal(text) if text.iter().any(|byte| b"\r\n\0".contains(byte)));
+        match format.steps.iter().any(breaks) {
+            true => {
+                Err(words.problem_before("a head cannot hold a line end or a NUL", "a text of one line", ""))
+            }
+            false => Ok(format),
+        }
     }
 
     /// The same of a text that stands elsewhere (a file); problems are those of the word that was taken last.

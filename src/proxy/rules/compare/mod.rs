@@ -6,7 +6,9 @@
 mod actions;
 mod conditions;
 mod expressions;
+mod logs;
 mod peer;
+mod responses;
 
 use peer::{Peer, Request};
 
@@ -128,4 +130,36 @@ fn actions_change_and_answer_as_haproxys_do() {
     );
     let peer = Peer::start(&lines);
     compare(&peer, actions::ACTIONS.iter().enumerate().map(|(n, a)| (format!("a{n}"), (*a).to_owned())));
+}
+
+#[test]
+fn response_rules_change_answers_as_haproxys_do() {
+    let mut lines = String::from("  http-request set-var(txn.case) req.fhdr(x-case)\n");
+    for (number, rules) in responses::RULES.iter().enumerate() {
+        for line in rules.lines() {
+            lines.push_str(&format!("  {line} if {{ var(txn.case) -m str r{number} }}\n"));
+        }
+    }
+    lines.push_str("  use_backend origin if { req.fhdr(x-case) -m beg r }\n");
+    let headers: String =
+        peer::ORIGIN.iter().take(4).map(|(name, value)| format!(" hdr {name} \"{value}\"")).collect();
+    let sections = format!(
+        "backend origin\n  server one unix@DIR/origin\nlisten inside\n  bind unix@DIR/origin\n  \
+         http-request return status 200 content-type text/plain string hello{headers}\n"
+    );
+    let peer = Peer::start_with(&lines, "", &sections);
+    compare(&peer, responses::RULES.iter().enumerate().map(|(n, a)| (format!("r{n}"), (*a).to_owned())));
+}
+
+#[test]
+fn error_texts_are_haproxys_to_the_byte() {
+    let statuses =
+        [200, 400, 401, 403, 404, 405, 407, 408, 410, 413, 421, 422, 425, 429, 500, 501, 502, 503, 504];
+    let mut lines = String::new();
+    for status in statuses {
+        let case = chosen(&format!("s{status}"));
+        lines.push_str(&format!("  http-request return status {status} default-errorfiles if {case}\n"));
+    }
+    let peer = Peer::start(&lines);
+    compare(&peer, statuses.iter().map(|status| (format!("s{status}"), status.to_string())));
 }

@@ -1,8 +1,8 @@
 //! A real haproxy, and ours made of the same file.
 
 use crate::proxy::config;
-use crate::proxy::exchange::{Endpoint, Exchange, Session};
-use crate::proxy::expression::Variables;
+use crate::proxy::exchange::{Counts, Endpoint, Exchange, Session, Side};
+use crate::proxy::expression::{Context, Variables};
 use crate::proxy::rules::{self, Reply, Verdict};
 use crate::proxy::state::Running;
 use ehpc_proto::http::ResponseHead;
@@ -62,6 +62,16 @@ frontend front
   http-request set-var(req.list) req.fhdr(x-list)
 ";
 
+/// Headers of what the server answers.
+pub(super) const ORIGIN: &[(&str, &str)] = &[
+    ("x-a", "1"),
+    ("set-cookie", "S=1; path=/; HttpOnly"),
+    ("x-list", "a, b,c"),
+    ("location", "http://inside/x"),
+    ("content-length", "5"),
+    ("content-type", "text/plain"),
+];
+
 const BACKENDS: &str = "backend some
   server one 127.0.0.1:9 maxconn 10 maxqueue 5 weight 3
   server two 127.0.0.1:9 maxconn 20 maxqueue 7 backup
@@ -89,6 +99,11 @@ const FILES: &[(&str, &str)] = &[
 impl Peer {
     /// Starts haproxy with these lines in its frontend.
     pub(super) fn start(lines: &str) -> Peer {
+        Peer::start_with(lines, "", "")
+    }
+
+    /// Starts it with lines in its frontend and in `defaults`, and with more sections.
+    pub(super) fn start_with(lines: &str, defaults: &str, sections: &str) -> Peer {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_str().unwrap();
         for (name, content) in FILES {
@@ -98,7 +113,8 @@ impl Peer {
         let address = listener.local_addr().unwrap();
         rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
         let bind = format!("  bind fd@{}\n", listener.as_raw_fd());
-        let text = format!("{FRAME}{bind}{lines}{BACKENDS}").replace("DIR", path);
+        let frame = FRAME.replacen("userlist", &format!("{defaults}userlist"), 1);
+        let text = format!("{frame}{bind}{lines}{BACKENDS}{sections}").replace("DIR", path);
         let file = directory.path().join("haproxy.cfg");
         std::fs::write(&file, &text).unwrap();
         let haproxy = Command::new("haproxy")
@@ -131,6 +147,14 @@ impl Peer {
 
     /// Ours.
     pub(super) fn ours(&self, request: &Request) -> String {
+        match self.exchange(request) {
+            Ok((_, answer)) => readable(&answer),
+            Err(refused) => refused,
+        }
+    }
+
+    /// The exchange as it is in the end, and the answer.
+    pub(super) fn exchange(&self, request: &Request) -> Result<(Exchange, Vec<u8>), String> {
         let client = request.client.get().unwrap();
         let session = Session {
             client: Endpoint::Tcp(client),
@@ -146,7 +170,7 @@ impl Peer {
         let bytes = request.bytes();
         let parsed = http1::parse_request(&bytes, &http1::Limits::default(), false, &mut exchange.request);
         if let Err(bad) = parsed {
-            return format!("refused: {bad:?}");
+            return Err(format!("refused: {bad:?}"));
         }
         exchange.request_line = bytes.split(|b| *b == b'\r').next().unwrap().to_vec();
         let frontend = &self.running.config.proxies[0];
@@ -157,14 +181,74 @@ impl Peer {
                 value
             }));
         }
-        match rules::request(&frontend.request_rules, &mut exchange, &self.running) {
-            Verdict::Reply(reply) => written(&reply, exchange.request.method.as_bytes() == b"HEAD"),
-            Verdict::Tarpit(reply) => written(&reply, exchange.request.method.as_bytes() == b"HEAD"),
-            // There is no backend.
-            Verdict::Continue => {
-                written(&Reply::built_in(503), exchange.request.method.as_bytes() == b"HEAD")
+        let reply = match rules::request(&frontend.request_rules, &mut exchange, &self.running) {
+            Verdict::Reply(reply) | Verdict::Tarpit(reply) => *reply,
+            Verdict::Continue => self.served(&mut exchange),
+            other => return Err(format!("{other:?}")),
+        };
+        exchange.side = Side::Response;
+        let mut body = match reply {
+            Reply::File { content, .. } => return Ok((exchange, content.to_vec())),
+            Reply::Message { head, body } => {
+                exchange.response = *head;
+                body.into_owned()
             }
-            other => format!("{other:?}"),
+        };
+        rules::after_response(&frontend.after_response_rules, &mut exchange, &self.running);
+        if exchange.request.method.as_bytes() == b"HEAD" {
+            body.clear();
+        }
+        let mut answer = Vec::new();
+        head(&exchange.response, &mut answer);
+        answer.extend(body);
+        Ok((exchange, answer))
+    }
+
+    /// Our log line of a request that is answered by a rule.
+    pub(super) fn log_line(&self, request: &Request) -> String {
+        let (mut exchange, answer) = self.exchange(request).unwrap();
+        // HAProxy counts a head in its own form: 21 bytes and the texts without what separates them.
+        let fields: usize =
+            exchange.response.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let head = 21 + "HTTP/1.1".len() + 3 + exchange.response.reason.len() + fields;
+        let body = answer.len() - (answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4);
+        exchange.counts = Counts {
+            bytes_out: (head + body) as u64,
+            bytes_in: request.bytes().len() as u64,
+            active: 1,
+            frontend_active: 1,
+            ..Counts::default()
+        };
+        let now = Instant::now();
+        exchange.times.request_head = Some(now);
+        exchange.times.ended = Some(now);
+        let context = Context { exchange: &exchange, running: &self.running };
+        let mut line = Vec::new();
+        self.running.config.proxies[0].log_format.render(&context, &mut line);
+        String::from_utf8_lossy(&line).into_owned()
+    }
+
+    /// What the section `origin` answers, after `http-response`; without it there is no server.
+    fn served(&self, exchange: &mut Exchange) -> Reply {
+        exchange.response.clear();
+        let chosen = exchange.request.fields.get(b"x-case").is_some_and(|case| case.starts_with(b"r"));
+        let proxies = &self.running.config.proxies;
+        let Some(origin) = proxies.iter().position(|proxy| proxy.name == "origin").filter(|_| chosen) else {
+            return Reply::built_in(503);
+        };
+        exchange.side = Side::Response;
+        (exchange.route.backend, exchange.route.server) = (Some(origin), Some(0));
+        exchange.response.status = 200;
+        exchange.response.reason = b"OK".to_vec();
+        for (name, value) in ORIGIN {
+            exchange.response.fields.push(name.as_bytes(), value.as_bytes());
+        }
+        match rules::response(&proxies[0].response_rules, exchange, &self.running) {
+            Verdict::Reply(reply) => *reply,
+            Verdict::Continue => {
+                Reply::Message { head: Box::new(exchange.response.clone()), body: b"hello".as_slice().into() }
+            }
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -182,20 +266,6 @@ fn head(head: &ResponseHead, out: &mut Vec<u8>) {
         out.extend([name, b": ", value, b"\r\n"].concat());
     }
     out.extend(b"\r\n");
-}
-
-fn written(reply: &Reply, without_body: bool) -> String {
-    let mut out = Vec::new();
-    match reply {
-        Reply::File { content, .. } => out.extend_from_slice(content),
-        Reply::Message { head: of, body } => {
-            head(of, &mut out);
-            if !without_body {
-                out.extend_from_slice(body);
-            }
-        }
-    }
-    readable(&out)
 }
 
 fn readable(bytes: &[u8]) -> String {
