@@ -2,11 +2,12 @@
 
 use super::{At, Next, answer, head, received};
 use crate::proxy::config::model::{Proxy, ProxyIndex};
-use crate::proxy::engine::record;
+use crate::proxy::engine::record::{self, Presence};
 use crate::proxy::expression::Context;
 use crate::proxy::rules::Reply;
 use crate::proxy::stats::{Moment, Process, page, prometheus};
 use ehpc_proto::http1::{Framing, ParsedRequest};
+use std::time::Instant;
 
 /// Whether a section answers this request with its page.
 pub(super) fn is_page(at: &At<'_>, section: &Proxy) -> bool {
@@ -43,6 +44,7 @@ pub(super) async fn statistics(at: &mut At<'_>, section: ProxyIndex, mut parsed:
         })
     };
     served(at, "<STATS>");
+    let _presence = Presence::new(at.thread, section);
     answer::send(at, Box::new(reply), &parsed).await
 }
 
@@ -62,6 +64,10 @@ pub(super) async fn metrics(at: &mut At<'_>, parsed: &ParsedRequest) -> Next {
 /// How it is logged and counted.
 fn served(at: &mut At<'_>, service: &'static str) {
     at.exchange.route.service = Some(service);
+    // Nothing was waited for: the log shows 0, not -1.
+    let now = Some(Instant::now());
+    let times = &mut at.exchange.times;
+    (times.dequeued, times.connected, times.response_head) = (now, now, now);
     answer::note(at.exchange, b'L', b'R');
     record::concerned(at.thread, at.exchange).frontend.inspect(|one| one.intercepted.add(1));
 }
