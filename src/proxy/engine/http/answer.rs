@@ -28,7 +28,11 @@ pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequ
         Reply::Message { head, body } => {
             at.exchange.response = *head;
             let keep = message(at, &body, without_body, http1::Client { version, keep_alive: keep }).await;
-            if keep { Next::Keep } else { Next::Linger }
+            match (keep, parsed.keep_alive || unread) {
+                (true, _) => Next::Keep,
+                (false, true) => Next::Linger,
+                (false, false) => Next::Close,
+            }
         }
     };
     at.exchange.times.ended = Some(Instant::now());
