@@ -93,8 +93,22 @@ impl Exported {
         Ok(copies)
     }
 
-    pub(super) fn is_steered(&self) -> bool {
-        self.steered.lock().is_some()
+    /// This process is about to close its sockets. If another one, such as a HAProxy that was started beside it, listens
+    /// on the same addresses, new connections go there from here on: it came later, so its sockets stand behind these in
+    /// the kernel's list. If there is none, or it has these very sockets, nothing changes: the kernel does not follow a
+    /// number that no socket has.
+    pub(super) fn steer_away(&self) {
+        if self.steered.lock().is_some() {
+            return;
+        }
+        for group in self.groups.lock().iter() {
+            if let (Some(first @ ListeningSocket::Tcp(_)), Ok(count)) =
+                (group.sockets.first(), u16::try_from(group.sockets.len()))
+            {
+                // Without SO_REUSEPORT there is nobody else.
+                let _ = listening::steer_to(first, count);
+            }
+        }
     }
 
     /// All sockets get connections again when nobody has come of it.
@@ -156,6 +170,33 @@ mod tests {
         ListeningSocket::Tcp(socket.into())
     }
 
+    /// HAProxy without `-x` binds beside the old process and then tells it to go.
+    #[test]
+    fn who_came_later_gets_every_connection_before_this_process_goes() {
+        let first = listener(([127, 0, 0, 1], 0).into());
+        let ListeningSocket::Tcp(tcp) = &first else { unreachable!("it is TCP") };
+        let at = tcp.local_addr().unwrap();
+        let sockets = vec![first, listener(at)];
+        let exported = Exported::default();
+        let open = OpenBind { proxy: Some(0), bind: 0, sockets, ours: true };
+        let (listeners, _) = exported.share_out(vec![open], 2).unwrap();
+        let accept = |socket: &ListeningSocket| match socket {
+            ListeningSocket::Tcp(socket) => std::iter::from_fn(|| socket.accept().ok()).count(),
+            ListeningSocket::Unix(_) => 0,
+        };
+        // Alone, it goes on accepting with all of them.
+        exported.steer_away();
+        let clients: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(at).unwrap()).collect();
+        let accepted: Vec<usize> = listeners.iter().map(|one| accept(&one.socket)).collect();
+        assert!(accepted.iter().sum::<usize>() == clients.len() && !accepted.contains(&0), "{accepted:?}");
+        let other = listener(at);
+        exported.steer_away();
+        let clients: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(at).unwrap()).collect();
+        assert!(listeners.iter().all(|one| accept(&one.socket) == 0));
+        drop((listeners, exported));
+        assert_eq!(accept(&other), clients.len());
+    }
+
     /// HAProxy keeps the last of equal sockets that it is sent, and closes the others.
     #[test]
     fn what_haproxy_keeps_gets_every_new_connection() {
@@ -176,7 +217,6 @@ mod tests {
         });
         assert_eq!(taken.len(), 3);
         let kept = TcpListener::from(taken.pop().unwrap());
-        assert!(exported.is_steered());
         let clients: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(at).unwrap()).collect();
         // The old process goes.
         drop((taken, listeners, exported));

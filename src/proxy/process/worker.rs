@@ -240,9 +240,8 @@ impl Obeying {
             return;
         }
         self.stopping.cancel();
-        if self.exported.is_steered() {
-            tokio::time::sleep(LAST_HANDSHAKES).await;
-        }
+        self.exported.steer_away();
+        tokio::time::sleep(LAST_HANDSHAKES).await;
         self.exported.close();
         engine.stop();
         let config = Arc::clone(&self.running.config);
