@@ -27,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) sent: usize,
     /// It has served other requests before.
     pub(crate) reused: bool,
+    /// The next request may have it.
+    pub(crate) keep: bool,
 }
 
 /// Why there is none: the status to answer, and how the log calls it.
@@ -78,7 +80,7 @@ pub(crate) async fn reach(
         let failed = match attempts.connect(exchange, &slot).await {
             Ok((stream, sent, reused)) => {
                 exchange.times.connected = Some(Instant::now());
-                return Ok(Link { stream, slot, sent, reused });
+                return Ok(Link { stream, slot, sent, reused, keep: false });
             }
             Err(failed) => failed,
         };
@@ -290,6 +292,9 @@ impl Attempts<'_> {
         let result = until(&mut deadline, self.live, |context, _| {
             if let Poll::Ready(value) = poll(context) {
                 return Poll::Ready(Ok(value));
+            }
+            if !abort_when_closed && !tcp {
+                return Poll::Pending;
             }
             client.watch(context, buffers);
             let closed = client.ended && (abort_when_closed || (tcp && client.input.is_none()));
