@@ -71,10 +71,20 @@ impl IdleConnections {
         }
     }
 
-    /// Keeps a connection for the next request.
-    pub(crate) fn give(&self, proxy: ProxyIndex, server: ServerIndex, stream: Stream, proven: bool) {
+    /// Keeps a connection for the next request, at most `most` of them: with `safe` every new client makes a new one,
+    /// and more than there are requests at once are of no use to anybody.
+    pub(crate) fn give(
+        &self,
+        (proxy, server): (ProxyIndex, ServerIndex),
+        stream: Stream,
+        proven: bool,
+        most: usize,
+    ) {
         let mut waiting = self.waiting.borrow_mut();
         if let Some(list) = waiting.get_mut(proxy).and_then(|servers| servers.get_mut(server)) {
+            if list.len() >= most {
+                list.remove(0);
+            }
             list.push(Idle { stream, proven, since: Instant::now() });
         }
     }

@@ -85,11 +85,18 @@ pub(crate) async fn serve(thread: Rc<Thread>, mut client: Client, mut session: S
     if !admit(&thread, proxy, &mut session) {
         return;
     }
-    match proxy.mode {
-        Mode::Tcp => Box::pin(tcp::serve(&thread, &member.live, proxy, &mut client, &session)).await,
+    let linger = match proxy.mode {
+        Mode::Tcp => {
+            Box::pin(tcp::serve(&thread, &member.live, proxy, &mut client, &session)).await;
+            false
+        }
         Mode::Http => http::serve(&thread, &member.live, proxy, &mut client, &mut session).await,
-    }
+    };
+    // Its place is free: what is left is a courtesy.
     drop(passes);
+    if linger {
+        Box::pin(http::linger(&thread, &member.live, &mut client)).await;
+    }
 }
 
 /// Socket options of a client's connection.

@@ -126,6 +126,11 @@ impl Thread {
         }
     }
 
+    /// The most exchanges at once of late.
+    pub(crate) fn most_under_way(&self) -> usize {
+        self.under_way.get().1
+    }
+
     /// Whether a crowd of exchanges has gone since the last time. What they used lies between what their sessions
     /// keep: the allocator does not give it back by itself.
     pub(crate) fn calmed_down(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The end of an exchange: counters and the log line.
 
 use super::head::Refused;
-use super::{At, Next, answer, linger, mode};
+use super::{At, Next, answer, mode};
 use crate::proxy::config::model::Proxy;
 use crate::proxy::engine::live::Live;
 use crate::proxy::engine::record::{self, Concerned};
@@ -41,7 +41,7 @@ pub(super) fn record(at: &mut At<'_>) {
             one.requests.add(1);
         });
     }
-    if !at.frontend.options.logasap || exchange.route.server.is_none() {
+    if !at.logged {
         record::note_active(at.thread, exchange);
         record::log(at.thread, at.frontend, exchange);
     }
@@ -82,10 +82,10 @@ pub(super) async fn nothing_came(
     frontend: &Proxy,
     client: &mut Client,
     session: &Session,
-) {
+) -> Next {
     // Browsers open connections that they do not use; health checks do, too.
     if frontend.options.http_ignore_probes || live.killed() {
-        return;
+        return Next::Close;
     }
     let refused = if client.ended { Refused::Ended } else { Refused::Late };
     let (accepted, accepted_at) = (session.accepted, session.accepted_at);
@@ -102,9 +102,7 @@ pub(super) async fn nothing_came(
         mode: mode(frontend.connection, frontend.connection),
         bytes_in: 0,
         bytes_out: 0,
+        logged: false,
     };
-    let next = Box::pin(refuse(&mut at, refused)).await;
-    if next == Next::Linger && !client.ended {
-        linger(thread, live, client).await;
-    }
+    Box::pin(refuse(&mut at, refused)).await
 }

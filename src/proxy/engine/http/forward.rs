@@ -2,7 +2,7 @@
 
 use super::body::{Half, Torn};
 use super::{At, Next, answer, head, mode, response};
-use crate::proxy::config::model::{Proxy, ProxyIndex};
+use crate::proxy::config::model::{Proxy, ProxyIndex, Reuse};
 use crate::proxy::engine::buffer::Buffer;
 use crate::proxy::engine::deadline::Deadline;
 use crate::proxy::engine::live::Doing;
@@ -15,6 +15,9 @@ use crate::proxy::engine::wait::{Interrupted, until};
 use ehpc_proto::http1::{self, Asked, BadMessage, ParsedRequest, ParsedResponse, ResponseParser};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+
+/// So many waiting connections of a server a thread may always keep.
+const FEW_IDLE: usize = 32;
 
 /// An exchange that has reached a server.
 pub(super) struct Forward<'f, 'r> {
@@ -92,8 +95,9 @@ pub(super) async fn run(at: &mut At<'_>, backend: ProxyIndex, parsed: ParsedRequ
                 let next = forward.relay(head).await;
                 forward.release();
                 let Link { stream, slot, reused, keep, .. } = forward.link;
-                if keep {
-                    at.thread.idle.give(backend, slot.server, stream, reused);
+                if keep && settings.reuse != Reuse::Never {
+                    let most = at.thread.most_under_way().max(FEW_IDLE);
+                    at.thread.idle.give((backend, slot.server), stream, reused, most);
                 }
                 break next;
             }
@@ -341,6 +345,7 @@ impl Forward<'_, '_> {
             self.at.exchange.counts.bytes_out = self.at.bytes_out;
             record::note_active(self.at.thread, self.at.exchange);
             record::log(self.at.thread, self.at.frontend, self.at.exchange);
+            self.at.logged = true;
         }
         if parsed.tunnel {
             // Rare, and large: it has a box of its own.

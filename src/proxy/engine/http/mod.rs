@@ -37,7 +37,7 @@ use std::time::{Duration, Instant, SystemTime};
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// How long is read from a client after its answer, so that closing does not destroy what it has not read yet.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What is at hand during one exchange.
 struct At<'r> {
@@ -51,6 +51,8 @@ struct At<'r> {
     /// Bytes as HAProxy counts them: heads weigh what their parts weigh.
     bytes_in: u64,
     bytes_out: u64,
+    /// `option logasap`: its line has been sent.
+    logged: bool,
 }
 
 /// What becomes of the client's connection.
@@ -64,30 +66,31 @@ enum Next {
     Linger,
 }
 
-/// The life of an HTTP session.
+/// The life of an HTTP session; whether its client may still be sending when it ends ([`linger`]).
 pub(crate) async fn serve(
     thread: &Thread,
     live: &Live,
     frontend: &Proxy,
     client: &mut Client,
     session: &mut Session,
-) {
+) -> bool {
     let mut first = true;
     loop {
         if client.input.is_none() {
             live.doing(if first { Doing::Request } else { Doing::Idle });
             if !arrive(thread, live, frontend, client, session, first).await {
-                if first {
-                    Box::pin(finish::nothing_came(thread, live, frontend, client, session)).await;
+                if !first {
+                    return false;
                 }
-                return;
+                let next = Box::pin(finish::nothing_came(thread, live, frontend, client, session)).await;
+                return next == Next::Linger && !client.ended;
             }
         }
         let next = Box::pin(one(thread, live, frontend, client, session, first)).await;
         match next {
             Next::Keep => first = false,
-            Next::Close => return,
-            Next::Linger => return Box::pin(linger(thread, live, client)).await,
+            Next::Close => return false,
+            Next::Linger => return true,
         }
     }
 }
@@ -169,6 +172,7 @@ async fn one(
         mode: mode(frontend.connection, frontend.connection),
         bytes_in: 0,
         bytes_out: 0,
+        logged: false,
     };
     let next = at.serve().await;
     std::mem::swap(session, &mut exchange.session);
@@ -209,7 +213,7 @@ fn mode(frontend: ConnectionMode, backend: ConnectionMode) -> http1::Mode {
 
 /// Tells the client that nothing more comes, and reads what it is still sending: closing at once would make the kernel
 /// reset the connection, and take back what the client has not read.
-async fn linger(thread: &Thread, live: &Live, client: &mut Client) {
+pub(crate) async fn linger(thread: &Thread, live: &Live, client: &mut Client) {
     client.stream.shut_write();
     let Client { stream, deadline, .. } = client;
     deadline.set_after(Instant::now(), Some(LINGER));

@@ -244,3 +244,48 @@ fn tcp_is_joined_with_half_closes() {
     let line = proxy.line();
     assert!(line.contains(" db db/one ") && line.ends_with(" 12 -- 1/1/0/0/0 0/0"), "{line}");
 }
+
+#[test]
+fn a_line_as_soon_as_possible_is_sent_once_also_for_a_failure() {
+    let options = " option logasap";
+    assert_eq!(ending_with(|_| {}, options), ("502".to_owned(), "SH--".to_owned()));
+    let at = server(|mut stream| {
+        head(&mut stream);
+        say(&mut stream, OK);
+    });
+    let proxy = Proxy::start(1, &http(options, at, ""));
+    for _ in 0..2 {
+        let mut client = proxy.connect();
+        ask(&mut client, GET);
+        assert_eq!(read_until(&mut client, ends_with("ok")), OK.as_bytes());
+    }
+    let lines = [proxy.line(), proxy.line()];
+    // A plus sign: counted up to the head only. Two exchanges, two lines.
+    assert!(lines.iter().all(|line| line.contains(" 200 +")), "{lines:?}");
+    assert_ne!(lines[0].split(' ').next(), lines[1].split(' ').next(), "{lines:?}");
+}
+
+#[test]
+fn connections_that_nobody_uses_again_do_not_pile_up() {
+    let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let at = {
+        let (open, most) = (open.clone(), most.clone());
+        server(move |mut stream| {
+            most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            while !head(&mut stream).is_empty() {
+                say(&mut stream, OK);
+            }
+            open.fetch_sub(1, Ordering::SeqCst);
+        })
+    };
+    // `safe`: the first request of a client never gets a used connection.
+    let proxy = Proxy::start(1, &http(" option http-keep-alive", at, ""));
+    for _ in 0..400 {
+        let mut client = proxy.connect();
+        ask(&mut client, GET);
+        assert_eq!(read_until(&mut client, ends_with("ok")), OK.as_bytes());
+    }
+    // The server's threads may be late to see that a connection was closed.
+    let most = most.load(Ordering::SeqCst);
+    assert!(most < 200, "{most} connections for one request at a time");
+}
