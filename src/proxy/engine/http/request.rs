@@ -97,14 +97,26 @@ fn capture(captures: &Captures, exchange: &mut Exchange) {
     }
 }
 
-/// `option forwardfor` of either section.
+/// `option forwardfor`, `option originalto`: the client's address, and the one that it connected to, each as a header
+/// of its own. The backend's settings win; both except.
 fn forward_for(frontend: &Proxy, backend: &Proxy, exchange: &mut Exchange) {
-    let Some(settings) = backend.forward_for.as_ref().or(frontend.forward_for.as_ref()) else { return };
-    let Endpoint::Tcp(client) = exchange.session.client else { return };
-    let address = client.ip().to_canonical();
+    let (client, local) = (exchange.session.client, exchange.session.local);
+    tell_address(client, frontend.forward_for.as_ref(), backend.forward_for.as_ref(), exchange);
+    tell_address(local, frontend.original_to.as_ref(), backend.original_to.as_ref(), exchange);
+}
+
+fn tell_address(
+    end: Endpoint,
+    frontend: Option<&ForwardFor>,
+    backend: Option<&ForwardFor>,
+    exchange: &mut Exchange,
+) {
+    let Some(settings) = backend.or(frontend) else { return };
+    let Endpoint::Tcp(end) = end else { return };
+    let address = end.ip().to_canonical();
     let excepted =
         |one: &ForwardFor| one.except.is_some_and(|(network, bits)| inside(address, network, bits));
-    if [frontend, backend].into_iter().filter_map(|one| one.forward_for.as_ref()).any(excepted) {
+    if [frontend, backend].into_iter().flatten().any(excepted) {
         return;
     }
     if settings.if_none && exchange.request.fields.contains(&settings.header) {
