@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 /// Accepted in a row before other connections get their turn.
 const BATCH: usize = 32;
 
-/// How long accepting pauses when the system has no descriptor or memory left.
+/// How long accepting pauses when the system has no descriptor or memory left, or the section is paused.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket of this thread.
@@ -76,6 +76,9 @@ pub(crate) async fn serve(thread: Rc<Thread>, listening: Listening) {
 async fn accept(thread: &Rc<Thread>, listening: &Listening) {
     loop {
         let Ok(mut ready) = listening.socket.readable().await else { return };
+        while is_paused(thread, listening) {
+            tokio::time::sleep(PAUSE).await;
+        }
         for _ in 0..BATCH {
             let passes = enter(thread, listening).await;
             let accepted = rustix::net::acceptfrom_with(
@@ -104,6 +107,12 @@ async fn accept(thread: &Rc<Thread>, listening: &Listening) {
         drop(ready);
         tokio::task::yield_now().await;
     }
+}
+
+/// `disable frontend`: what comes stays in the kernel's backlog.
+fn is_paused(thread: &Thread, listening: &Listening) -> bool {
+    let frontend = thread.running.proxies[listening.proxy].frontend.as_ref();
+    frontend.is_some_and(|frontend| frontend.paused.load(Ordering::Relaxed))
 }
 
 /// Waits for room: the narrowest limit first, so that a full section does not hold what others could use.

@@ -2,16 +2,15 @@
 
 use super::live::{Doing, Live};
 use super::record::{self, Presence};
-use super::route;
 use super::server::{Failure, Link, Wanted, reach};
 use super::session::Client;
 use super::thread::Thread;
 use super::tunnel::{Broken, Party, Tunnel};
 use super::wait::{Interrupted, until};
+use super::{persist, route};
 use crate::proxy::config::model::{Proxy, Timeouts};
 use crate::proxy::exchange::{Exchange, Session};
 use crate::proxy::rules::{self, Verdict};
-use crate::proxy::state::Wish;
 use std::time::Instant;
 
 /// The life of a TCP session.
@@ -56,9 +55,10 @@ async fn relay(
     exchange.route.backend = Some(backend);
     let _presence = Presence::new(thread, backend);
     let settings = thread.running.config.proxies.get(backend).ok_or(none)?;
-    let wish = Wish::default();
+    let wish = persist::of_request(thread, backend, exchange).wish;
     let wanted = Wanted { backend, wish, pieces: [&[]; 3], reuse: None };
     let link = reach(thread, live, client, exchange, wanted).await?;
+    persist::remember(thread, backend, exchange);
     if proxy.options.logasap {
         record::note_active(thread, exchange);
         record::log(thread, proxy, exchange);

@@ -301,6 +301,7 @@ impl Forward<'_, '_> {
             return answer::send(at, reply, parsed).await;
         }
         persist::into_answer(self.at.thread, self.backend, self.at.exchange, self.persistence);
+        response::after(self.at);
         self.at.live.doing(Doing::Data);
         let mut client = http1::Client::new(self.at.exchange.request.version, self.parsed, self.at.mode);
         client.keep_alive &= !self.at.thread.stopping.get() && !self.up_dead;

@@ -182,11 +182,12 @@ impl At<'_> {
             Ok(parsed) => parsed,
             Err(refused) => return finish::refuse(self, refused).await,
         };
-        self.thread.running.requests.fetch_add(1, Ordering::Relaxed);
+        self.exchange.number = self.thread.running.requests.fetch_add(1, Ordering::Relaxed);
         finish::count_request(self);
         let next = match request::decide(self, &parsed) {
             request::Decision::Answer(answer) => answer::send(self, answer, &parsed).await,
             request::Decision::Forward(backend) => forward::run(self, backend, parsed).await,
+            request::Decision::Tarpit(answer, time) => answer::tarpit(self, answer, time, &parsed).await,
             request::Decision::Close => Next::Close,
             request::Decision::Monitor => return answer::monitor(self, &parsed).await,
         };

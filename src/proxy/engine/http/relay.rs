@@ -33,8 +33,8 @@ impl Forward<'_, '_> {
         .await;
         self.at.client.deadline = deadline;
         self.at.exchange.times.ended = Some(Instant::now());
-        self.at.bytes_in += self.up.payload;
-        self.at.bytes_out += down.payload + u64::from(parsed.framing == Framing::Chunked && down.complete);
+        self.at.bytes_in += self.up.payload();
+        self.at.bytes_out += down.payload() + u64::from(parsed.framing == Framing::Chunked && down.complete);
         let cause = match result {
             Ok(Ok(())) => None,
             Ok(Err(party)) => Some(if party == Party::Client { b'C' } else { b'S' }),

@@ -2,12 +2,14 @@
 
 use super::At;
 use crate::proxy::config::model::{Captures, ForwardFor, Proxy, ProxyIndex};
-use crate::proxy::engine::{record, route};
+use crate::proxy::engine::record::{self, Concerned};
+use crate::proxy::engine::route;
 use crate::proxy::exchange::{Endpoint, Exchange};
 use crate::proxy::rules::{self, Reply, Verdict};
 use ehpc_proto::http1::ParsedRequest;
 use std::io::Write;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What happens next.
 pub(super) enum Decision {
@@ -15,6 +17,8 @@ pub(super) enum Decision {
     Forward(ProxyIndex),
     /// The proxy answers.
     Answer(Box<Reply>),
+    /// The proxy answers, but lets the client wait.
+    Tarpit(Box<Reply>, Option<Duration>),
     /// `monitor-uri`
     Monitor,
     /// The connection is closed without a word.
@@ -55,15 +59,25 @@ fn apply(at: &mut At<'_>, section: &Proxy) -> Option<Decision> {
         return None;
     }
     let verdict = rules::request(&section.request_rules, at.exchange, &at.thread.running);
-    let concerned = record::concerned(at.thread, at.exchange);
+    let Concerned { frontend, backend, .. } = record::concerned(at.thread, at.exchange);
+    let denied = at.exchange.ending.cause == b'P';
     match verdict {
         Verdict::Continue => None,
         Verdict::Reply(reply) => {
-            (at.exchange.ending.cause, at.exchange.ending.state) = (b'P', b'R');
-            concerned.frontend.inspect(|one| one.denied_requests.add(1));
+            // A backend's rules are counted in both sections.
+            if denied {
+                frontend.inspect(|one| one.denied_requests.add(1));
+                backend.inspect(|one| one.denied_requests.add(1));
+            } else {
+                frontend.inspect(|one| one.intercepted.add(1));
+            }
             Some(Decision::Answer(reply))
         }
-        Verdict::Tarpit(reply) => Some(Decision::Answer(reply)),
+        Verdict::Tarpit(reply) => {
+            frontend.inspect(|one| one.denied_requests.add(1));
+            backend.inspect(|one| one.denied_requests.add(1));
+            Some(Decision::Tarpit(reply, section.timeouts.tarpit.or(section.timeouts.connect)))
+        }
         Verdict::Close => Some(Decision::Close),
         Verdict::Prometheus => Some(Decision::Answer(Box::new(Reply::built_in(503)))),
     }
