@@ -140,7 +140,7 @@ impl Action {
                 return reply(made);
             }
             Action::Authenticate { realm, section } => {
-                ends(exchange, b'P');
+                ends(exchange, b'L');
                 return reply(ask(realm.as_ref(), *section, exchange, running));
             }
             Action::Close => {

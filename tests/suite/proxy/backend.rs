@@ -31,6 +31,7 @@ struct State {
     answers: Vec<Answer>,
     requests: usize,
     seen: Vec<Seen>,
+    open: Vec<TcpStream>,
 }
 
 /// What the servers of a side share.
@@ -48,7 +49,15 @@ impl Board {
     /// A case begins: nothing was seen yet.
     pub(crate) fn begin(&self, answers: &[Answer]) {
         let mut state = self.lock();
-        *state = State { epoch: state.epoch + 1, answers: answers.to_vec(), requests: 0, seen: Vec::new() };
+        let open = std::mem::take(&mut state.open);
+        *state = State { epoch: state.epoch + 1, answers: answers.to_vec(), open, ..State::default() };
+    }
+
+    /// Ends all connections, so that the next case finds none in a pool.
+    pub(crate) fn hang_up(&self) {
+        for stream in self.lock().open.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// Waits until what was seen satisfies `condition`.
@@ -105,6 +114,9 @@ enum Next {
 impl Connection {
     fn serve(mut self, mut stream: TcpStream) {
         let _ = stream.set_nodelay(true);
+        if let Ok(copy) = stream.try_clone() {
+            self.board.lock().open.push(copy);
+        }
         self.record(&[], false);
         let connected = {
             let mut state = self.board.lock();
