@@ -152,7 +152,7 @@ fn nothing_panics_whatever_stands_in_a_file_or_a_request() {
         read: &|_| Ok(b"a b\n^(c) \\1\n1 2\n".to_vec()),
     };
     let mut compiled = 0;
-    for seed in 0..20_000 {
+    for seed in 0..6_000 {
         let mut random = StdRng::seed_from_u64(seed);
         let line = line(&mut random, &names);
         let exchange = exchange(&mut random);
@@ -177,7 +177,7 @@ fn nothing_panics_whatever_stands_in_a_file_or_a_request() {
             condition.holds(&context);
         }
     }
-    assert!(compiled > 2_000, "only {compiled} of the random texts mean anything");
+    assert!(compiled > 600, "only {compiled} of the random texts mean anything");
 }
 
 #[test]

@@ -22,7 +22,7 @@ impl Dynamic {
     pub(in crate::proxy) fn parse(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<Dynamic> {
         let source = words.expect("a regular expression")?.as_bytes();
         let regex = pattern::compile(source, false).map_err(|what| words.problem_before(&what, "", ""))?;
-        let format = LogFormat::parse_text(words, scope)?;
+        let format = LogFormat::parse_line(words, scope)?;
         let kind = match format.as_literal() {
             Some(text) => {
                 let fixed = Substitution::new(source, text, false);

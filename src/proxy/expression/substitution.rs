@@ -110,7 +110,11 @@ fn read(replacement: &[u8]) -> Result<Vec<Piece>, String> {
             Some(b'x') => {
                 let pair: Vec<u8> = bytes.by_ref().take(2).collect();
                 let byte = super::fetch::from_hex(&pair).filter(|_| pair.len() == 2);
-                text.extend(byte.ok_or("`\\x` needs two hexadecimal digits")?);
+                let byte = byte.ok_or("`\\x` needs two hexadecimal digits")?;
+                if byte.iter().any(|byte| b"\r\n\0".contains(byte)) {
+                    return Err("a replacement cannot hold a line end or a NUL".to_owned());
+                }
+                text.extend(byte);
             }
             Some(other) => text.push(other),
             None => return Err("a backslash at its end protects nothing".to_owned()),

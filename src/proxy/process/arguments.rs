@@ -42,6 +42,8 @@ pub(super) struct Arguments {
     pub(super) old: Vec<i32>,
     /// `-st`: at once, not when their connections have ended.
     pub(super) terminate_old: bool,
+    /// `-S`: a command socket of the master, which is not there.
+    pub(super) master_socket: Option<String>,
     /// Options that mean something to HAProxy's engine only.
     pub(super) without_meaning: Vec<String>,
 }
@@ -98,12 +100,6 @@ pub(super) fn parse(arguments: &[OsString]) -> Result<Arguments, Misuse> {
                 }
             }
             _ if takes_value(&mut found, option, &mut rest)? || switch(&mut found, option) => {}
-            "-S" => {
-                return Err(Misuse::Unsupported(
-                    "-S",
-                    "there is no command socket of the master; use `stats socket`",
-                ));
-            }
             "-dr" => {
                 return Err(Misuse::Unsupported(
                     "-dr",
@@ -150,6 +146,8 @@ fn takes_value(found: &mut Arguments, option: &str, rest: &mut Rest<'_>) -> Resu
         "-f" => found.files.push(value("a file or directory")?.into()),
         "-p" => found.pidfile = Some(value("a file")?.into()),
         "-C" => found.directory = Some(value("a directory")?.into()),
+        // Debian's service asks for it; without an answer there, `stats socket` has all commands.
+        "-S" => found.master_socket = Some(value("a socket")?.to_string_lossy().into_owned()),
         "-x" => found.sockets_from = Some(value("a socket")?.into()),
         "-n" => found.maxconn = Some(number(option, value("a number")?, "a number")?),
         "-N" => found.proxy_maxconn = Some(number(option, value("a number")?, "a number")?),
@@ -218,6 +216,7 @@ Usage: haproxy -f FILE|DIRECTORY ... [options] [-- FILE ...]
   -v, -vv        version, and what it was built with
 
 Signals: SIGUSR1 finishes (existing connections are served to their end), SIGTERM and SIGINT end at once.
+-S SOCKET is accepted with a warning: the master has no command socket, use `stats socket`.
 Without meaning here, accepted: -de -dp -dS -dG -dV -dD -dL -dM... -L NAME
 ";
 
@@ -264,6 +263,7 @@ mod tests {
         assert_eq!(read("-f a -n many").unwrap_err().to_string(), "`-n`: `many` is not a number");
         assert_eq!(read("-f a -sf 12x").unwrap_err().to_string(), "`-sf`: `12x` is not a process id");
         assert_eq!(read("-D"), Err(Misuse::NoFile));
-        assert!(matches!(read("-f a -S x"), Err(Misuse::Unsupported("-S", _))));
+        assert!(matches!(read("-f a -dr"), Err(Misuse::Unsupported("-dr", _))));
+        assert_eq!(read("-f a -S /run/x").unwrap().master_socket, Some("/run/x".into()));
     }
 }

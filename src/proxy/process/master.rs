@@ -72,6 +72,15 @@ impl Past {
     }
 }
 
+/// What became of a worker.
+enum Started {
+    Yes,
+    /// It did not start; those before it go on.
+    No,
+    /// This process is the worker, at its end.
+    Here(ExitCode),
+}
+
 struct Master {
     program: OsString,
     arguments: Arguments,
@@ -135,9 +144,9 @@ fn begin(plan: Plan, past: Past) -> Result<Result<Master, ExitCode>, String> {
     if first {
         let mut pidfile = start::open_pidfile(&plan)?;
         if plan.daemon {
-            match start::become_daemon(notices)? {
-                Side::Parent(code) => return Ok(Err(code)),
-                Side::Child(ready) => tell = Some(ready),
+            match start::become_daemon()? {
+                Side::Other(waiting) => return Ok(Err(waiting.then(|| ()))),
+                Side::Serving(ready) => tell = Some(ready),
             }
         }
         start::write_pid(&mut pidfile, &plan)?;
@@ -155,8 +164,13 @@ fn begin(plan: Plan, past: Past) -> Result<Result<Master, ExitCode>, String> {
         code: 0,
     };
     drop(past.sockets);
-    if let Err(code) = master.start_worker(plan)? {
-        return Ok(Err(code));
+    match master.start_worker(plan)? {
+        Started::Here(code) => return Ok(Err(code)),
+        Started::No => {
+            master.manager.ready("The new configuration did not start; the old one runs.");
+            return Ok(Ok(master));
+        }
+        Started::Yes => {}
     }
     if first {
         gather::dismiss(&master.arguments, notices);
@@ -181,8 +195,8 @@ fn copies_of(open: &[OpenBind]) -> io::Result<Vec<OwnedFd>> {
 }
 
 impl Master {
-    /// Forks a worker and waits until it serves. `Ok(Err(code))`: this is the worker, at its end.
-    fn start_worker(&mut self, plan: Plan) -> Result<Result<(), ExitCode>, String> {
+    /// Forks a worker and waits until it serves. An error: it does not, and there is no other.
+    fn start_worker(&mut self, plan: Plan) -> Result<Started, String> {
         let (ready, tell) = io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
         let daemon = self.daemon;
         match signals::fork().map_err(|error| format!("cannot fork a worker: {error}"))? {
@@ -190,18 +204,18 @@ impl Master {
                 drop(ready);
                 self.sockets.clear();
                 let worker = Worker { has_master: true, ready: Some(tell), detach: daemon, ..plan.worker() };
-                Ok(Err(worker.run()))
+                Ok(Started::Here(worker.run()))
             }
             Forked::Parent(pid) => {
                 drop((tell, plan));
                 let pid = pid.as_raw_nonzero().get();
                 self.notices.notice(&format!("New worker ({pid}) forked"));
                 self.reloads += 1;
-                if says_ready(ready) {
+                if says_ready(ready, pid) {
                     self.workers.insert(pid, self.reloads);
-                    return Ok(Ok(()));
+                    return Ok(Started::Yes);
                 }
-                let _ = send_signal(pid, rustix::process::Signal::KILL.as_raw());
+                // It is about to end, and has said why or is about to say it.
                 let status = wait_for(pid);
                 let how = status.map_or_else(|| "is gone".to_owned(), told);
                 if self.workers.is_empty() {
@@ -209,7 +223,7 @@ impl Master {
                 }
                 self.notices
                     .alert(&format!("the new worker ({pid}) did not start: {how}; the former one goes on"));
-                Ok(Ok(()))
+                Ok(Started::No)
             }
         }
     }
@@ -330,14 +344,17 @@ impl Master {
     }
 }
 
-/// Whether a worker tells in time that it serves.
-fn says_ready(mut pipe: PipeReader) -> bool {
+/// Whether a worker tells in time that it serves; one that does not is killed.
+fn says_ready(mut pipe: PipeReader, worker: i32) -> bool {
     let until = std::time::Instant::now() + START_LIMIT;
     loop {
         let left = until.saturating_duration_since(std::time::Instant::now());
-        let Ok(time) = rustix::event::Timespec::try_from(left) else { return false };
+        let time = rustix::event::Timespec::try_from(left).unwrap_or_default();
         match rustix::event::poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&time)) {
-            Ok(0) => return false,
+            Ok(0) => {
+                let _ = send_signal(worker, rustix::process::Signal::KILL.as_raw());
+                return false;
+            }
             Ok(_) => return pipe.read_exact(&mut [0]).is_ok(),
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,

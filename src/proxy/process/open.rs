@@ -62,9 +62,11 @@ pub(super) fn binds(config: &Config) -> impl Iterator<Item = (Option<ProxyIndex>
     let stats = config.global.stats_sockets.iter().enumerate();
     let stats = stats.map(|(at, bind)| (None, bind, at, bind.backlog.or(bind.maxconn).unwrap_or(BACKLOG)));
     let sections = config.proxies.iter().enumerate().filter(|(_, proxy)| proxy.front && !proxy.disabled);
-    let sections = sections.flat_map(|(index, proxy)| {
+    let sections = sections.flat_map(move |(index, proxy)| {
         proxy.binds.iter().enumerate().map(move |(at, bind)| {
+            // As HAProxy: a frontend without `maxconn` has the process's.
             let backlog = bind.backlog.or(proxy.backlog).or(bind.maxconn).or(proxy.maxconn);
+            let backlog = backlog.or(config.global.maxconn);
             (Some(index), bind, at, backlog.unwrap_or(BACKLOG))
         })
     });

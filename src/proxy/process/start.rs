@@ -14,6 +14,7 @@ use super::version;
 use super::worker::{CONTROL, Worker};
 use crate::host::signals::{self, Forked};
 use crate::proxy::config::{self, Config};
+use rustix::process::{Pid, WaitOptions, waitpid};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -123,6 +124,11 @@ fn started(program: OsString, arguments: Arguments, notices: Notices) -> Result<
         std::env::set_current_dir(directory)
             .map_err(|error| format!("-C {}: {error}", directory.display()))?;
     }
+    if let Some(socket) = &arguments.master_socket {
+        notices.warning(&format!(
+            "-S {socket}: the master has no command socket; `stats socket` answers commands"
+        ));
+    }
     let mut past = Past::of_environment();
     let plan = prepare(program.clone(), arguments.clone(), notices, &mut past);
     match plan {
@@ -197,22 +203,26 @@ fn alone(plan: Plan) -> Result<ExitCode, String> {
         // As HAProxy: who stays in the foreground is known to whoever started him.
         false => None,
     };
-    let ready = if plan.daemon { Some(become_daemon(plan.notices)?) } else { None };
-    let ready = match ready {
-        Some(Side::Child(ready)) => Some(ready),
-        Some(Side::Parent(code)) => return Ok(code),
+    // Who has given up root cannot tell others to go: another process does it, when this one serves.
+    let who_tells = if plan.daemon {
+        Some(become_daemon()?)
+    } else if plan.who != Who::default() && !plan.arguments.old.is_empty() {
+        Some(stay_in_front()?)
+    } else {
+        None
+    };
+    let ready = match who_tells {
+        Some(Side::Other(waiting)) => {
+            return Ok(waiting.then(|| gather::dismiss(&plan.arguments, plan.notices)));
+        }
+        Some(Side::Serving(ready)) => Some(ready),
         None => None,
     };
     write_pid(&mut pidfile, &plan)?;
-    let dismiss = {
-        let (arguments, notices) = (plan.arguments.clone(), plan.notices);
-        move || gather::dismiss(&arguments, notices)
-    };
-    // Whoever gives up root cannot tell others to go afterwards. Their connections wait in the shared sockets meanwhile.
+    let (arguments, notices) = (plan.arguments.clone(), plan.notices);
     let mut worker = Worker { ready, ..plan.worker() };
-    match worker.who == Who::default() {
-        true => worker.when_ready = Some(Box::new(dismiss)),
-        false => worker.before_identity = Some(Box::new(dismiss)),
+    if worker.ready.is_none() {
+        worker.when_ready = Some(Box::new(move || gather::dismiss(&arguments, notices)));
     }
     Ok(worker.run())
 }
@@ -230,7 +240,6 @@ impl Plan {
             notices: self.notices,
             detach: self.daemon,
             has_master: false,
-            before_identity: None,
             ready: None,
             when_ready: None,
         }
@@ -255,37 +264,62 @@ pub(super) fn write_pid(file: &mut Option<File>, plan: &Plan) -> Result<(), Stri
         .map_err(|error| format!("cannot write the pidfile {}: {error}", path.display()))
 }
 
-/// Which process this is after the fork into the background.
+/// Which process this is after a fork.
 pub(super) enum Side {
-    /// The one that was started: it ends with this code.
-    Parent(ExitCode),
-    /// The one in the background, and where it tells that it runs.
-    Child(io::PipeWriter),
+    /// The one that waits until the other serves, and ends.
+    Other(Waiting),
+    /// The one that goes on, and where it tells that it serves.
+    Serving(io::PipeWriter),
 }
 
-/// Forks; the first process ends when the second one runs, or has failed.
-pub(super) fn become_daemon(notices: Notices) -> Result<Side, String> {
-    let (mut ready, tell) = io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
+/// Waits until another process serves.
+pub(super) struct Waiting {
+    ready: io::PipeReader,
+    child: Option<Pid>,
+}
+
+impl Waiting {
+    /// Does `act` when the other process serves; how this one ends.
+    pub(super) fn then(mut self, act: impl FnOnce()) -> ExitCode {
+        if self.ready.read_exact(&mut [0]).is_ok() {
+            act();
+            return ExitCode::SUCCESS;
+        }
+        // It has said why, unless it was killed.
+        let status = self.child.map(|child| waitpid(Some(child), WaitOptions::empty()));
+        if let Some(Ok(Some((_, status)))) = status
+            && status.exit_status().is_none()
+        {
+            Notices::default()
+                .alert(&format!("the process in the background ended: {}", master::told(status)));
+        }
+        ExitCode::from(1)
+    }
+}
+
+fn ready_pipe() -> Result<(io::PipeReader, io::PipeWriter), String> {
+    io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))
+}
+
+/// Forks; the process that goes on is the new one, in the background.
+pub(super) fn become_daemon() -> Result<Side, String> {
+    let (ready, tell) = ready_pipe()?;
     match signals::fork().map_err(|error| format!("cannot fork into the background: {error}"))? {
-        Forked::Parent(child) => {
-            drop(tell);
-            let mut byte = [0];
-            if ready.read_exact(&mut byte).is_ok() {
-                return Ok(Side::Parent(ExitCode::SUCCESS));
-            }
-            // It has said why, or it was killed.
-            let status = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty());
-            if let Ok(Some((_, status))) = status
-                && status.exit_status() != Some(1)
-            {
-                notices.alert(&format!("the process in the background ended: {}", master::told(status)));
-            }
-            Ok(Side::Parent(ExitCode::from(1)))
-        }
+        Forked::Parent(child) => Ok(Side::Other(Waiting { ready, child: Some(child) })),
         Forked::Child => {
-            drop(ready);
             rustix::process::setsid().map_err(|error| format!("cannot leave the terminal: {error}"))?;
-            Ok(Side::Child(tell))
+            Ok(Side::Serving(tell))
         }
+    }
+}
+
+/// Forks; the process that goes on is the old one.
+fn stay_in_front() -> Result<Side, String> {
+    let (ready, tell) = ready_pipe()?;
+    // Nobody waits for the other one.
+    signals::ignore(&[signals::SIGCHLD]);
+    match signals::fork().map_err(|error| format!("cannot fork: {error}"))? {
+        Forked::Parent(_) => Ok(Side::Serving(tell)),
+        Forked::Child => Ok(Side::Other(Waiting { ready, child: None })),
     }
 }

@@ -36,7 +36,7 @@ Available multiplexer protocols :
   <default> : mode=TCP   side=FE|BE  mux=PASS  flags=
        none : mode=TCP   side=FE|BE  mux=PASS  flags=NO_UPG
 
-Available services : none
+Available services : prometheus-exporter
 
 Available filters : none
 ",

@@ -49,8 +49,6 @@ pub(super) struct Worker {
     pub(super) detach: bool,
     /// Ends when the parent does.
     pub(super) has_master: bool,
-    /// Done when the sockets are open and this process is still who it was: telling others to go.
-    pub(super) before_identity: Option<Box<dyn FnOnce()>>,
     /// Where to tell that the engine runs.
     pub(super) ready: Option<PipeWriter>,
     /// Done when the engine runs.
@@ -98,9 +96,6 @@ impl Worker {
             .map_err(|error| format!("cannot copy a socket: {error}"))?;
         let nothing = self.detach.then(nothing).transpose();
         let nothing = nothing.map_err(|error| format!("cannot open /dev/null: {error}"))?;
-        if let Some(act) = self.before_identity {
-            act();
-        }
         self.who.assume()?;
         if self.has_master {
             end_with_parent().map_err(|error| format!("cannot watch the master: {error}"))?;

@@ -175,7 +175,10 @@ impl Action {
             Action::ReplaceHeader(name, with) => replace_lines(name, with, exchange, running),
             Action::ReplaceValue(name, with) => replace_values(name, with, exchange, running),
             Action::SetMethod(format) => with_text(format, exchange, running, |exchange, text| {
-                exchange.request.method = Method::new(text);
+                // A method that is no token would break the request line (RFC 9110 section 9.1).
+                if !text.is_empty() && text.iter().all(|byte| super::is_token(*byte)) {
+                    exchange.request.method = Method::new(text);
+                }
             }),
             Action::SetTarget(part, format) => with_text(format, exchange, running, |exchange, text| {
                 target::set(&mut exchange.request, *part, text);

@@ -1,5 +1,6 @@
 //! Answers that rules describe: `deny`, `tarpit`, `return` (4.2 of the manual, `http-request return`).
 
+use super::parse::{header, one_line};
 use super::reply::{ErrorText, Reply};
 use crate::proxy::config::words::{Parsed, Words};
 use crate::proxy::exchange::Exchange;
@@ -66,12 +67,11 @@ impl Answer {
                 }
                 "content-type" => {
                     words.next();
-                    answer.content_type = Some(words.expect("a content type")?.as_bytes().into());
+                    answer.content_type = Some(one_line(words, "a content type")?.as_bytes().into());
                 }
                 "hdr" => {
                     words.next();
-                    let name = words.expect("the name of a header")?.to_ascii_lowercase();
-                    answer.headers.push((name.into_bytes().into(), LogFormat::parse_text(words, scope)?));
+                    answer.headers.push((header(words)?, LogFormat::parse_line(words, scope)?));
                 }
                 "default-errorfiles" | "errorfile" | "file" | "lf-file" | "string" | "lf-string" => {
                     if let Some(before) = body_word.replace(word.to_owned()) {

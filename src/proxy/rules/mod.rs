@@ -6,6 +6,8 @@ mod answer;
 #[cfg(test)]
 mod compare;
 mod parse;
+#[cfg(test)]
+mod parse_tests;
 mod redirect;
 mod reply;
 mod target;
@@ -149,6 +151,11 @@ pub fn after_response(rules: &[ResponseRule], exchange: &mut Exchange, running: 
 pub fn tcp(rules: &[TcpRule], of_connection: bool, exchange: &mut Exchange, running: &Running) -> Verdict {
     let chosen = rules.iter().filter(|rule| rule.of_connection == of_connection);
     run(chosen.map(|rule| &rule.rule), exchange, running)
+}
+
+/// A byte of a token (RFC 9110 section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn run<'r>(rules: impl Iterator<Item = &'r Rule>, exchange: &mut Exchange, running: &Running) -> Verdict {

@@ -33,7 +33,7 @@ const REQUEST: &[Ruleset] = &[Request];
 const ACTIONS: &[(&str, &[Ruleset], Read)] = &[
     ("accept", &[Connection, Content], |_, _, _| Ok(Action::Allow)),
     ("add-header", HTTP, |words, scope, _| {
-        Ok(Action::AddHeader(header(words)?, LogFormat::parse_text(words, scope)?))
+        Ok(Action::AddHeader(header(words)?, LogFormat::parse_line(words, scope)?))
     }),
     ("allow", HTTP, |_, _, _| Ok(Action::Allow)),
     ("auth", REQUEST, auth),
@@ -67,28 +67,28 @@ const ACTIONS: &[(&str, &[Ruleset], Read)] = &[
         end(words, scope, End::DestinationPort)
     }),
     ("set-header", HTTP, |words, scope, _| {
-        Ok(Action::SetHeader(header(words)?, LogFormat::parse_text(words, scope)?))
+        Ok(Action::SetHeader(header(words)?, LogFormat::parse_line(words, scope)?))
     }),
     ("set-log-level", &[Request, Response, Content], log_level),
-    ("set-method", REQUEST, |words, scope, _| LogFormat::parse_text(words, scope).map(Action::SetMethod)),
+    ("set-method", REQUEST, |words, scope, _| LogFormat::parse_line(words, scope).map(Action::SetMethod)),
     ("set-nice", &[Request, Response, Content], |words, _, _| {
         words.expect("a number")?;
         Ok(Action::Nothing("set-nice"))
     }),
     ("set-path", REQUEST, |words, scope, _| {
-        Ok(Action::SetTarget(Part::Path, LogFormat::parse_text(words, scope)?))
+        Ok(Action::SetTarget(Part::Path, LogFormat::parse_line(words, scope)?))
     }),
     ("set-pathq", REQUEST, |words, scope, _| {
-        Ok(Action::SetTarget(Part::PathAndQuery, LogFormat::parse_text(words, scope)?))
+        Ok(Action::SetTarget(Part::PathAndQuery, LogFormat::parse_line(words, scope)?))
     }),
     ("set-query", REQUEST, |words, scope, _| {
-        Ok(Action::SetTarget(Part::Query, LogFormat::parse_text(words, scope)?))
+        Ok(Action::SetTarget(Part::Query, LogFormat::parse_line(words, scope)?))
     }),
     ("set-src", &[Request, Connection, Content], |words, scope, _| end(words, scope, End::Source)),
     ("set-src-port", &[Request, Connection, Content], |words, scope, _| end(words, scope, End::SourcePort)),
     ("set-status", &[Response, AfterResponse], status),
     ("set-uri", REQUEST, |words, scope, _| {
-        Ok(Action::SetTarget(Part::Uri, LogFormat::parse_text(words, scope)?))
+        Ok(Action::SetTarget(Part::Uri, LogFormat::parse_line(words, scope)?))
     }),
     ("silent-drop", &[Request, Response, Connection, Content], |_, _, _| Ok(Action::Close)),
     ("strict-mode", HTTP, strict_mode),
@@ -177,10 +177,9 @@ fn unknown(words: &Words<'_>, word: &str, set: Ruleset) -> Box<crate::settings::
 }
 
 /// The name of a header, lowered.
-fn header(words: &mut Words<'_>) -> Parsed<Box<[u8]>> {
+pub(super) fn header(words: &mut Words<'_>) -> Parsed<Box<[u8]>> {
     let name = words.expect("the name of a header")?;
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(token) {
+    if name.is_empty() || !name.bytes().all(super::is_token) {
         return Err(words.problem_before(
             &format!("`{name}` is no name of a header"),
             "letters, digits and `-`",
@@ -190,9 +189,18 @@ fn header(words: &mut Words<'_>) -> Parsed<Box<[u8]>> {
     Ok(name.to_ascii_lowercase().into_bytes().into())
 }
 
+/// A word that becomes a part of a head.
+pub(super) fn one_line<'l>(words: &mut Words<'l>, what: &str) -> Parsed<&'l str> {
+    let text = words.expect(what)?;
+    match text.bytes().any(|byte| b"\r\n\0".contains(&byte)) {
+        true => Err(words.problem_before("a head cannot hold a line end or a NUL", "a text of one line", "")),
+        false => Ok(text),
+    }
+}
+
 fn auth(words: &mut Words<'_>, scope: &Scope<'_>, _: Ruleset) -> Parsed<Action> {
     let realm = match words.take("realm") {
-        true => Some(LogFormat::literal(words.expect("the name of the realm")?.as_bytes())),
+        true => Some(LogFormat::literal(one_line(words, "the name of the realm")?.as_bytes())),
         false => None,
     };
     Ok(Action::Authenticate { realm, section: scope.proxy })
@@ -274,7 +282,7 @@ fn status(words: &mut Words<'_>, _: &Scope<'_>, _: Ruleset) -> Parsed<Action> {
         return Err(words.problem_before(&format!("`{text}` is no status"), "100 to 999", ""));
     };
     let reason = match words.take("reason") {
-        true => Some(words.expect("a reason")?.as_bytes().into()),
+        true => Some(one_line(words, "a reason")?.as_bytes().into()),
         false => None,
     };
     Ok(Action::SetStatus(status, reason))

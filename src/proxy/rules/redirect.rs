@@ -1,5 +1,6 @@
 //! `redirect` (4.2 of the manual).
 
+use super::parse::one_line;
 use super::reply::Reply;
 use crate::proxy::config::words::{Parsed, Words};
 use crate::proxy::exchange::{Exchange, Side};
@@ -38,9 +39,9 @@ impl Redirect {
             }
             words.next();
             match word {
-                "location" => to = Some((Kind::Location, LogFormat::parse_text(words, scope)?)),
-                "prefix" => to = Some((Kind::Prefix, LogFormat::parse_text(words, scope)?)),
-                "scheme" => to = Some((Kind::Scheme, LogFormat::parse_text(words, scope)?)),
+                "location" => to = Some((Kind::Location, LogFormat::parse_line(words, scope)?)),
+                "prefix" => to = Some((Kind::Prefix, LogFormat::parse_line(words, scope)?)),
+                "scheme" => to = Some((Kind::Scheme, LogFormat::parse_line(words, scope)?)),
                 "code" => {
                     let code = words.expect("a status")?;
                     status = match code.parse() {
@@ -52,11 +53,11 @@ impl Redirect {
                     };
                 }
                 "set-cookie" => {
-                    let name = words.expect("a cookie, as in `SEEN=1`")?;
+                    let name = one_line(words, "a cookie, as in `SEEN=1`")?;
                     cookie = Some(format!("{name}; path=/;").into_bytes().into());
                 }
                 "clear-cookie" => {
-                    let name = words.expect("a cookie, as in `USERID=`")?;
+                    let name = one_line(words, "a cookie, as in `USERID=`")?;
                     cookie = Some(format!("{name}; path=/; Max-Age=0;").into_bytes().into());
                 }
                 "drop-query" => drop_query = true,

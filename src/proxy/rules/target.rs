@@ -26,8 +26,27 @@ pub(super) fn get(request: &RequestHead, part: Part) -> Option<&[u8]> {
     range(request, part).map(|(from, to)| &request.target[from..to])
 }
 
-/// Gives a part of the target another text.
+/// Gives a part of the target another text. Spaces and control characters are encoded: they would end the request line
+/// early, for servers that take what follows for another version or request. (HAProxy 2.6 sends spaces as they are.)
 pub(super) fn set(request: &mut RequestHead, part: Part, text: &[u8]) {
+    if !text.iter().any(|byte| breaks(*byte)) {
+        return replace(request, part, text);
+    }
+    let mut encoded = Vec::with_capacity(text.len() + 16);
+    for byte in text {
+        match breaks(*byte) {
+            true => encoded.extend(format!("%{byte:02X}").bytes()),
+            false => encoded.push(*byte),
+        }
+    }
+    replace(request, part, &encoded);
+}
+
+fn breaks(byte: u8) -> bool {
+    byte <= b' ' || byte == 0x7f
+}
+
+fn replace(request: &mut RequestHead, part: Part, text: &[u8]) {
     let Some((from, to)) = range(request, part) else {
         // A path takes the place of `*`; nothing takes the place of an authority.
         if request.target == b"*" && part != Part::Query && text.first() == Some(&b'/') {
@@ -72,5 +91,19 @@ fn authority(request: &RequestHead) -> Option<(usize, usize)> {
 pub(super) fn set_authority(request: &mut RequestHead, host: &[u8]) {
     if let Some((from, to)) = authority(request) {
         request.target.splice(from..to, host.iter().copied());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_end_the_request_line_is_encoded() {
+        let mut request = RequestHead { target: b"/a?b".to_vec(), ..RequestHead::default() };
+        set(&mut request, Part::Path, b"/x y\r\nz\x7f");
+        assert_eq!(request.target, b"/x%20y%0D%0Az%7F?b");
+        set(&mut request, Part::Query, b"a HTTP/1.0");
+        assert_eq!(request.target, b"/x%20y%0D%0Az%7F?a%20HTTP/1.0");
     }
 }

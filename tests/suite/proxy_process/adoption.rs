@@ -64,3 +64,32 @@ fn haproxy_takes_over_from_ours_and_gives_back() {
         assert!(!ours.said().contains("WARNING"), "{}", ours.said());
     });
 }
+
+#[test]
+fn the_old_process_is_told_only_when_the_new_one_serves() {
+    inside("proxy_process::adoption::the_old_process_is_told_only_when_the_new_one_serves", || {
+        let server = echo();
+        let place = Place::new(&relay("", server));
+        let mut theirs = place.start(Path::new(HAPROXY), &["-db"]);
+        wait_listening(FRONT, &mut theirs);
+        let old = theirs.pid().to_string();
+        let load = Load::start(FRONT, 2, 1);
+        for arguments in [&["-db", "-sf", &old][..], &["-D", "-sf", &old], &["-W", "-sf", &old]] {
+            place.configure(&relay("chroot /no/such/directory", server));
+            let mut ours = place.start(&place.ours, arguments);
+            assert_eq!(ours.ended().code(), Some(1), "{}", ours.said());
+            assert!(ours.said().contains("cannot chroot to /no/such/directory"), "{}", ours.said());
+        }
+        load.wait_for(100);
+        assert!(theirs.child.try_wait().expect("waits").is_none(), "{}", theirs.said());
+        // The same with a user that it may become.
+        place.configure(&relay("user nobody", server));
+        let mut ours = place.start(&place.ours, &["-db", "-sf", &old]);
+        theirs.wait_until_said("Proxy front stopped");
+        load.wait_for(100);
+        load.end();
+        assert!(theirs.ended().success(), "{}", theirs.said());
+        ours.signal("TERM");
+        ours.ended();
+    });
+}

@@ -63,6 +63,18 @@ impl LogFormat {
         parse::word(words, Use::Text, scope)
     }
 
+    /// The same, of what becomes a part of a head: no line may end within.
+    pub fn parse_line(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<LogFormat> {
+        let format = LogFormat::parse_text(words, scope)?;
+        let breaks = |step: &Step| matches!(step, Step::Literal(text) if text.iter().any(|byte| b"\r\n\0".contains(byte)));
+        match format.steps.iter().any(breaks) {
+            true => {
+                Err(words.problem_before("a head cannot hold a line end or a NUL", "a text of one line", ""))
+            }
+            false => Ok(format),
+        }
+    }
+
     /// The same of a text that stands elsewhere (a file); problems are those of the word that was taken last.
     pub fn from_text(words: &Words<'_>, text: &str, scope: &Scope<'_>) -> Parsed<LogFormat> {
         match parse::steps(text, Use::Text, Some(scope)) {

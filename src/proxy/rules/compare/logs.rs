@@ -18,7 +18,7 @@ const FORMATS: &[&str] = &[
     "log-format '%{+E}hr %{+Q,+E}hr %{+E}r %{+E}HU %{+E}[capture.req.hdr(1)]'",
     "log-format '%[src] %[var(txn.text)] %{+Q}[var(txn.text)] %[var(txn.none)] %{+Q}[var(txn.none)]'",
     "log-format '%[capture.req.hdr(1),lower] %{+Q,+E}[capture.req.uri] %[capture.req.method] %[capture.req.ver]'",
-    "log-format '%B %ac %fc %bc %sc %rc %sq %bq %tsc %ts %Ti %Th %Tw %Tc %Tr %Td %ID %si %sp'",
+    "log-format '%B %ac %fc %bc %sc %rc %sq %bq %tsc %ts %Th %Tw %Tc %Tr %Td %ID %si %sp'",
     "log-format '%{-M}CC|%{-M}[var(txn.none)]|%{+Q}CC|%% %{+Q}o%CC'",
     "log-format '%ST  %{+Q}r %H'",
     "log-format %T|%Tl|%trg|%trl|%t|%tr|%Ts",
