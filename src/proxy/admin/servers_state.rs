@@ -2,11 +2,12 @@
 
 use super::commands::Caller;
 use super::{Answer, Context};
-use crate::proxy::config::model::{self, Proxy, ServerAddress};
-use crate::proxy::state::{Administration, Backend, Server};
+use crate::proxy::config::model::{Proxy, ServerAddress};
+use crate::proxy::state::{Backend, save};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::SystemTime;
 
 /// Backends in order, or the one that is named.
 fn chosen<'r>(
@@ -26,60 +27,15 @@ fn chosen<'r>(
 
 /// `show servers state [BACKEND]`.
 pub(super) fn state(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answer {
-    let backends = match chosen(context, arguments.first()) {
-        Ok(backends) => backends,
-        Err(answer) => return answer,
-    };
-    let mut out = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
-                   srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state \
-                   srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl \
-                   srv_check_port srv_check_addr srv_agent_addr srv_agent_port\n"
-        .to_owned();
-    let age = context.moment.monotonic.saturating_duration_since(context.running.started_at).as_secs();
-    for (proxy, backend) in backends {
-        for (written, server) in proxy.servers.iter().zip(&backend.servers) {
-            state_line(&mut out, proxy, written, server, age);
-        }
+    if let Err(answer) = chosen(context, arguments.first()) {
+        return answer;
     }
-    Answer::Text(out)
-}
-
-fn state_line(out: &mut String, proxy: &Proxy, written: &model::Server, server: &Server, age: u64) {
-    let (address, port) = place(&server.address.read());
-    let in_maintenance = server.administration() & Administration::ANY_MAINTENANCE != 0;
-    let name = match &written.address {
-        ServerAddress::Tcp { host: Some(host), .. } => host.as_str(),
-        _ => "-",
-    };
-    let (status, result, health, check) = match &written.check {
-        // 8: the file disables it, which pauses checks even where there are none.
-        None => (1, 0, if server.is_up() { 2 } else { 0 }, if written.disabled { 8 } else { 0 }),
-        Some(check) => (0, 0, check.rise, 6),
-    };
-    let _ = writeln!(
-        out,
-        "{} {} {} {} {address} {} {} {} {} {age} {status} {result} {health} {check} 0 0 0 {name} {port} - 0 {} {} - 0",
-        proxy.id,
-        proxy.name,
-        written.id,
-        written.name,
-        if in_maintenance { 0 } else { server.operation() as u8 },
-        administration(server.administration()) | if written.disabled { 4 } else { 0 },
-        server.weight.load(SeqCst),
-        written.weight,
-        written.check.as_ref().and_then(|check| check.port).unwrap_or(0),
-        written
-            .check
-            .as_ref()
-            .and_then(|check| check.address)
-            .map_or("-".to_owned(), |address| address.to_string()),
-    );
-}
-
-/// The bits of `srv_admin_state`: 1 maintenance, 8 drain (and 4, the file disables it, whatever was said since).
-fn administration(bits: u8) -> u8 {
-    let bit = |wanted: u8, shown: u8| if bits & wanted != 0 { shown } else { 0 };
-    bit(Administration::ANY_MAINTENANCE, 1) | bit(Administration::DRAIN, 8)
+    let proxies = &context.running.config.proxies;
+    let only = arguments.first().and_then(|name| {
+        proxies.iter().position(|proxy| proxy.name == **name && proxy.back && !proxy.disabled)
+    });
+    let now = context.moment.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Answer::Text(save(context.running, only, now))
 }
 
 /// Address and port as both dumps show them.

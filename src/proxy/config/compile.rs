@@ -37,6 +37,7 @@ pub(crate) fn compile(sections: Sections, surroundings: &Surroundings, problems:
         let mut compiler = Compiler {
             index,
             draft,
+            cookielen: config.global.tune.cookielen,
             names: &names,
             variables: &variables,
             read: &read,
@@ -72,6 +73,7 @@ fn read_whole(surroundings: &Surroundings, path: &Path) -> io::Result<Vec<u8>> {
 struct Compiler<'c> {
     index: ProxyIndex,
     draft: &'c Draft,
+    cookielen: usize,
     names: &'c Names,
     variables: &'c RefCell<VariableNames>,
     read: &'c dyn Fn(&Path) -> io::Result<Vec<u8>>,
@@ -92,9 +94,6 @@ impl Compiler<'_> {
             }
         }
         proxy.log_format = Arc::new(self.log_format(&proxy.captures));
-        if let Some(line) = &draft.error_log_format {
-            proxy.error_log_format = self.format_of(line, &proxy.captures).map(Arc::new);
-        }
         self.without_effect(&proxy);
         proxy.balance = self.balance(&proxy.captures);
         let admin = draft.deferred.iter().any(|line| line.words[0].text == "stats");
@@ -152,7 +151,7 @@ impl Compiler<'_> {
                 let acl = Acl::parse(words, &self.scope(&captures))?;
                 self.acls.add(acl);
             }
-            "capture" => capture(proxy, words)?,
+            "capture" => capture(proxy, words, self.cookielen)?,
             "declare" => {
                 words.next();
                 declare(proxy, words)?;
@@ -174,7 +173,8 @@ impl Compiler<'_> {
             }
             "tcp-request" => {
                 if words.take("inspect-delay") {
-                    proxy.inspect_delay = Some(time(words, Unit::Milliseconds)?);
+                    // No rule looks at bytes that would have to be waited for.
+                    time(words, Unit::Milliseconds)?;
                 } else {
                     proxy.tcp_request.push(TcpRule::parse(words, &self.scope(&captures))?);
                 }
@@ -337,8 +337,8 @@ fn no_backend(name: &str) -> String {
     format!("there is no backend `{name}`")
 }
 
-/// `capture cookie NAME len N`, `capture request|response header NAME len N`.
-fn capture(proxy: &mut Proxy, words: &mut Words<'_>) -> Parsed<()> {
+/// `most_cookie`: `tune.http.cookielen`. `capture cookie NAME len N`, `capture request|response header NAME len N`.
+fn capture(proxy: &mut Proxy, words: &mut Words<'_>, most_cookie: usize) -> Parsed<()> {
     let kind = words.expect("cookie, request header or response header")?;
     if kind != "cookie" {
         let word = words.expect("header")?;
@@ -353,7 +353,7 @@ fn capture(proxy: &mut Proxy, words: &mut Words<'_>) -> Parsed<()> {
             // A name captures every cookie that begins so; one with `=` at its end only itself.
             let exact = name.strip_suffix('=');
             let name = exact.unwrap_or(name).as_bytes().to_vec();
-            proxy.captures.cookie = Some((name, exact.is_none(), length));
+            proxy.captures.cookie = Some((name, exact.is_none(), length.min(most_cookie)));
         }
         "request" => proxy.captures.request.push((name.to_ascii_lowercase().into_bytes(), length)),
         _ => proxy.captures.response.push((name.to_ascii_lowercase().into_bytes(), length)),
@@ -402,7 +402,6 @@ fn plain(draft: &Draft, global: &Global) -> Proxy {
         monitor_fail: Vec::new(),
         captures: draft.captures.clone(),
         tcp_request: Vec::new(),
-        inspect_delay: None,
         servers: draft.servers.iter().map(server).collect(),
         balance: Balance::RoundRobin,
         cookie: draft.cookie.clone(),
@@ -425,7 +424,6 @@ fn plain(draft: &Draft, global: &Global) -> Proxy {
         logs: logs(draft, global),
         log_tag: draft.log_tag.clone(),
         log_format: Arc::default(),
-        error_log_format: None,
     }
 }
 

@@ -158,7 +158,6 @@ pub(crate) struct Draft {
     pub(crate) logs: Vec<LogChoice>,
     pub(crate) log_tag: Option<String>,
     pub(crate) log_format: FormatChoice,
-    pub(crate) error_log_format: Option<Line>,
     /// Lines that are compiled when all sections are known, in order.
     pub(crate) deferred: Vec<Line>,
 }
@@ -200,7 +199,6 @@ impl Draft {
             logs: Vec::new(),
             log_tag: None,
             log_format: FormatChoice::default(),
-            error_log_format: None,
             deferred: Vec::new(),
         }
     }

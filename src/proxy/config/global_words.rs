@@ -247,7 +247,6 @@ pub(crate) const ROWS: &[Row] = &[
         |g, w, _| set(&mut g.tune.logurilen, number(w, "bytes", 1..=65_535)?),
         "longest logged URI",
     ),
-    honoured("tune.maxaccept", max_accept, "connections accepted in a row"),
     honoured("zero-warning", |g, _, _| set(&mut g.zero_warning, true), "a warning is a reason not to start"),
     // Without meaning here.
     meaningless("busy-polling", "how the event loop waits"),
@@ -299,6 +298,10 @@ pub(crate) const ROWS: &[Row] = &[
     meaningless("tune.lua.service-timeout", "there is no Lua"),
     meaningless("tune.lua.session-timeout", "there is no Lua"),
     meaningless("tune.lua.task-timeout", "there is no Lua"),
+    meaningless(
+        "tune.maxaccept",
+        "connections are accepted while there are any and other work does not wait",
+    ),
     meaningless("tune.maxpollevents", "how the event loop waits"),
     meaningless("tune.memory.hot-size", "memory is managed otherwise"),
     meaningless("tune.pattern.cache-size", "pattern look-ups are not cached"),
@@ -388,13 +391,6 @@ pub(crate) const ROWS: &[Row] = &[
 fn rest(words: &mut Words<'_>) -> Parsed<String> {
     words.clone().expect("a text")?;
     Ok(words.rest().iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" "))
-}
-
-fn max_accept(global: &mut Global, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
-    // -1 means no limit.
-    let most: i64 = number(words, "connections", -1..=1_000_000)?;
-    global.tune.maxaccept = usize::try_from(most).unwrap_or(usize::MAX);
-    Ok(())
 }
 
 fn master_worker(global: &mut Global, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {

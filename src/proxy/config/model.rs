@@ -82,8 +82,6 @@ pub struct Tune {
     pub cookielen: usize,
     /// `tune.http.logurilen`: longest URI in a log line.
     pub logurilen: usize,
-    /// `tune.maxaccept`: connections accepted in a row.
-    pub maxaccept: usize,
 }
 
 /// One frontend, backend or listen section (4), with the defaults it inherits.
@@ -113,8 +111,6 @@ pub struct Proxy {
     pub monitor_fail: Vec<Condition>,
     pub captures: Captures,
     pub tcp_request: Vec<TcpRule>,
-    /// `tcp-request inspect-delay`: longest wait for what content rules look at.
-    pub inspect_delay: Option<Duration>,
 
     // backend
     pub servers: Vec<Server>,
@@ -147,8 +143,6 @@ pub struct Proxy {
     pub log_tag: Option<String>,
     /// What a log line says; the engine renders it once per request.
     pub log_format: Arc<LogFormat>,
-    /// Used when the request failed (`error-log-format`).
-    pub error_log_format: Option<Arc<LogFormat>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -213,15 +207,11 @@ pub struct Options {
     pub abortonclose: bool,
     pub allbackups: bool,
     pub persist: bool,
-    pub prefer_last_server: bool,
     pub http_ignore_probes: bool,
-    pub http_no_delay: bool,
-    pub http_pretend_keepalive: bool,
     pub nolinger: bool,
     pub tcpka_client: bool,
     pub tcpka_server: bool,
     pub socket_stats: bool,
-    pub checkcache: bool,
 }
 
 /// `bind` (5.1), and global `stats socket`.
@@ -618,13 +608,6 @@ impl Default for Global {
 
 impl Default for Tune {
     fn default() -> Tune {
-        Tune {
-            bufsize: 16_384,
-            maxrewrite: 1_024,
-            maxhdr: 101,
-            cookielen: 63,
-            logurilen: 1_024,
-            maxaccept: 4,
-        }
+        Tune { bufsize: 16_384, maxrewrite: 1_024, maxhdr: 101, cookielen: 63, logurilen: 1_024 }
     }
 }

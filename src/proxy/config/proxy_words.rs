@@ -148,12 +148,6 @@ fn log_format(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_
     Ok(())
 }
 
-fn error_log_format(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
-    words.expect("a format")?;
-    draft.error_log_format = Some(context.line.clone());
-    Ok(())
-}
-
 fn http_format(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
     draft.log_format = if words.take("clf") { FormatChoice::HttpClf } else { FormatChoice::Http };
     Ok(())
@@ -263,7 +257,6 @@ pub(crate) const ROWS: &[Row] = &[
     honoured("errorloc", DFB, error_words::error_location_302, "a redirection instead of an error"),
     honoured("errorloc302", DFB, error_words::error_location_302, "a redirection instead of an error"),
     honoured("errorloc303", DFB, error_words::error_location_303, "a redirection instead of an error"),
-    honoured("error-log-format", DF, error_log_format, "what a log line of a failed request says"),
     honoured(
         "fullconn",
         DB,
@@ -398,6 +391,7 @@ pub(crate) const ROWS: &[Row] = &[
     refused("compression", DFB, "compression is not supported yet"),
     refused("dispatch", FB, "use a backend with one server"),
     refused("email-alert", DFB, "mail alerts are not supported"),
+    refused("error-log-format", DF, "not supported yet; use log-format"),
     refused("errorfiles", DFB, "groups of error files are not supported yet; use errorfile"),
     refused("external-check", DB, "programs are not run as checks; use option httpchk"),
     refused("filter", FB, "filters are not supported"),
@@ -460,7 +454,6 @@ pub(crate) const OPTIONS: &[Row] = &[
         "lenient with servers",
     ),
     switch("option allbackups", DB, |o| &mut o.allbackups, "all backup servers share the load"),
-    switch("option checkcache", DB, |o| &mut o.checkcache, "cacheable answers with a cookie are blocked"),
     switch("option clitcpka", DF, |o| &mut o.tcpka_client, "TCP keep-alive towards clients"),
     switch("option dontlog-normal", DF, |o| &mut o.dontlog_normal, "only what went wrong is logged"),
     switch("option dontlognull", DF, |o| &mut o.dontlognull, "connections without a byte are not logged"),
@@ -470,24 +463,11 @@ pub(crate) const OPTIONS: &[Row] = &[
         |o| &mut o.http_ignore_probes,
         "no 408 and no log for early closed ones",
     ),
-    switch("option http-no-delay", DFB, |o| &mut o.http_no_delay, "small parts are sent at once"),
-    switch(
-        "option http-pretend-keepalive",
-        DB,
-        |o| &mut o.http_pretend_keepalive,
-        "servers see keep-alive in close mode",
-    ),
     switch("option log-health-checks", DB, |o| &mut o.log_health_checks, "every change of a check is logged"),
     switch("option log-separate-errors", DF, |o| &mut o.log_separate_errors, "errors have the level err"),
     switch("option logasap", DF, |o| &mut o.logasap, "logged when the answer begins"),
     switch("option nolinger", DFB, |o| &mut o.nolinger, "connections are reset"),
     switch("option persist", DB, |o| &mut o.persist, "sticky servers are tried even when down"),
-    switch(
-        "option prefer-last-server",
-        DB,
-        |o| &mut o.prefer_last_server,
-        "stay with the connection's server",
-    ),
     switch("option socket-stats", DF, |o| &mut o.socket_stats, "statistics for each bind"),
     switch("option srvtcpka", DB, |o| &mut o.tcpka_server, "TCP keep-alive towards servers"),
     honoured(
@@ -529,10 +509,13 @@ pub(crate) const OPTIONS: &[Row] = &[
     meaningless("option splice-response", DFB, "data is not spliced"),
     meaningless("option tcp-smart-accept", DF, "how packets are acknowledged"),
     meaningless("option tcp-smart-connect", DB, "how packets are acknowledged"),
+    meaningless("option http-no-delay", DFB, "what there is to send is sent at once"),
+    refused("option checkcache", DB, "not supported yet"),
     refused("option external-check", DB, "programs are not run as checks; use option httpchk"),
     refused("option h1-case-adjust-bogus-client", DF, "header names are sent in lower case"),
     refused("option h1-case-adjust-bogus-server", DB, "header names are sent in lower case"),
     refused("option http-buffer-request", DFB, "not supported yet"),
+    refused("option http-pretend-keepalive", DB, "not supported yet"),
     refused("option http-restrict-req-hdr-names", DFB, "not supported yet"),
     refused("option http-tunnel", DFB, "removed from HAProxy; use option http-server-close"),
     refused("option http-use-htx", DFB, "removed from HAProxy; it is always so"),
@@ -543,6 +526,7 @@ pub(crate) const OPTIONS: &[Row] = &[
     refused("option ldap-check", DB, "not supported yet; use option tcp-check"),
     refused("option originalto", DFB, "not supported yet; use http-request set-header"),
     refused("option pgsql-check", DB, "not supported yet; use option tcp-check"),
+    refused("option prefer-last-server", DB, "not supported yet"),
     refused("option redis-check", DB, "not supported yet; use option tcp-check"),
     refused("option smtpchk", DB, "not supported yet; use option tcp-check"),
     refused("option spop-check", DB, "not supported; use option tcp-check"),

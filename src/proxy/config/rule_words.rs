@@ -34,7 +34,7 @@ pub(crate) const ROWS: &[Row] = &[
     deferred("stick store-response", BACK, "remember the server by its answer"),
     deferred("tcp-request connection", DF, "rules for new connections"),
     deferred("tcp-request content", DFB, "rules for first bytes"),
-    deferred("tcp-request inspect-delay", DFB, "longest wait for first bytes"),
+    deferred("tcp-request inspect-delay", DFB, "no effect: no rule has to wait"),
     deferred("tcp-request session", DF, "rules for new sessions"),
     deferred("use_backend", FRONT, "a backend when a condition holds"),
     refused("force-persist", FB, "not supported yet"),

@@ -292,3 +292,46 @@ fn files_and_directories_are_read_in_order() {
     let found = load(&["/nonexistent".into()], Environment::default()).expect_err("no file");
     assert_eq!(found.0[0].site, Site::Whole("/nonexistent".into()));
 }
+
+#[test]
+fn stick_lines_match_or_store() {
+    let config = parse(
+        "backend b\n timeout connect 1s\n timeout server 1s\n stick-table type ip size 10\n stick on src\n \
+         stick match src\n stick store-request src\n stick store-response src\n server s 1.1.1.1:1\n",
+    )
+    .expect("fine");
+    let rules = &config.proxies[0].stick_rules;
+    let kinds: Vec<_> = rules.iter().map(|rule| (rule.matches, rule.stores, rule.of_response)).collect();
+    assert_eq!(kinds, [(true, true, false), (true, false, false), (false, true, false), (false, true, true)]);
+}
+
+/// A word must never be read and then ignored: whatever the model holds is looked at by somebody outside of here.
+#[test]
+fn every_field_of_the_model_is_used() {
+    fn sources(under: &std::path::Path, text: &mut String) {
+        for entry in std::fs::read_dir(under).expect("a folder").flatten() {
+            let path = entry.path();
+            let name = entry.file_name().into_string().expect("a name");
+            if path.is_dir() && name != "config" {
+                sources(&path, text);
+            } else if name.ends_with(".rs") && !name.contains("test") {
+                text.push_str(&std::fs::read_to_string(&path).expect("a file"));
+            }
+        }
+    }
+    // The folder of this crate's sources, wherever the tests are built.
+    let proxy = std::path::Path::new(file!()).parent().and_then(|here| here.parent()).expect("src/proxy");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut text = String::new();
+    sources(&root.join(proxy), &mut text);
+    let words: std::collections::BTreeSet<&str> =
+        text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
+    let fields = include_str!("model.rs").lines().filter_map(|line| line.trim().strip_prefix("pub "));
+    let fields: Vec<&str> = fields.filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
+    assert!(fields.len() > 150, "{}", fields.len());
+    // The parser itself obeys the first two; the others wait for checks and rules that are about to come.
+    let elsewhere = ["zero_warning", "cookielen", "after_response_rules", "disable_on_404", "send_state"];
+    let used = |name: &&&str| words.contains(**name) || elsewhere.contains(*name);
+    let unused: Vec<&&str> = fields.iter().filter(|name| !used(name)).collect();
+    assert!(unused.is_empty(), "read from a file and used by nobody: {unused:?}");
+}

@@ -15,7 +15,7 @@ use crate::proxy::config::model::Level;
 use crate::proxy::engine::{self, Engine, Service, Start};
 use crate::proxy::listen::ListeningSocket;
 use crate::proxy::log::{Logger, Logs, Severity};
-use crate::proxy::state::Running;
+use crate::proxy::state::{self, Running};
 use crate::proxy::stats::{Moment, Process};
 use std::fs::File;
 use std::io::{self, PipeWriter, Write};
@@ -109,8 +109,7 @@ impl Worker {
         let others = loggers.split_off(self.threads);
         let [logger, checks_logger] = others.try_into().map_err(|_| "a log is missing".to_owned())?;
         let running = Running::new(Arc::clone(config), self.maxconn);
-        // To be restored here.
-        let _ = &self.states;
+        state::restore(&running, &self.states, state::seconds());
         let stopping = CancellationToken::new();
         let obeying = Obeying {
             running: Arc::clone(&running),

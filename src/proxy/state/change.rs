@@ -17,7 +17,48 @@ const COLDEST: u32 = 6;
 /// Why a server changed, for the log: nothing, or `, reason: ...`.
 type Reason = String;
 
+/// What a server was before a reload.
+#[derive(Debug)]
+pub(super) struct Restored {
+    pub administration: u8,
+    /// Absent: the file's.
+    pub weight: Option<u32>,
+    /// Absent: the server counts as up.
+    pub operation: Option<Operation>,
+    /// The last check, points, and whether checks are enabled.
+    pub check: Option<(CheckReport, u32, bool)>,
+    pub last_change: u64,
+}
+
 impl Backend {
+    /// Makes a server what it was, and tells nobody: nothing has happened to it.
+    pub(super) fn restore(self: &Arc<Backend>, server: ServerIndex, restored: Restored) {
+        let known = &self.servers[server];
+        known.administration.store(restored.administration, Ordering::SeqCst);
+        if let Some(weight) = restored.weight {
+            known.weight.store(weight.min(crate::proxy::balance::MOST_WEIGHT), Ordering::SeqCst);
+        }
+        let mut operation = restored.operation;
+        if let (Some(checked), Some((report, points, enabled))) = (&known.check, restored.check) {
+            let mut checked = checked.lock();
+            checked.health.set_points(points);
+            checked.last = report;
+            checked.enabled = enabled;
+            // `rise` may have been changed in the file: points decide only together with the state.
+            if checked.health.is_up() == (operation == Some(Operation::Stopped)) {
+                checked.health.set(operation != Some(Operation::Stopped));
+            }
+        } else {
+            operation = None;
+        }
+        known.operation.store(operation.unwrap_or(Operation::Running) as u8, Ordering::SeqCst);
+        known.last_change.store(restored.last_change, Ordering::Relaxed);
+        self.arrange();
+        if self.usable() == (0, 0) {
+            self.last_change.store(restored.last_change, Ordering::Relaxed);
+        }
+    }
+
     /// `set server weight`: 0 to 256 (more is taken as 256). 0: clients bound to it only.
     pub fn set_weight(self: &Arc<Backend>, server: ServerIndex, weight: u32) {
         let weight = weight.min(crate::proxy::balance::MOST_WEIGHT);
