@@ -57,6 +57,20 @@ pub fn map(weights: &[u32]) -> Vec<u32> {
     map
 }
 
+/// Hash of a text (`balance uri`, `hdr`, `url_param`; `hash-type map-based sdbm`): the sdbm function.
+pub fn hash_text(text: &[u8]) -> u32 {
+    text.iter().fold(0_u32, |hash, &byte| {
+        let shifted = (hash << 6).wrapping_add(hash << 16);
+        u32::from(byte).wrapping_add(shifted).wrapping_sub(hash)
+    })
+}
+
+/// Hash of an address (`balance source`): its words of 32 bits, one over the other. `octets`: 4 or 16, as on the wire.
+pub fn hash_address(octets: &[u8]) -> u32 {
+    let words = octets.chunks_exact(4);
+    words.fold(0, |hash, word| hash ^ word.iter().fold(0, |number, &byte| number << 8 | u32::from(byte)))
+}
+
 /// How often each occurs in one turn: weights divided by what they have in common, rounded when the turn would be too
 /// long. A weight above 0 occurs at least once.
 fn shares(weights: &[u32]) -> Vec<u32> {

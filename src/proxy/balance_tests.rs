@@ -83,3 +83,33 @@ fn nobody_is_a_wheel_of_nothing() {
     assert!(round_robin(&[0, 0]).is_empty());
     assert!(map(&[0]).is_empty());
 }
+
+/// Servers of weight 3, 2 and 4 behind HAProxy 2.6.12; which of them answered.
+#[test]
+fn hashes_lead_where_haproxys_lead() {
+    let map = map(&scaled(&[3, 2, 4]));
+    let at = |hash: u32| map[hash as usize % map.len()];
+    let texts: [(&str, u32); 12] = [
+        ("/", 2),
+        ("/a", 0),
+        ("/abc/def", 0),
+        ("/abc/xyz/1/2", 0),
+        ("/abc/xyz/1/3", 1),
+        ("http://h/abc/def", 2),
+        ("/a//b", 1),
+        ("/abcd", 2),
+        ("/abce", 0),
+        ("/abc/def?x=1", 1),
+        ("/abc/def?x=2", 2),
+        ("x y", 0),
+    ];
+    for (text, server) in texts {
+        assert_eq!(at(hash_text(text.as_bytes())), server, "{text}");
+    }
+    let sources = "20202120120202120120202120120";
+    for (number, server) in (1..).zip(sources.bytes()) {
+        assert_eq!(at(hash_address(&[127, 0, 0, number])), u32::from(server - b'0'), "127.0.0.{number}");
+    }
+    assert_eq!(at(hash_address(&[127, 9, 8, 7])), 2);
+    assert_eq!(hash_address(&[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 1, 0]), 0x107);
+}

@@ -99,13 +99,16 @@ fn balance(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_>) 
         "random" | "random(2)" => BalanceChoice::Random,
         "uri" => {
             let whole = words.take("whole");
-            hash(words, if whole { "url" } else { "path" }.to_owned())
+            hash(words, if whole { "url" } else { "url,field(1,?)" }.to_owned())
         }
         "url_param" => {
             let parameter = words.expect("the name of a parameter")?.to_owned();
             hash(words, format!("url_param({parameter})"))
         }
-        _ if name.starts_with("hdr(") && name.ends_with(')') => hash(words, format!("req.{name}")),
+        _ if name.starts_with("hdr(") && name.ends_with(')') => {
+            // The first value decides, as in HAProxy.
+            hash(words, format!("req.{},1)", name.trim_end_matches(')')))
+        }
         "rdp-cookie" => {
             return Err(words.problem_before("`balance rdp-cookie` is not supported yet", expected, ""));
         }

@@ -128,13 +128,14 @@ pub(super) enum Target {
 
 impl Backend {
     /// Nothing is opened.
-    pub fn new(proxy: &Proxy, index: ProxyIndex, news: Arc<News>) -> Arc<Backend> {
+    /// `fullconn` is the default of it: a tenth of the connections that its frontends may have.
+    pub fn new(proxy: &Proxy, index: ProxyIndex, news: Arc<News>, fullconn: u32) -> Arc<Backend> {
         let policy = Policy {
             method: Method::from(&proxy.balance),
             allbackups: proxy.options.allbackups,
             redispatch: proxy.redispatch != 0,
             persist: proxy.options.persist,
-            fullconn: proxy.fullconn.unwrap_or(0),
+            fullconn: proxy.fullconn.unwrap_or(fullconn),
             log_checks: proxy.options.log_health_checks,
         };
         let cookies = |policy: &model::CookiePolicy| {

@@ -26,6 +26,7 @@ pub use timings::{Spent, Timings};
 pub use waiting::Waiting;
 
 use super::config::Config;
+use super::config::model::{BackendName, Proxy};
 use super::stick::Table;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64};
@@ -80,7 +81,9 @@ impl Running {
             .enumerate()
             .map(|(index, proxy)| ProxyState {
                 frontend: proxy.front.then(|| Frontend::new(proxy, maxconn)),
-                backend: proxy.back.then(|| Backend::new(proxy, index, news.clone())),
+                backend: proxy
+                    .back
+                    .then(|| Backend::new(proxy, index, news.clone(), fullconn(&config, index, maxconn))),
                 stick_table: proxy.stick_table.as_ref().map(Table::new),
             })
             .collect();
@@ -99,6 +102,23 @@ impl Running {
             started_at: Instant::now(),
         })
     }
+}
+
+/// Default of a backend's `fullconn` (4.2): a tenth of what all frontends that may use it accept.
+fn fullconn(config: &Config, backend: usize, maxconn: u32) -> u32 {
+    let leads_here = |index: usize, proxy: &Proxy| {
+        let named = |target: &BackendName| match target {
+            BackendName::Fixed(target) => *target == backend,
+            BackendName::Dynamic(_) => true,
+        };
+        proxy.front
+            && (index == backend
+                || proxy.default_backend == Some(backend)
+                || proxy.use_backend.iter().any(|rule| named(&rule.target)))
+    };
+    let fronts = config.proxies.iter().enumerate().filter(|(index, proxy)| leads_here(*index, proxy));
+    let all: u64 = fronts.map(|(_, proxy)| u64::from(proxy.maxconn.unwrap_or(maxconn))).sum();
+    u32::try_from(all.div_ceil(10)).unwrap_or(u32::MAX)
 }
 
 /// Now, in seconds since 1970.
