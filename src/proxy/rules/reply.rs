@@ -124,6 +124,18 @@ impl Reply {
     }
 }
 
+/// Reason phrase of a status that nothing more is known of.
+fn class(status: u16) -> &'static str {
+    match status {
+        100..200 => "Informational",
+        200..300 => "Success",
+        300..400 => "Redirection",
+        400..500 => "Client Error",
+        500..600 => "Server Error",
+        _ => "Other",
+    }
+}
+
 /// Reason phrase as HAProxy writes it (`http_get_reason`).
 pub fn reason(status: u16) -> &'static str {
     match status {
@@ -195,11 +207,6 @@ pub fn reason(status: u16) -> &'static str {
         510 => "Not extended",
         511 => "Network authentication required",
         520 => "Web server is returning an unknown error",
-        100..200 => "Informational",
-        200..300 => "Success",
-        300..400 => "Redirection",
-        400..500 => "Client Error",
-        500..600 => "Server Error",
-        _ => "Other",
+        _ => class(status),
     }
 }

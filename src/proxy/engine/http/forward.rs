@@ -209,8 +209,7 @@ impl Forward<'_, '_> {
                 self.up_dead = true;
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(Torn::Sender)) => Poll::Ready(Err(self.aborted(b'D'))),
-            Poll::Ready(Err(Torn::Short)) => Poll::Ready(Err(self.aborted(b'L'))),
+            Poll::Ready(Err(Torn::Sender | Torn::Short)) => Poll::Ready(Err(self.aborted(b'D'))),
             Poll::Ready(Err(Torn::Bad(bad))) => {
                 Poll::Ready(Err(Trouble::Failed(Failure { status: bad.status(), cause: b'P', state: b'D' })))
             }

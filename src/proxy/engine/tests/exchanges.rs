@@ -40,7 +40,8 @@ fn hold(stream: &mut TcpStream) {
 fn the_log_says_how_it_ended() {
     // As HAProxy 2.6 logs them.
     let brief = " timeout server 200ms";
-    let cases: [(&str, &str, fn(&mut TcpStream), &str, &str); 7] = [
+    type Case<'c> = (&'c str, &'c str, fn(&mut TcpStream), &'c str, &'c str);
+    let cases: [Case<'_>; 7] = [
         ("whole", "", |stream| say(stream, OK), "200", "----"),
         ("nothing", "", |_| {}, "502", "SH--"),
         ("no HTTP", "", |stream| say(stream, "what?\r\n\r\n"), "502", "PH--"),

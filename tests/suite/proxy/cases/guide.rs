@@ -135,7 +135,7 @@ fn forwarded() -> Group {
     let configuration = super::guide(
         "listen guide\n bind {ip}:80\n server s1 {ip}:9001\n\
          listen named\n bind {ip}:81\n option forwardfor header X-Client if-none\n server s1 {ip}:9001\n\
-         listen originalto\n bind {ip}:83\n option originalto\n server s1 {ip}:9001\n",
+         ",
     );
     let cases = vec![
         case("another address").ask(get("")).shows("x-forwarded-for: 10.1."),
@@ -144,7 +144,6 @@ fn forwarded() -> Group {
         case("loopback, there is one").loopback().ask(get("X-Forwarded-For: 1.2.3.4\r\n")),
         case("if-none").port(81).ask(get("")).shows("x-client: "),
         case("if-none, there is one").port(81).ask(get("X-Client: 9.9.9.9\r\n")),
-        case("originalto").port(83).ask(get("")),
         case("each request of a connection").send(get("")).reply().ask(get("")).logs(2),
     ];
     group("forwarded", configuration, cases)
