@@ -131,6 +131,14 @@ pub fn raise_descriptor_limit() -> u64 {
     }
 }
 
+/// Gives memory that is free back to the kernel, from anywhere in the heap.
+pub fn trim_memory() {
+    // SAFETY: malloc_trim only looks at the allocator's own lists, under its own lock.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// The child that this command starts is asked to end (SIGTERM) when the thread that started it ends, at the latest
 /// with its process: nothing is left running after a parent that was killed.
 pub fn end_with_parent(command: &mut std::process::Command) {

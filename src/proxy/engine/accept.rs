@@ -1,8 +1,9 @@
 //! Accepting connections, as many as `maxconn` of process, section and `bind` allow. What is too much stays in the
 //! kernel's backlog, as with HAProxy.
 
+use super::session::{self, Client};
+use super::stream::Stream;
 use super::thread::{OpenListener, Thread};
-use super::{session, stream::Stream};
 use crate::host::reactor;
 use crate::proxy::exchange::{Endpoint, Session};
 use crate::proxy::listen::ListeningSocket;
@@ -158,7 +159,7 @@ fn begin(
     };
     // When the reactor takes no more, the client sees its connection closed.
     let Ok(stream) = Stream::new(fd, true) else { return };
-    tokio::task::spawn_local(session::serve(thread.clone(), stream, session, passes));
+    tokio::task::spawn_local(session::serve(thread.clone(), Client::new(stream), session, passes));
 }
 
 fn local_address(fd: &OwnedFd) -> Endpoint {

@@ -16,6 +16,9 @@ pub(crate) async fn keep_house(thread: Rc<Thread>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         thread.idle.purge();
+        if thread.calmed_down() {
+            crate::host::trim_memory();
+        }
     }
 }
 

@@ -14,14 +14,20 @@ use crate::proxy::rules::{self, Verdict};
 use std::time::Instant;
 
 /// The life of a TCP session.
-pub(crate) async fn serve(thread: &Thread, live: &Live, proxy: &Proxy, mut client: Client, session: Session) {
+pub(crate) async fn serve(
+    thread: &Thread,
+    live: &Live,
+    proxy: &Proxy,
+    client: &mut Client,
+    session: &Session,
+) {
     let (started, started_at) = (session.accepted, session.accepted_at);
-    let mut exchange = Box::new(Exchange::new(session, started, started_at));
+    let mut exchange = Box::new(Exchange::new(session.clone(), started, started_at));
     let exchange = &mut *exchange;
     exchange.times.request_head = Some(started_at);
     match rules::tcp(&proxy.tcp_request, false, exchange, &thread.running) {
         Verdict::Continue => {
-            let result = relay(thread, live, proxy, &mut client, exchange).await;
+            let result = relay(thread, live, proxy, client, exchange).await;
             if let Err(failure) = result {
                 (exchange.ending.cause, exchange.ending.state) = (failure.cause, failure.state);
             }

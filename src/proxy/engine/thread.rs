@@ -72,6 +72,9 @@ enum Command {
 /// Exchanges kept for the next requests.
 const SPARE_EXCHANGES: usize = 64;
 
+/// So many exchanges at once leave memory behind that is worth giving back when they are over.
+const CROWD: usize = 256;
+
 /// What one thread owns.
 pub(crate) struct Thread {
     pub(crate) index: usize,
@@ -82,6 +85,8 @@ pub(crate) struct Thread {
     log: RefCell<Logger>,
     #[allow(clippy::vec_box)] // handed out as boxes: an exchange is large, and never moves
     exchanges: RefCell<Vec<Box<Exchange>>>,
+    /// Exchanges under way, and the most of them since memory was given back.
+    under_way: Cell<(usize, usize)>,
     pub(crate) stopping: Cell<bool>,
     stopped: Notify,
 }
@@ -100,6 +105,8 @@ impl Thread {
 
     /// An exchange for a request of this session that begins now.
     pub(crate) fn take_exchange(&self, session: &Session, now: SystemTime, now_at: Instant) -> Box<Exchange> {
+        let (count, most) = self.under_way.get();
+        self.under_way.set((count + 1, most.max(count + 1)));
         match self.exchanges.borrow_mut().pop() {
             Some(mut exchange) => {
                 exchange.restart(now, now_at);
@@ -111,10 +118,23 @@ impl Thread {
 
     /// Keeps an exchange, and the memory it has, for the next request.
     pub(crate) fn give_exchange(&self, exchange: Box<Exchange>) {
+        let (count, most) = self.under_way.get();
+        self.under_way.set((count.saturating_sub(1), most));
         let mut exchanges = self.exchanges.borrow_mut();
         if exchanges.len() < SPARE_EXCHANGES {
             exchanges.push(exchange);
         }
+    }
+
+    /// Whether a crowd of exchanges has gone since the last time. What they used lies between what their sessions
+    /// keep: the allocator does not give it back by itself.
+    pub(crate) fn calmed_down(&self) -> bool {
+        let (count, most) = self.under_way.get();
+        let calmed = most >= CROWD && count < most / 2;
+        if calmed {
+            self.under_way.set((count, count));
+        }
+        calmed
     }
 
     /// Ready when the process begins to stop.
@@ -253,6 +273,7 @@ impl Part {
             idle: IdleConnections::new(&running.config),
             log: RefCell::new(self.log),
             exchanges: RefCell::new(Vec::new()),
+            under_way: Cell::new((0, 0)),
             stopping: Cell::new(false),
             stopped: Notify::new(),
             running,

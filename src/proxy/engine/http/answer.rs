@@ -44,7 +44,11 @@ pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequ
             message(at, body, &parsed, client).await
         }
     };
-    let next = if keep { Next::Keep } else { Next::Linger };
+    let next = match (keep, parsed.keep_alive || unread) {
+        (true, _) => Next::Keep,
+        (false, true) => Next::Linger,
+        (false, false) => Next::Close,
+    };
     at.exchange.times.ended = Some(Instant::now());
     next
 }
