@@ -17,6 +17,7 @@ use crate::proxy::rules::{RequestRule, ResponseRule, TcpRule};
 use crate::settings::problem::nearest;
 use crate::settings::{Problem, Problems};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub(crate) fn compile(sections: Sections, surroundings: &Surroundings, problems:
             read: &read,
             acls: Acls::default(),
             warnings: &mut config.warnings,
+            without_meaning: &mut config.without_meaning,
             problems,
         };
         let proxy = compiler.proxy(&config.global);
@@ -79,6 +81,7 @@ struct Compiler<'c> {
     read: &'c dyn Fn(&Path) -> io::Result<Vec<u8>>,
     acls: Acls,
     warnings: &'c mut Vec<String>,
+    without_meaning: &'c mut BTreeMap<String, usize>,
     problems: &'c mut Problems,
 }
 
@@ -142,6 +145,13 @@ impl Compiler<'_> {
         }
     }
 
+    /// Notes a word that means nothing in this engine.
+    fn note(&mut self, word: Option<&str>) {
+        if let Some(word) = word {
+            *self.without_meaning.entry(word.to_owned()).or_default() += 1;
+        }
+    }
+
     /// One line that waited.
     fn line(&mut self, proxy: &mut Proxy, words: &mut Words<'_>) -> Parsed<()> {
         let captures = proxy.captures.clone();
@@ -162,12 +172,17 @@ impl Compiler<'_> {
                     "redirect" => RequestRule::parse_redirect(words, &scope)?,
                     _ => RequestRule::parse(words, &scope)?,
                 };
+                self.note(rule.without_meaning());
                 if let Some(length) = rule.declared_capture() {
                     proxy.captures.request.push((Vec::new(), length));
                 }
                 proxy.request_rules.push(rule);
             }
-            "http-response" => proxy.response_rules.push(ResponseRule::parse(words, &self.scope(&captures))?),
+            "http-response" => {
+                let rule = ResponseRule::parse(words, &self.scope(&captures))?;
+                self.note(rule.without_meaning());
+                proxy.response_rules.push(rule);
+            }
             "http-after-response" => {
                 proxy.after_response_rules.push(ResponseRule::parse_after(words, &self.scope(&captures))?);
             }
@@ -175,6 +190,7 @@ impl Compiler<'_> {
                 if words.take("inspect-delay") {
                     // No rule looks at bytes that would have to be waited for.
                     time(words, Unit::Milliseconds)?;
+                    self.note(Some("tcp-request inspect-delay"));
                 } else {
                     proxy.tcp_request.push(TcpRule::parse(words, &self.scope(&captures))?);
                 }

@@ -5,6 +5,7 @@ use super::draft::{Context, Draft, ServerDraft};
 use super::model::{Bind, Options};
 use super::words::{Parsed, Words};
 use super::{bind_words, global_words, proxy_words, rule_words, server_words};
+use crate::proxy::expression;
 use crate::settings::problem::nearest;
 use std::fmt::Write;
 
@@ -184,6 +185,15 @@ pub fn listing() -> String {
             };
             let help = if row.help.is_empty() { note } else { row.help };
             let _ = writeln!(text, "{mark} {:<36} {:<28} {help}", row.word, places(row.places));
+        }
+    }
+    for (heading, entries) in [
+        ("fetches", expression::fetches().collect::<Vec<_>>()),
+        ("converters (and map_METHOD_TYPE)", expression::converters().collect()),
+    ] {
+        let _ = writeln!(text, "\n# {heading}");
+        for entry in entries {
+            let _ = writeln!(text, "+ {:<36} {:<28} {}", entry.name, entry.kind, entry.help);
         }
     }
     text

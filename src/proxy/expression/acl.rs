@@ -271,6 +271,7 @@ const BUILT_IN: &[(&str, &[&str])] = &[
     ("METH_PUT", &["method", "PUT"]),
     ("METH_TRACE", &["method", "TRACE"]),
     ("TRUE", &["always_true"]),
+    ("WAIT_END", &["wait_end"]),
 ];
 
 /// The built-in acl of that name.

@@ -2,24 +2,32 @@
 //! remembered.
 
 use crate::proxy::config::model::{Password, User, Userlist};
-use parking_lot::Mutex;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A userlist that checks passwords.
 #[derive(Debug)]
 pub(in crate::proxy) struct Credentials {
     list: Arc<Userlist>,
-    /// Digests of (user, password) that were right. Cleared when full: an attacker cannot put anything into it.
-    right: Mutex<HashSet<[u8; 32]>>,
+    /// Tells the lists apart in what threads remember.
+    number: u64,
 }
 
-/// Digests that are remembered.
+/// Digests that a thread remembers.
 const REMEMBERED: usize = 4096;
+
+thread_local! {
+    /// Digests of (list, user, password) that were right; each thread its own, so that none waits for another. Cleared
+    /// when full: who does not know a password cannot put anything into it.
+    static RIGHT: RefCell<HashSet<[u8; 32]>> = RefCell::new(HashSet::new());
+}
 
 impl Credentials {
     pub(in crate::proxy) fn new(list: Arc<Userlist>) -> Credentials {
-        Credentials { list, right: Mutex::new(HashSet::new()) }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Credentials { list, number: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// The user, if the password is right.
@@ -34,19 +42,21 @@ impl Credentials {
 
     fn crypt(&self, user: &[u8], password: &[u8], hash: &str) -> bool {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&(user.len() as u64).to_le_bytes()).update(user).update(password);
+        hasher.update(&self.number.to_le_bytes()).update(&(user.len() as u64).to_le_bytes());
+        hasher.update(user).update(password);
         let digest = *hasher.finalize().as_bytes();
-        if self.right.lock().contains(&digest) {
+        if RIGHT.with_borrow(|right| right.contains(&digest)) {
             return true;
         }
         if !pwhash::unix::verify(password, hash) {
             return false;
         }
-        let mut right = self.right.lock();
-        if right.len() >= REMEMBERED {
-            right.clear();
-        }
-        right.insert(digest);
+        RIGHT.with_borrow_mut(|right| {
+            if right.len() >= REMEMBERED {
+                right.clear();
+            }
+            right.insert(digest);
+        });
         true
     }
 }

@@ -13,6 +13,7 @@ const CONSTANT: Run = Run::One(constant);
 
 pub(super) const TABLE: &[Fetch] = &[
     row("always_true", Kind::Bool, Run::One(always_true), "true"),
+    row("wait_end", Kind::Bool, Run::One(always_true), "true: content is not waited for"),
     row("always_false", Kind::Bool, Run::One(always_false), "false"),
     row("int", Kind::Integer, CONSTANT, "a number").takes(&[Slot::Integer], 1),
     row("str", Kind::Text, CONSTANT, "a text").takes(&[Slot::Text], 1),
