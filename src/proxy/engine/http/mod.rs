@@ -6,6 +6,7 @@
 //!   request  what the file says to do with it: rules, backend, server wanted, fields added
 //!   forward  to a server and back: request body and answer at the same time (body: one direction)
 //!   answer   what the proxy says itself
+//!   service  statistics page, exporter
 //!   finish   log line, counters
 //! ```
 
@@ -17,6 +18,7 @@ mod head;
 mod relay;
 mod request;
 mod response;
+mod service;
 
 use super::buffer::Buffer;
 use super::live::{Doing, Live};
@@ -186,6 +188,8 @@ impl At<'_> {
             request::Decision::Answer(answer) => answer::send(self, answer, &parsed).await,
             request::Decision::Forward(backend) => forward::run(self, backend, parsed).await,
             request::Decision::Tarpit(answer, time) => answer::tarpit(self, answer, time, &parsed).await,
+            request::Decision::Statistics(section) => service::statistics(self, section, parsed).await,
+            request::Decision::Prometheus => service::metrics(self, &parsed).await,
             request::Decision::Close => Next::Close,
             request::Decision::Monitor => return answer::monitor(self, &parsed).await,
         };

@@ -38,10 +38,11 @@ fn hold(stream: &mut TcpStream) {
 
 #[test]
 fn the_log_says_how_it_ended() {
+    /// What it is called, words for the section, what the server does, status, ending.
+    type Case = (&'static str, &'static str, fn(&mut TcpStream), &'static str, &'static str);
     // As HAProxy 2.6 logs them.
     let brief = " timeout server 200ms";
-    type Case<'c> = (&'c str, &'c str, fn(&mut TcpStream), &'c str, &'c str);
-    let cases: [Case<'_>; 7] = [
+    let cases: [Case; 7] = [
         ("whole", "", |stream| say(stream, OK), "200", "----"),
         ("nothing", "", |_| {}, "502", "SH--"),
         ("no HTTP", "", |stream| say(stream, "what?\r\n\r\n"), "502", "PH--"),
