@@ -153,6 +153,14 @@ impl Engine {
         self.tell(|| Command::Stop);
     }
 
+    /// [`Engine::stop`] for all threads but the first: their listening sockets are closed, those of the first are not.
+    pub fn stop_others(&self) {
+        for thread in self.threads.iter().skip(1) {
+            // A thread that has ended needs not be told.
+            let _ = thread.send(Command::Stop);
+        }
+    }
+
     /// Ends everything: `run` returns at once.
     pub fn leave(&self) {
         self.running.stopping.store(true, Ordering::SeqCst);

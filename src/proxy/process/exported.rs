@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,8 @@ pub(super) struct Exported {
     groups: Mutex<Vec<Group>>,
     /// Since when new connections go to one socket of each address.
     steered: Mutex<Option<Instant>>,
+    /// A successor of our own has taken the sockets.
+    handed_over: AtomicBool,
 }
 
 /// How long a HAProxy that has taken sockets may need until it tells this process to go. Then it has failed.
@@ -65,7 +68,9 @@ impl Exported {
 
     /// For a successor of our own: it takes all sockets of an address.
     pub(super) fn hand_over(&self, stream: &UnixStream, states: &str) -> io::Result<()> {
-        handover::answer(stream, &self.copies(false)?, states)
+        handover::answer(stream, &self.copies(false)?, states)?;
+        self.handed_over.store(true, Ordering::SeqCst);
+        Ok(())
     }
 
     /// For HAProxy: of several sockets of an address it takes the one that is sent last, and closes the others. So the
@@ -93,14 +98,46 @@ impl Exported {
         Ok(copies)
     }
 
+    /// Whether a successor of our own has these very sockets: nothing that waits in them is lost when this process goes.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::SeqCst)
+    }
+
+    /// Whether HAProxy has one socket of each address, to which new connections go.
     pub(super) fn is_steered(&self) -> bool {
         self.steered.lock().is_some()
     }
 
-    /// All sockets get connections again when nobody has come of it.
+    /// The first step of leaving an address on which others, such as a HAProxy that was started beside this process, may
+    /// listen too: the first socket of each address gets all new connections, and the others can be closed after a
+    /// while. Where it is the only one already, there is nothing to do.
+    pub(super) fn steer_to_the_first(&self) {
+        for group in self.groups.lock().iter().filter(|group| group.sockets.len() > 1) {
+            let _ = listening::steer_to(&group.sockets[0], 0);
+        }
+    }
+
+    /// The copies of all but the first are closed.
+    pub(super) fn keep_the_first(&self) {
+        self.groups.lock().iter_mut().for_each(|group| group.sockets.truncate(1));
+    }
+
+    /// The last step: one socket is left, and who came later stands second in the kernel's list: he gets all new
+    /// connections. If nobody is there, nothing changes: the kernel does not follow a number that no socket has.
+    pub(super) fn steer_away(&self) {
+        for group in self.groups.lock().iter() {
+            if let Some(first @ ListeningSocket::Tcp(_)) = group.sockets.first() {
+                // Without SO_REUSEPORT there is nobody else.
+                let _ = listening::steer_to(first, 1);
+            }
+        }
+    }
+
+    /// All sockets get connections again when nobody has come of it; and when the process before, whose sockets these
+    /// were, has steered before it went.
     pub(super) fn steer_back(&self) {
         let mut steered = self.steered.lock();
-        if steered.is_some_and(|since| since.elapsed() > STEERED_AT_MOST) {
+        if steered.is_none_or(|since| since.elapsed() > STEERED_AT_MOST) {
             *steered = None;
             for group in self.groups.lock().iter().filter(|group| group.sockets.len() > 1) {
                 let _ = listening::steer_freely(&group.sockets[0]);
@@ -156,6 +193,39 @@ mod tests {
         ListeningSocket::Tcp(socket.into())
     }
 
+    /// HAProxy without `-x` binds beside the old process and then tells it to go.
+    #[test]
+    fn who_came_later_gets_every_connection_before_this_process_goes() {
+        let first = listener(([127, 0, 0, 1], 0).into());
+        let ListeningSocket::Tcp(tcp) = &first else { unreachable!("it is TCP") };
+        let at = tcp.local_addr().unwrap();
+        let exported = Exported::default();
+        let open = OpenBind { proxy: Some(0), bind: 0, sockets: vec![first, listener(at)], ours: true };
+        let (mut listeners, _) = exported.share_out(vec![open], 2).unwrap();
+        let accept = |socket: &ListeningSocket| match socket {
+            ListeningSocket::Tcp(socket) => std::iter::from_fn(|| socket.accept().ok()).count(),
+            ListeningSocket::Unix(_) => 0,
+        };
+        let connect = || (0..64).map(|_| TcpStream::connect(at).unwrap()).collect::<Vec<_>>();
+        exported.steer_to_the_first();
+        let clients = connect();
+        let accepted: Vec<usize> = listeners.iter().map(|one| accept(&one.socket)).collect();
+        assert_eq!(accepted, [clients.len(), 0]);
+        exported.keep_the_first();
+        listeners.truncate(1);
+        exported.steer_away();
+        // Nobody else is there.
+        let clients = connect();
+        assert_eq!(accept(&listeners[0].socket), clients.len());
+        let other = listener(at);
+        let clients = connect();
+        assert_eq!(accept(&listeners[0].socket), 0);
+        exported.close();
+        listeners.clear();
+        let more = connect();
+        assert_eq!(accept(&other), clients.len() + more.len());
+    }
+
     /// HAProxy keeps the last of equal sockets that it is sent, and closes the others.
     #[test]
     fn what_haproxy_keeps_gets_every_new_connection() {
@@ -176,7 +246,6 @@ mod tests {
         });
         assert_eq!(taken.len(), 3);
         let kept = TcpListener::from(taken.pop().unwrap());
-        assert!(exported.is_steered());
         let clients: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(at).unwrap()).collect();
         // The old process goes.
         drop((taken, listeners, exported));

@@ -35,8 +35,10 @@ pub(super) struct OpenBind {
 /// How to open.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
-    /// How many TCP sockets listen on an address: one a thread. 1: a single one without SO_REUSEPORT.
+    /// How many TCP sockets listen on an address: one a thread.
     pub(super) sockets: usize,
+    /// With SO_REUSEPORT: so that they may be several, and that another proxy may come beside them before this one goes.
+    pub(super) reuse_port: bool,
     /// A process that is about to go may hold an address whose sockets could not be taken.
     pub(super) beside_old: bool,
     pub(super) notices: Notices,
@@ -138,18 +140,21 @@ fn tcp(bind: &Bind, at: SocketAddr, backlog: i32, way: Way) -> Result<Vec<Listen
     };
     // With SO_REUSEPORT the kernel lets several processes of a user listen on one address, and spreads the connections
     // over them: that must not happen by mistake. Without it the address has to be free.
+    let mut beside = false;
     if let Err(error) = tcp_socket(bind, at, false) {
         if !(way.beside_old && error.kind() == io::ErrorKind::AddrInUse) {
             return Err(failed(error));
         }
+        beside = true;
         way.notices.warning(&format!(
             "{}: the sockets on {at} could not be taken over: connections that wait in the old process may be lost",
             bind.site
         ));
     }
-    let reuse_port = way.sockets > 1 || way.beside_old;
-    let sockets: io::Result<Vec<Socket>> =
-        (0..way.sockets.max(1)).map(|_| tcp_socket(bind, at, reuse_port)).collect();
+    // Beside another process one is enough: in which order the kernel holds several is not known then (see `exported`).
+    let count = if beside { 1 } else { way.sockets.max(1) };
+    let reuse_port = way.reuse_port || beside;
+    let sockets: io::Result<Vec<Socket>> = (0..count).map(|_| tcp_socket(bind, at, reuse_port)).collect();
     let sockets = sockets.map_err(failed)?;
     for socket in &sockets {
         socket.listen(backlog).map_err(failed)?;
@@ -256,7 +261,8 @@ pub(super) mod tests {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     use std::os::unix::net::UnixStream;
 
-    const ALONE: Way = Way { sockets: 2, beside_old: false, notices: Notices { quiet: true } };
+    const ALONE: Way =
+        Way { sockets: 2, reuse_port: true, beside_old: false, notices: Notices { quiet: true } };
 
     pub(in crate::proxy::process) fn bind(address: BindAddress) -> Bind {
         Bind {
@@ -298,7 +304,7 @@ pub(super) mod tests {
         assert!(problem.starts_with(&own), "{problem}");
         // A process that is about to go may be joined when its sockets cannot be had.
         let beside = Way { beside_old: true, ..ALONE };
-        assert_eq!(one(&bind(BindAddress::Tcp(at)), 10, &mut Inherited::default(), beside).unwrap().len(), 2);
+        assert_eq!(one(&bind(BindAddress::Tcp(at)), 10, &mut Inherited::default(), beside).unwrap().len(), 1);
     }
 
     #[test]

@@ -179,7 +179,8 @@ fn prepare(
     };
     inherited.keep_only(open::binds(&config).map(|(_, bind, _, _)| bind));
     let sockets = if arguments.one_socket { 1 } else { threads };
-    let way = Way { sockets, beside_old: past.is_none() && !arguments.old.is_empty(), notices };
+    let reuse_port = !arguments.one_socket;
+    let way = Way { sockets, reuse_port, beside_old: past.is_none() && !arguments.old.is_empty(), notices };
     let open = open::all(&config, &mut inherited, way).map_err(Refused::of_sockets)?;
     let daemon = (arguments.daemon || global.daemon) && !arguments.foreground && past.is_none();
     Ok(Plan {

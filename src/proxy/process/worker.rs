@@ -129,9 +129,9 @@ impl Worker {
         running.threads.store(u16::try_from(self.threads).unwrap_or(u16::MAX), Ordering::Relaxed);
         let mut services: Vec<Service> = vec![
             Box::new(move |engine| Box::pin(obeying.run(engine))),
-            Box::new(move |_| {
+            Box::new(move |engine| {
                 Box::pin(async move {
-                    if let Err(error) = socket::serve(open, asked, ask, until).await {
+                    if let Err(error) = socket::serve(open, asked, ask, Some(engine), until).await {
                         notices.alert(&format!("the stats sockets cannot be served: {error}"));
                     }
                 })
@@ -241,7 +241,10 @@ impl Obeying {
         }
         self.stopping.cancel();
         if self.exported.is_steered() {
+            // Handshakes with sockets that the successor has not kept come to their end.
             tokio::time::sleep(LAST_HANDSHAKES).await;
+        } else if !self.exported.is_handed_over() {
+            self.leave_addresses(engine).await;
         }
         self.exported.close();
         engine.stop();
@@ -255,6 +258,17 @@ impl Obeying {
             self.notices.warning(&text);
             self.logger.send(index, Severity::Warning, text.as_bytes());
         }
+    }
+
+    /// No connection is lost if another process listens on the addresses, with sockets of its own.
+    async fn leave_addresses(&self, engine: &Engine) {
+        self.exported.steer_to_the_first();
+        tokio::time::sleep(LAST_HANDSHAKES).await;
+        engine.stop_others();
+        self.exported.keep_the_first();
+        tokio::time::sleep(LAST_HANDSHAKES).await;
+        self.exported.steer_away();
+        tokio::time::sleep(LAST_HANDSHAKES).await;
     }
 
     /// SIGHUP without a master: HAProxy tells the state of every server.

@@ -66,6 +66,29 @@ fn haproxy_takes_over_from_ours_and_gives_back() {
 }
 
 #[test]
+fn haproxy_takes_over_without_being_given_anything() {
+    inside("proxy_process::adoption::haproxy_takes_over_without_being_given_anything", || {
+        // As `systemctl start haproxy` does: it listens beside ours, which is then told to go.
+        for threads in ["nbthread 1", "nbthread 4"] {
+            let place = Place::new(&relay(threads, echo()));
+            let mut ours = place.start(&place.ours, &["-db"]);
+            wait_listening(FRONT, &mut ours);
+            let load = Load::start(FRONT, 4, 4);
+            let before = listening(FRONT);
+            let mut theirs = place.start(Path::new(HAPROXY), &["-db", "-sf", &ours.pid().to_string()]);
+            ours.wait_until_said("Proxy front stopped");
+            load.wait_for(500);
+            let after = listening(FRONT);
+            assert!(after.len() == 1 && !before.contains(&after[0]), "{before:?}, then {after:?}");
+            println!("{} connections", load.end());
+            assert!(ours.ended().success(), "{}", ours.said());
+            theirs.signal("TERM");
+            theirs.ended();
+        }
+    });
+}
+
+#[test]
 fn the_old_process_is_told_only_when_the_new_one_serves() {
     inside("proxy_process::adoption::the_old_process_is_told_only_when_the_new_one_serves", || {
         let server = echo();
