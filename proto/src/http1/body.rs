@@ -23,6 +23,7 @@ pub struct Step {
 pub struct Body {
     reader: Reader,
     to_chunks: bool,
+    payload: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ impl Body {
             Framing::Chunked => Reader::Chunked(Chunks::default()),
             Framing::UntilClose => Reader::UntilClose { closed: false },
         };
-        Body { reader, to_chunks: outgoing == Framing::Chunked }
+        Body { reader, to_chunks: outgoing == Framing::Chunked, payload: 0 }
     }
 
     /// Reads on. `input` are the bytes behind those of the step before; bytes behind the body are not touched.
@@ -54,6 +55,7 @@ impl Body {
             Reader::Length(left) => {
                 let send = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= send as u64;
+                self.payload += send as u64;
                 Ok(Step { send, skip: 0, data: send })
             }
             Reader::UntilClose { closed } => {
@@ -71,6 +73,9 @@ impl Body {
                     }
                     let len =
                         chunks.run(&input[at..]).map_err(|bad| BadMessage { at: bad.at + at, ..bad })?;
+                    if kind == Kind::Data {
+                        self.payload += len as u64;
+                    }
                     match (len, passes) {
                         (0, _) => break,
                         (_, true) => {
@@ -100,6 +105,11 @@ impl Body {
             *closed = true;
         }
         self.is_done()
+    }
+
+    /// Bytes of data that have arrived, without what frames them.
+    pub fn payload(&self) -> u64 {
+        self.payload
     }
 
     /// Bytes that are still to come, when that is known.

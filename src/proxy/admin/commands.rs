@@ -1,6 +1,6 @@
 //! The one table of commands: words, usage and help, who may, what it does.
 
-use super::{Answer, Context, Severity, counters, frontends, servers, servers_state, show};
+use super::{Answer, Context, Severity, counters, frontends, servers, servers_state, sessions, show, tables};
 use crate::proxy::config::model::Level;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -37,12 +37,15 @@ macro_rules! commands {
 
 commands! {
     "clear" "counters", " [all]", "clear max statistics counters (or all counters)", Operator, counters::clear;
+    "clear" "table", " <table> [<filter>]*", "remove an entry from a table (filter: data/key)", Operator, tables::clear;
     "disable" "agent", "", "disable agent checks", Admin, servers::disable_agent;
     "disable" "frontend", " <frontend>", "temporarily disable specific frontend", Admin, frontends::disable;
+    "disable" "health", "", "disable health checks", Admin, servers::disable_health;
     "disable" "server", " (DEPRECATED)", "disable a server for maintenance (use 'set server' instead)", Admin,
         servers::disable;
     "enable" "agent", "", "enable agent checks", Admin, servers::enable_agent;
     "enable" "frontend", " <frontend>", "re-enable specific frontend", Admin, frontends::enable;
+    "enable" "health", "", "enable health checks", Admin, servers::enable_health;
     "enable" "server", "  (DEPRECATED)", "enable a disabled server (use 'set server' instead)", Admin, servers::enable;
     "get" "weight", " <bk>/<srv>", "report a server's current weight", User, servers::get_weight;
     "operator", "", "lower the level of the current CLI session to operator", Operator,
@@ -55,6 +58,7 @@ commands! {
     "set" "server", " <bk>/<srv> [opts]", "change a server's state, weight, address or ssl", Admin, servers::set;
     "set" "severity-output", " [none|number|string]", "set presence of severity level in feedback information", User,
         |_, _, arguments| severity(arguments);
+    "set" "table", " <table> key <k> [data.* <v>]*", "update or create a table entry's data", Operator, tables::set;
     "set" "timeout", " [cli] <delay>", "change a timeout setting", User, |_, _, arguments| timeout(arguments);
     "set" "weight", " <bk>/<srv>  (DEPRECATED)", "change a server's weight (use 'set server' instead)", Admin,
         servers::set_weight;
@@ -67,9 +71,15 @@ commands! {
         servers_state::connections;
     "show" "servers" "state", " [<backend>]", "dump volatile server information (all or for a single backend)", User,
         servers_state::state;
+    "show" "sess", " [id]", "report the list of current sessions or dump this exact session", Operator,
+        sessions::show;
     "show" "startup-logs", "", "report logs emitted during HAProxy startup", Operator, show::startup_logs;
     "show" "stat", " [desc|json|no-maint|typed|up]*", "report counters for each proxy and server", User, show::stat;
+    "show" "table", " <table> [<filter>]*", "report table usage stats or dump this table's contents (filter: data/key)",
+        User, tables::show;
     "show" "version", "", "show version of the current process", User, show::version;
+    "shutdown" "session", " [id]", "kill a specific session", Admin, sessions::shutdown;
+    "shutdown" "sessions" "server", " <bk>/<srv>", "kill sessions on a server", Admin, sessions::shutdown_of_server;
     "user", "", "lower the level of the current CLI session to user", User, |_, _, _| Answer::Lower(User);
     "help", " [<command>]", "list matching or all commands", User,
         |_, _, arguments| Answer::info(help("The following commands are valid at this level:", arguments));
@@ -99,6 +109,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["commit", "map"], ACL),
     (&["add", "server"], SERVERS),
     (&["del", "server"], SERVERS),
+    (&["shutdown", "frontend"], "A frontend is not shut down for ever here: use 'disable frontend'.\n"),
     (&["set", "rate-limit"], "Rate limits are not supported yet.\n"),
     (&["set", "ssl"], TLS),
     (&["new", "ssl"], TLS),

@@ -130,6 +130,7 @@ impl Console {
             Answer::Lower(level) => self.level = self.level.min(level),
             Answer::Timeout(timeout) => self.timeout = timeout,
             Answer::Severity(severity) => self.severity = severity,
+            Answer::Ask(_) => out.extend_from_slice(b"There is no engine to ask.\n"),
         }
         out.extend_from_slice(if self.prompt { b"\n> " } else { b"\n" });
         After::More

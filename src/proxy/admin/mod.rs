@@ -10,14 +10,17 @@ mod counters;
 mod frontends;
 mod servers;
 mod servers_state;
+mod sessions;
 mod show;
 pub mod socket;
+mod tables;
 #[cfg(test)]
 mod tests;
 
 pub use console::{After, Console};
 
 use super::config::model::Level;
+use super::engine::{Engine, Which};
 use super::state::Running;
 use super::stats::{Moment, Process};
 
@@ -31,7 +34,7 @@ pub struct Context<'r> {
 }
 
 /// What a command answers.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Answer {
     /// Nothing but the end of the answer.
     Done,
@@ -49,6 +52,27 @@ pub enum Answer {
     Timeout(std::time::Duration),
     /// `set severity-output`.
     Severity(Severity),
+    /// The engine has to be asked first; [`Question::ask`] gives the answer.
+    Ask(Question),
+}
+
+/// What only the engine's threads know, or can do.
+#[derive(Clone, Copy, Debug)]
+pub enum Question {
+    /// All sessions, or the one with a number.
+    Sessions(Option<u64>),
+    /// Sessions are to be ended.
+    Kill(Which),
+}
+
+impl Question {
+    /// Puts it to the engine.
+    pub async fn ask(self, engine: &Engine, context: &Context<'_>) -> Answer {
+        match self {
+            Question::Sessions(wanted) => sessions::listed(context, &engine.sessions().await, wanted),
+            Question::Kill(which) => sessions::ended(which, engine.kill(which).await),
+        }
+    }
 }
 
 /// How messages are marked (`set severity-output`).

@@ -2,7 +2,7 @@
 
 use super::commands::Caller;
 use super::{Answer, Context};
-use crate::proxy::config::model::{self, ServerAddress, ServerIndex, ServerPort};
+use crate::proxy::config::model::{self, ProxyIndex, ServerAddress, ServerIndex, ServerPort};
 use crate::proxy::state::{Administration, Backend, Operation, Server};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,10 +10,18 @@ use std::sync::atomic::Ordering::SeqCst;
 
 /// A server that a command named.
 pub(super) struct Found<'r> {
+    section: ProxyIndex,
     backend: &'r Arc<Backend>,
     index: ServerIndex,
     written: &'r model::Server,
     state: &'r Server,
+}
+
+impl Found<'_> {
+    /// Which backend's.
+    pub(super) fn place(&self) -> (ProxyIndex, ServerIndex) {
+        (self.section, self.index)
+    }
 }
 
 /// Looks up `backend/server`; names, or `#` and a number.
@@ -24,17 +32,18 @@ pub(super) fn find<'r>(context: &Context<'r>, name: Option<&&str>) -> Result<Fou
     let is = |wanted: &str, name: &str, id: u32| {
         wanted == name || wanted.strip_prefix('#').and_then(|id| id.parse().ok()) == Some(id)
     };
-    let mut sections = context.running.config.proxies.iter().zip(&context.running.proxies);
-    let (section, state) = sections
-        .find_map(|(proxy, state)| {
-            state.backend.as_ref().filter(|_| is(backend, &proxy.name, proxy.id)).map(|state| (proxy, state))
+    let mut sections = context.running.config.proxies.iter().zip(&context.running.proxies).enumerate();
+    let (number, section, state) = sections
+        .find_map(|(number, (proxy, state))| {
+            let found = state.backend.as_ref().filter(|_| is(backend, &proxy.name, proxy.id));
+            found.map(|state| (number, proxy, state))
         })
         .ok_or_else(|| Answer::error("No such backend.\n"))?;
     let mut servers = section.servers.iter().zip(&state.servers).enumerate();
     let (index, (written, server)) = servers
         .find(|(_, (written, _))| is(server, &written.name, written.id))
         .ok_or_else(|| Answer::error("No such server.\n"))?;
-    Ok(Found { backend: state, index, written, state: server })
+    Ok(Found { section: number, backend: state, index, written, state: server })
 }
 
 /// Carries something out on the server that the first argument names.
@@ -90,6 +99,27 @@ pub(super) fn enable(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> A
 pub(super) fn disable(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answer {
     on(context, arguments, |server, _| {
         server.backend.set_administration(server.index, Administration::MAINTENANCE, 0);
+        Answer::Done
+    })
+}
+
+/// `enable health`: checks go on.
+pub(super) fn enable_health(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answer {
+    on(context, arguments, |server, _| match &server.state.check {
+        None => Answer::error("Health check was not configured on this server, cannot enable.\n"),
+        Some(checked) => {
+            checked.lock().enabled = true;
+            Answer::Done
+        }
+    })
+}
+
+/// `disable health`: no more checks; the server stays as it is.
+pub(super) fn disable_health(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answer {
+    on(context, arguments, |server, _| {
+        if let Some(checked) = &server.state.check {
+            checked.lock().enabled = false;
+        }
         Answer::Done
     })
 }
@@ -153,6 +183,9 @@ fn health(server: &Found<'_>, word: Option<&str>) -> Answer {
         Some("down") => Operation::Stopped,
         _ => return Answer::error("'set server <srv> health' expects 'up', 'stopping', or 'down'.\n"),
     };
+    if let Some(checked) = &server.state.check {
+        checked.lock().health.set(operation != Operation::Stopped);
+    }
     server.backend.set_operation(server.index, operation);
     Answer::Done
 }

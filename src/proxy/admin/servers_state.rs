@@ -7,7 +7,7 @@ use crate::proxy::state::{Backend, save};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 /// Backends in order, or the one that is named.
 fn chosen<'r>(
@@ -34,7 +34,7 @@ pub(super) fn state(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> An
     let only = arguments.first().and_then(|name| {
         proxies.iter().position(|proxy| proxy.name == **name && proxy.back && !proxy.disabled)
     });
-    let now = context.moment.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = context.moment.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Answer::Text(save(context.running, only, now))
 }
 

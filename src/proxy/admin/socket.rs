@@ -1,7 +1,8 @@
 //! The sockets that commands come from: accepts, reads lines, writes answers.
 
-use super::{After, Console, Context};
+use super::{After, Answer, Console, Context};
 use crate::proxy::config::model::Level;
+use crate::proxy::engine::Engine;
 use crate::proxy::listen::ListeningSocket;
 use crate::proxy::state::Running;
 use crate::proxy::stats::{Moment, Process};
@@ -37,6 +38,7 @@ pub type AskProcess = Arc<dyn Fn() -> Process + Send + Sync>;
 struct Shared {
     running: Arc<Running>,
     process: AskProcess,
+    engine: Option<Engine>,
     room: Arc<Semaphore>,
     stopping: CancellationToken,
 }
@@ -56,11 +58,12 @@ pub async fn serve(
     sockets: Vec<OpenSocket>,
     running: Arc<Running>,
     process: AskProcess,
+    engine: Option<Engine>,
     stopping: CancellationToken,
 ) -> io::Result<()> {
     let most = usize::try_from(running.config.global.stats_maxconn).unwrap_or(usize::MAX);
     let room = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-    let shared = Shared { running, process, room, stopping };
+    let shared = Shared { running, process, engine, room, stopping };
     let mut tasks = JoinSet::new();
     for OpenSocket { socket, level, hand_over } in sockets {
         let listener = Listener::new(socket)?;
@@ -172,7 +175,10 @@ async fn converse(
         let context = Context { running: &shared.running, process: &process, moment: Moment::now() };
         let mut after = console.receive(bytes);
         while let Some(command) = console.next_command() {
-            let answer = super::execute(&context, console.level(), &command);
+            let mut answer = super::execute(&context, console.level(), &command);
+            if let (Answer::Ask(question), Some(engine)) = (&answer, &shared.engine) {
+                answer = question.ask(engine, &context).await;
+            }
             if console.answer(answer, &mut out) == After::Close {
                 after = After::Close;
                 break;

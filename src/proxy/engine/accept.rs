@@ -1,8 +1,9 @@
 //! Accepting connections, as many as `maxconn` of process, section and `bind` allow. What is too much stays in the
 //! kernel's backlog, as with HAProxy.
 
+use super::session::{self, Client};
+use super::stream::Stream;
 use super::thread::{OpenListener, Thread};
-use super::{session, stream::Stream};
 use crate::host::reactor;
 use crate::proxy::exchange::{Endpoint, Session};
 use crate::proxy::listen::ListeningSocket;
@@ -21,7 +22,7 @@ use tokio::io::unix::AsyncFd;
 /// Accepted in a row before other connections get their turn.
 const BATCH: usize = 32;
 
-/// How long accepting pauses when the system has no descriptor or memory left.
+/// How long accepting pauses when the system has no descriptor or memory left, or the section is paused.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket of this thread.
@@ -76,6 +77,9 @@ pub(crate) async fn serve(thread: Rc<Thread>, listening: Listening) {
 async fn accept(thread: &Rc<Thread>, listening: &Listening) {
     loop {
         let Ok(mut ready) = listening.socket.readable().await else { return };
+        while is_paused(thread, listening) {
+            tokio::time::sleep(PAUSE).await;
+        }
         for _ in 0..BATCH {
             let passes = enter(thread, listening).await;
             let accepted = rustix::net::acceptfrom_with(
@@ -104,6 +108,12 @@ async fn accept(thread: &Rc<Thread>, listening: &Listening) {
         drop(ready);
         tokio::task::yield_now().await;
     }
+}
+
+/// `disable frontend`: what comes stays in the kernel's backlog.
+fn is_paused(thread: &Thread, listening: &Listening) -> bool {
+    let frontend = thread.running.proxies[listening.proxy].frontend.as_ref();
+    frontend.is_some_and(|frontend| frontend.paused.load(Ordering::Relaxed))
 }
 
 /// Waits for room: the narrowest limit first, so that a full section does not hold what others could use.
@@ -149,7 +159,7 @@ fn begin(
     };
     // When the reactor takes no more, the client sees its connection closed.
     let Ok(stream) = Stream::new(fd, true) else { return };
-    tokio::task::spawn_local(session::serve(thread.clone(), stream, session, passes));
+    tokio::task::spawn_local(session::serve(thread.clone(), Client::new(stream), session, passes));
 }
 
 fn local_address(fd: &OwnedFd) -> Endpoint {

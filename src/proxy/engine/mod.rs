@@ -32,5 +32,8 @@ mod thread;
 mod tunnel;
 mod wait;
 
+#[cfg(test)]
+mod tests;
+
 pub use live::{Doing, SessionRow, Which};
 pub use thread::{Engine, OpenListener, Service, Start, run};

@@ -1,11 +1,13 @@
 //! Which server a client should get again: cookies, stick tables, hashes.
 
 use super::thread::Thread;
-use crate::proxy::config::model::ProxyIndex;
+use crate::proxy::config::model::{Balance, Proxy, ProxyIndex};
 use crate::proxy::cookie::{Answer, Found};
-use crate::proxy::exchange::Exchange;
+use crate::proxy::exchange::{Endpoint, Exchange};
+use crate::proxy::expression::Context;
 use crate::proxy::state::{Backend, Wish};
 use crate::proxy::stick;
+use std::net::IpAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What a request wants of its backend, and what its cookie said.
@@ -19,6 +21,9 @@ pub(crate) struct Persistence {
 /// it.
 pub(crate) fn of_request(thread: &Thread, index: ProxyIndex, exchange: &mut Exchange) -> Persistence {
     let mut persistence = Persistence::default();
+    if let Some(settings) = thread.running.config.proxies.get(index) {
+        persistence.wish.hash = hash(thread, settings, exchange);
+    }
     let Some(backend) = backend_of(thread, index) else { return persistence };
     if let Some(cookies) = &backend.cookies {
         let now = seconds(exchange.times.request_started);
@@ -67,8 +72,39 @@ pub(crate) fn into_answer(
     exchange.ending.server_cookie = cookies.answer(&mut exchange.response.fields, answer);
 }
 
+/// Hash of what `balance source`, `uri`, `hdr` ... look at; `None`: in turn.
+fn hash(thread: &Thread, proxy: &Proxy, exchange: &Exchange) -> Option<u32> {
+    match &proxy.balance {
+        Balance::Source => hash_of_address(exchange.session.client),
+        Balance::Hash(expression) => {
+            let context = Context { exchange, running: &thread.running };
+            expression.evaluate(&context).map(|sample| sdbm(&sample.into_text()))
+        }
+        _ => None,
+    }
+}
+
+/// The words of the address, one over the other (`get_server_sh` of HAProxy).
+fn hash_of_address(client: Endpoint) -> Option<u32> {
+    let Endpoint::Tcp(client) = client else { return None };
+    match client.ip().to_canonical() {
+        IpAddr::V4(address) => Some(address.to_bits()),
+        IpAddr::V6(address) => {
+            let words = address.to_bits();
+            Some((0..4).fold(0, |hash, place| hash ^ ((words >> (32 * place)) & 0xffff_ffff) as u32))
+        }
+    }
+}
+
+/// `hash-type` without a function: sdbm.
+fn sdbm(text: &[u8]) -> u32 {
+    text.iter().fold(0_u32, |hash, byte| {
+        u32::from(*byte).wrapping_add(hash << 6).wrapping_add(hash << 16).wrapping_sub(hash)
+    })
+}
+
 /// Writes into stick tables which server answered.
-fn remember(thread: &Thread, index: ProxyIndex, exchange: &mut Exchange) {
+pub(crate) fn remember(thread: &Thread, index: ProxyIndex, exchange: &mut Exchange) {
     let Some(section) = thread.running.config.proxies.get(index) else { return };
     let server = exchange.route.server.and_then(|server| section.servers.get(server));
     if let Some(server) = server.filter(|_| !section.stick_rules.is_empty()) {

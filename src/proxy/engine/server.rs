@@ -27,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) sent: usize,
     /// It has served other requests before.
     pub(crate) reused: bool,
+    /// The next request may have it.
+    pub(crate) keep: bool,
 }
 
 /// Why there is none: the status to answer, and how the log calls it.
@@ -78,7 +80,7 @@ pub(crate) async fn reach(
         let failed = match attempts.connect(exchange, &slot).await {
             Ok((stream, sent, reused)) => {
                 exchange.times.connected = Some(Instant::now());
-                return Ok(Link { stream, slot, sent, reused });
+                return Ok(Link { stream, slot, sent, reused, keep: false });
             }
             Err(failed) => failed,
         };

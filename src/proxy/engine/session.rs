@@ -31,6 +31,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Nothing was received yet.
+    pub(crate) fn new(stream: Stream) -> Client {
+        Client { stream, input: None, ended: false, broken: false, deadline: Deadline::default() }
+    }
+
     /// Looks whether the client sends more, or has gone, while something else is waited for. Never ready: it only makes
     /// sure that the task is woken.
     pub(crate) fn watch(&mut self, context: &mut Context<'_>, buffers: &Buffers) {
@@ -57,8 +62,8 @@ impl Client {
 }
 
 /// The life of a session.
-pub(crate) async fn serve(thread: Rc<Thread>, stream: Stream, session: Session, passes: Passes) {
-    let running = thread.running.clone();
+pub(crate) async fn serve(thread: Rc<Thread>, mut client: Client, mut session: Session, passes: Passes) {
+    let running = &thread.running;
     let Some(proxy) = running.config.proxies.get(session.frontend) else { return };
     let member = thread.sessions.join(SessionRow {
         number: session.number,
@@ -76,13 +81,13 @@ pub(crate) async fn serve(thread: Rc<Thread>, stream: Stream, session: Session, 
         Poll::Ready(())
     })
     .await;
-    let mut client =
-        Client { stream, input: None, ended: false, broken: false, deadline: Deadline::default() };
     prepare(proxy, &client.stream);
-    let Some(session) = admit(&thread, proxy, session) else { return };
+    if !admit(&thread, proxy, &mut session) {
+        return;
+    }
     match proxy.mode {
-        Mode::Tcp => Box::pin(tcp::serve(&thread, &member.live, proxy, client, session)).await,
-        Mode::Http => http::serve(&thread, &member.live, proxy, &mut client, session).await,
+        Mode::Tcp => Box::pin(tcp::serve(&thread, &member.live, proxy, &mut client, &session)).await,
+        Mode::Http => http::serve(&thread, &member.live, proxy, &mut client, &mut session).await,
     }
     drop(passes);
 }
@@ -98,24 +103,20 @@ fn prepare(proxy: &Proxy, stream: &Stream) {
     }
 }
 
-/// Counts the connection and asks the `tcp-request connection` rules.
-fn admit(thread: &Thread, proxy: &Proxy, session: Session) -> Option<Session> {
-    let counters = thread.running.proxies[session.frontend].frontend.as_ref().map(|one| &one.counters)?;
+/// Counts the connection and asks the `tcp-request connection` rules: whether it may stay.
+fn admit(thread: &Thread, proxy: &Proxy, session: &mut Session) -> bool {
+    let frontend = thread.running.proxies[session.frontend].frontend.as_ref();
+    let Some(counters) = frontend.map(|one| &one.counters) else { return false };
     counters.connections.add(1);
-    if !proxy.tcp_request.iter().any(|rule| rule.of_connection()) {
-        counters.traffic.sessions.add(1);
-        return Some(session);
-    }
-    let (started, started_at) = (session.accepted, session.accepted_at);
-    let mut exchange = Exchange::new(session, started, started_at);
-    match rules::tcp(&proxy.tcp_request, true, &mut exchange, &thread.running) {
-        Verdict::Continue => {
-            counters.traffic.sessions.add(1);
-            Some(exchange.session)
-        }
-        _ => {
+    if proxy.tcp_request.iter().any(|rule| rule.of_connection()) {
+        let mut exchange = Exchange::new(session.clone(), session.accepted, session.accepted_at);
+        let verdict = rules::tcp(&proxy.tcp_request, true, &mut exchange, &thread.running);
+        *session = exchange.session;
+        if !matches!(verdict, Verdict::Continue) {
             counters.denied_connections.add(1);
-            None
+            return false;
         }
     }
+    counters.traffic.sessions.add(1);
+    true
 }

@@ -2,27 +2,32 @@
 
 use super::live::{Doing, Live};
 use super::record::{self, Presence};
-use super::route;
 use super::server::{Failure, Link, Wanted, reach};
 use super::session::Client;
 use super::thread::Thread;
 use super::tunnel::{Broken, Party, Tunnel};
 use super::wait::{Interrupted, until};
+use super::{persist, route};
 use crate::proxy::config::model::{Proxy, Timeouts};
 use crate::proxy::exchange::{Exchange, Session};
 use crate::proxy::rules::{self, Verdict};
-use crate::proxy::state::Wish;
 use std::time::Instant;
 
 /// The life of a TCP session.
-pub(crate) async fn serve(thread: &Thread, live: &Live, proxy: &Proxy, mut client: Client, session: Session) {
+pub(crate) async fn serve(
+    thread: &Thread,
+    live: &Live,
+    proxy: &Proxy,
+    client: &mut Client,
+    session: &Session,
+) {
     let (started, started_at) = (session.accepted, session.accepted_at);
-    let mut exchange = Box::new(Exchange::new(session, started, started_at));
+    let mut exchange = Box::new(Exchange::new(session.clone(), started, started_at));
     let exchange = &mut *exchange;
     exchange.times.request_head = Some(started_at);
     match rules::tcp(&proxy.tcp_request, false, exchange, &thread.running) {
         Verdict::Continue => {
-            let result = relay(thread, live, proxy, &mut client, exchange).await;
+            let result = relay(thread, live, proxy, client, exchange).await;
             if let Err(failure) = result {
                 (exchange.ending.cause, exchange.ending.state) = (failure.cause, failure.state);
             }
@@ -56,9 +61,10 @@ async fn relay(
     exchange.route.backend = Some(backend);
     let _presence = Presence::new(thread, backend);
     let settings = thread.running.config.proxies.get(backend).ok_or(none)?;
-    let wish = Wish::default();
+    let wish = persist::of_request(thread, backend, exchange).wish;
     let wanted = Wanted { backend, wish, pieces: [&[]; 3], reuse: None };
     let link = reach(thread, live, client, exchange, wanted).await?;
+    persist::remember(thread, backend, exchange);
     if proxy.options.logasap {
         record::note_active(thread, exchange);
         record::log(thread, proxy, exchange);

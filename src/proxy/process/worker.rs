@@ -129,9 +129,9 @@ impl Worker {
         running.threads.store(u16::try_from(self.threads).unwrap_or(u16::MAX), Ordering::Relaxed);
         let mut services: Vec<Service> = vec![
             Box::new(move |engine| Box::pin(obeying.run(engine))),
-            Box::new(move |_| {
+            Box::new(move |engine| {
                 Box::pin(async move {
-                    if let Err(error) = socket::serve(open, asked, ask, until).await {
+                    if let Err(error) = socket::serve(open, asked, ask, Some(engine), until).await {
                         notices.alert(&format!("the stats sockets cannot be served: {error}"));
                     }
                 })

@@ -7,10 +7,14 @@ use crate::observe::Count;
 use crate::proxy::config::model::{
     BackendName, Balance, BindAddress, Mode, Proxy, ProxyIndex, ServerAddress,
 };
+use crate::proxy::health::{CheckReport, CheckStatus};
 use crate::proxy::state::{
-    Backend, BackendCounters, Codes, Frontend, FrontendCounters, Growth, Rate, Running, Server, Timings,
+    Backend, BackendCounters, Checked, Codes, Frontend, FrontendCounters, Growth, Operation, Rate, Running,
+    Server, Timings,
 };
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::UNIX_EPOCH;
 
 /// What a row is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -252,8 +256,8 @@ impl View<'_> {
 
     fn servers(&self, proxy: &Proxy, backend: &Backend, selection: &Selection, found: &mut Vec<Row>) {
         for (server, state) in proxy.servers.iter().zip(&backend.servers) {
-            let hidden = selection.up && status::is_down(state)
-                || selection.without_maintenance && status::in_maintenance(state);
+            let hidden =
+                selection.up && !state.is_up() || selection.without_maintenance && state.is_in_maintenance();
             if !hidden && selection.wants_id(server.id) {
                 found.push(self.server(proxy, server, state));
             }
@@ -292,9 +296,9 @@ impl View<'_> {
         row.set(At::Bck, u32::from(server.backup));
         row.set(At::Weight, state.weight.load(Relaxed));
         row.set(At::Uweight, state.weight.load(Relaxed));
-        row.set(At::Status, status::of_server(server, state));
+        row.set(At::Status, status::of_server(state));
         row.growth(self.rate(&counters.growth, &counters.traffic.sessions));
-        row.set(At::Lastchg, self.seconds());
+        row.set(At::Lastchg, self.since(&state.last_change));
         row.timings(&counters.timings);
         for at in [At::SrvIcur, At::IdleConnCur, At::SafeConnCur, At::UsedConnCur, At::NeedConnEst] {
             row.set(at, 0_u32);
@@ -304,8 +308,11 @@ impl View<'_> {
             row.codes(&counters.codes);
             row.set(At::ReqTot, counters.requests.get());
         }
-        if server.check.is_some() {
-            self.check(server, state, &mut row);
+        if let Some(checked) = state.checked() {
+            self.check(&checked, state, &mut row);
+        }
+        if state.operation() == Operation::Starting {
+            row.set(At::Throttle, state.warmth.load(Relaxed));
         }
         if self.legends {
             row.set(At::Addr, server_address(&state.address.read()));
@@ -317,25 +324,38 @@ impl View<'_> {
     }
 
     /// Columns of a server that is checked.
-    fn check(&self, server: &crate::proxy::config::model::Server, state: &Server, row: &mut Row) {
+    fn check(&self, checked: &Checked, state: &Server, row: &mut Row) {
+        if !checked.enabled {
+            return;
+        }
         row.set(At::Chkfail, state.counters.failed_checks.get());
         row.set(At::Chkdown, state.counters.downs.get());
-        row.set(At::Downtime, 0_u32);
-        row.set(At::CheckStatus, "INI");
-        row.set(At::CheckDesc, "Initializing");
-        row.set(At::LastChk, "");
-        if let Some(check) = &server.check {
-            row.set(At::CheckRise, check.rise);
-            row.set(At::CheckFall, check.fall);
-            row.set(At::CheckHealth, check.rise);
+        row.set(At::Downtime, small(state.down_time(self.wall())));
+        // Paused.
+        if state.is_in_maintenance() {
+            return;
         }
+        let CheckReport { status, code, info, duration } = &checked.last;
+        let running = if checked.running { "* " } else { "" };
+        row.set(At::CheckStatus, format!("{running}{}", status.word()));
+        row.set(At::CheckDesc, status.description());
+        row.set(At::LastChk, info.clone());
+        if *status as u8 >= CheckStatus::SocketError as u8 {
+            row.set(At::CheckDuration, u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+        }
+        if let Some(code) = code {
+            row.set(At::CheckCode, u32::from(*code));
+        }
+        let (rise, fall) = checked.health.limits();
+        row.set(At::CheckRise, rise);
+        row.set(At::CheckFall, fall);
+        row.set(At::CheckHealth, checked.health.points());
     }
 
     fn backend(&self, index: ProxyIndex, proxy: &Proxy, state: &Backend, count_up: bool) -> Row {
         let counters = &state.counters;
         let mut row = Row::new(Kind::Backend, proxy, 0, "BACKEND".to_owned());
-        let queued: u32 = state.servers.iter().map(|server| server.queued.load(Relaxed)).sum();
-        row.set(At::Qcur, queued);
+        row.set(At::Qcur, state.queued.load(Relaxed));
         row.set(At::Qmax, 0_u32);
         row.set(At::Scur, counters.now.load(Relaxed));
         row.set(At::Smax, counters.most.load(Relaxed));
@@ -348,9 +368,9 @@ impl View<'_> {
         row.set(At::Act, totals.active);
         row.set(At::Bck, totals.backup);
         row.set(At::Chkdown, counters.downs.get());
-        row.set(At::Lastchg, self.seconds());
+        row.set(At::Lastchg, self.since(&state.last_change));
         if !proxy.servers.is_empty() {
-            row.set(At::Downtime, 0_u32);
+            row.set(At::Downtime, small(state.down_time(self.wall())));
         }
         row.growth(self.rate(&counters.growth, &counters.traffic.sessions));
         row.timings(&counters.timings);
@@ -379,11 +399,19 @@ impl View<'_> {
         self.running.rate(growth, count, self.moment.monotonic)
     }
 
-    /// Seconds since the process started.
-    fn seconds(&self) -> u32 {
-        let age = self.moment.monotonic.saturating_duration_since(self.running.started_at);
-        u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
+    /// Seconds since 1970.
+    fn wall(&self) -> u64 {
+        self.moment.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
+
+    /// Seconds since a change.
+    fn since(&self, change: &AtomicU64) -> u32 {
+        small(self.wall().saturating_sub(change.load(Relaxed)))
+    }
+}
+
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// Columns that frontends and listeners share.

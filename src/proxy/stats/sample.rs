@@ -36,6 +36,16 @@ backend be
 listen st
   bind unix@DIR/st.sock
   server x 127.0.0.1:4
+backend text
+  stick-table type string len 20 size 1k
+  stick on path
+  server s 127.0.0.1:6
+backend int
+  stick-table type integer size 1k
+backend bin
+  stick-table type binary len 4 size 1k
+backend checked
+  server s 127.0.0.1:7 disabled check inter 1h
 listen metrics
   bind unix@DIR/metrics.sock
   http-request use-service prometheus-exporter

@@ -1,7 +1,7 @@
 //! The status column: what a frontend, a listener, a server, a backend is doing, in HAProxy's words.
 
 use super::value::Value;
-use crate::proxy::config::model::{self, Proxy};
+use crate::proxy::config::model::Proxy;
 use crate::proxy::state::{Administration, Backend, Frontend, Listener, Operation, Server};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -21,30 +21,23 @@ pub(super) fn of_listener(state: &Frontend, listener: &Listener) -> &'static str
     }
 }
 
-/// In maintenance, by a command or by the file.
-pub(super) fn in_maintenance(state: &Server) -> bool {
-    let maintenance = Administration::MAINTENANCE | Administration::CONFIGURED_MAINTENANCE;
-    state.administration.load(Relaxed) & maintenance != 0
-}
-
-/// Gets no requests at all.
-pub(super) fn is_down(state: &Server) -> bool {
-    in_maintenance(state) || state.operation.load(Relaxed) == Operation::Stopped as u8
-}
-
-/// A server's status.
-pub(super) fn of_server(server: &model::Server, state: &Server) -> Value {
-    let draining = state.administration.load(Relaxed) & Administration::DRAIN != 0;
-    let operation = state.operation.load(Relaxed);
-    if in_maintenance(state) {
+/// A server's status: with its points while checks are changing it.
+pub(super) fn of_server(state: &Server) -> Value {
+    if state.is_in_maintenance() {
         return "MAINT".into();
     }
-    match operation {
-        _ if operation == Operation::Stopped as u8 => "DOWN".into(),
-        _ if operation == Operation::Stopping as u8 => "NOLB".into(),
-        _ if draining => "DRAIN".into(),
-        _ if server.check.is_none() => "no check".into(),
-        _ => "UP".into(),
+    let checked = state.checked().filter(|checked| checked.enabled);
+    let points = checked.as_ref().map(|checked| &checked.health).filter(|health| health.is_in_transition());
+    let word = match state.operation() {
+        Operation::Stopped => "DOWN",
+        Operation::Stopping => "NOLB",
+        _ if state.administration() & Administration::DRAIN != 0 => "DRAIN",
+        _ if checked.is_none() => "no check",
+        _ => "UP",
+    };
+    match points.map(|health| health.shown()) {
+        Some((now, of)) => format!("{word} {now}/{of}").into(),
+        None => word.into(),
     }
 }
 
@@ -65,13 +58,8 @@ impl Totals {
         let (mut active_weight, mut backup_weight) = (0, 0);
         for (server, state) in proxy.servers.iter().zip(&state.servers) {
             totals.all += 1;
-            let draining = state.administration.load(Relaxed) & Administration::DRAIN != 0;
             let weight = state.weight.load(Relaxed);
-            if is_down(state)
-                || draining
-                || weight == 0
-                || state.operation.load(Relaxed) == Operation::Stopping as u8
-            {
+            if !state.takes_new() {
                 continue;
             }
             if server.backup {

@@ -8,7 +8,7 @@ use crate::proxy::rules::{Reply, ReplyBody};
 use ehpc_proto::http::{Method, Version};
 use ehpc_proto::http1::{self, ParsedRequest, ParsedResponse};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Sends a reply to a request that was read.
 pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequest) -> Next {
@@ -28,16 +28,46 @@ pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequ
         Reply::Message { head, body } => {
             at.exchange.response = *head;
             let keep = message(at, &body, without_body, http1::Client { version, keep_alive: keep }).await;
-            if keep { Next::Keep } else { Next::Linger }
+            match (keep, parsed.keep_alive || unread) {
+                (true, _) => Next::Keep,
+                (false, true) => Next::Linger,
+                (false, false) => Next::Close,
+            }
         }
     };
     at.exchange.times.ended = Some(Instant::now());
     next
 }
 
+/// Lets the client wait before it is answered (`http-request tarpit`), as long as it stays.
+pub(super) async fn tarpit(
+    at: &mut At<'_>,
+    reply: Box<Reply>,
+    time: Option<Duration>,
+    parsed: &ParsedRequest,
+) -> Next {
+    let (thread, live) = (at.thread, at.live);
+    let mut deadline = std::mem::take(&mut at.client.deadline);
+    deadline.set_after(Instant::now(), time);
+    let client = &mut *at.client;
+    let gone = until(&mut deadline, live, |context, _| {
+        client.watch(context, &thread.buffers);
+        if client.broken || client.ended { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await
+    .is_ok();
+    at.client.deadline = deadline;
+    if gone {
+        at.exchange.times.ended = Some(Instant::now());
+        return Next::Close;
+    }
+    send(at, reply, parsed).await
+}
+
 /// Sends `at.exchange.response` and a body; whether the connection lives on.
 async fn message(at: &mut At<'_>, body: &ReplyBody, without_body: bool, client: http1::Client) -> bool {
     let body: &[u8] = if without_body { &[] } else { body };
+    super::response::after(at);
     at.bytes_out += head::weight_of_response(&at.exchange.response) + body.len() as u64;
     let framing = http1::Framing::Length(body.len() as u64);
     let like_a_servers = ParsedResponse {

@@ -36,8 +36,6 @@ pub(crate) struct Half {
     pub(crate) complete: bool,
     /// Everything was sent.
     pub(crate) sent: bool,
-    /// Bytes of the body, without chunk borders.
-    pub(crate) payload: u64,
     /// Grows with everything that is read or sent.
     pub(crate) moves: u64,
 }
@@ -76,7 +74,6 @@ impl Half {
             slow: false,
             complete: incoming.is_empty(),
             sent: false,
-            payload: 0,
             moves: 0,
         }
     }
@@ -113,6 +110,11 @@ impl Half {
         }
         self.end.drain(..(count - of_body).min(self.end.len()));
         self.sent = self.complete && self.nothing_waits();
+    }
+
+    /// Bytes of the body, without chunk borders.
+    pub(crate) fn payload(&self) -> u64 {
+        self.body.payload()
     }
 
     /// Whom it waits for: the receiver while something can be sent, else the sender.
@@ -233,7 +235,6 @@ impl Half {
         let Some(held) = &mut self.held else { return Ok(()) };
         while !self.complete && self.plain == 0 && !held.is_empty() {
             let step = self.body.step(held.data()).map_err(Torn::Bad)?;
-            self.payload += step.send as u64;
             if step.send > 0 {
                 (self.plain, self.noise) = (step.send, step.skip);
             } else {

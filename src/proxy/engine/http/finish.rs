@@ -81,7 +81,7 @@ pub(super) async fn nothing_came(
     live: &Live,
     frontend: &Proxy,
     client: &mut Client,
-    session: Session,
+    session: &Session,
 ) {
     // Browsers open connections that they do not use; health checks do, too.
     if frontend.options.http_ignore_probes || live.killed() {
@@ -89,7 +89,7 @@ pub(super) async fn nothing_came(
     }
     let refused = if client.ended { Refused::Ended } else { Refused::Late };
     let (accepted, accepted_at) = (session.accepted, session.accepted_at);
-    let mut exchange = Box::new(Exchange::new(session, accepted, accepted_at));
+    let mut exchange = Box::new(Exchange::new(session.clone(), accepted, accepted_at));
     if frontend.options.dontlognull {
         exchange.log_level = Some(crate::proxy::exchange::LogLevel::Silent);
     }

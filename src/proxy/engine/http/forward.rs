@@ -82,7 +82,15 @@ pub(super) async fn run(at: &mut At<'_>, backend: ProxyIndex, parsed: ParsedRequ
         };
         forward.up.note_sent(forward.link.sent);
         match forward.answer_head(asked).await {
-            Ok(head) => break forward.relay(head).await,
+            Ok(head) => {
+                let next = forward.relay(head).await;
+                forward.release();
+                let Link { stream, slot, reused, keep, .. } = forward.link;
+                if keep {
+                    at.thread.idle.give(backend, slot.server, stream, reused);
+                }
+                break next;
+            }
             Err(Trouble::Stale) => {
                 forward.release();
                 reuse = false;
@@ -290,17 +298,19 @@ impl Forward<'_, '_> {
     }
 
     /// The head of the answer is there: what the file says of it, then both bodies.
-    async fn relay(mut self, parsed: ParsedResponse) -> Next {
+    async fn relay(&mut self, parsed: ParsedResponse) -> Next {
         self.at.exchange.times.response_head = Some(Instant::now());
         self.at.bytes_out += head::weight_of_response(&self.at.exchange.response);
         let same = self.backend == self.at.exchange.session.frontend;
         if let Err(reply) = response::decide(self.at, self.settings, same) {
             self.release();
-            let Forward { at, parsed, .. } = self;
-            answer::note(at.exchange, b'P', b'H');
-            return answer::send(at, reply, parsed).await;
+            if self.at.exchange.ending.cause == b'-' {
+                answer::note(self.at.exchange, b'P', b'H');
+            }
+            return answer::send(self.at, reply, self.parsed).await;
         }
         persist::into_answer(self.at.thread, self.backend, self.at.exchange, self.persistence);
+        response::after(self.at);
         self.at.live.doing(Doing::Data);
         let mut client = http1::Client::new(self.at.exchange.request.version, self.parsed, self.at.mode);
         client.keep_alive &= !self.at.thread.stopping.get() && !self.up_dead;
@@ -313,7 +323,8 @@ impl Forward<'_, '_> {
             record::log(self.at.thread, self.at.frontend, self.at.exchange);
         }
         if parsed.tunnel {
-            return self.tunnel(text).await;
+            // Rare, and large: it has a box of its own.
+            return Box::pin(self.tunnel(text)).await;
         }
         self.bodies(parsed, outgoing, text).await
     }

@@ -47,8 +47,8 @@ pub(super) async fn read(at: &mut At<'_>) -> Result<ParsedRequest, Refused> {
     }
 }
 
-/// The head is done with.
-fn take(at: &mut At<'_>, count: usize) {
+/// So much of what was received is done with.
+pub(super) fn take(at: &mut At<'_>, count: usize) {
     if let Some(mut input) = at.client.input.take() {
         input.consume(count);
         at.client.input = at.thread.buffers.park(input);
@@ -56,7 +56,7 @@ fn take(at: &mut At<'_>, count: usize) {
 }
 
 /// Waits for more of the head, at most as long as the whole head may take.
-async fn more(at: &mut At<'_>) -> Result<(), Refused> {
+pub(super) async fn more(at: &mut At<'_>) -> Result<(), Refused> {
     let timeouts = &at.frontend.timeouts;
     let patience = shorter(timeouts.client, timeouts.http_request);
     let since = match at.exchange.first {

@@ -6,6 +6,7 @@
 //!   request  what the file says to do with it: rules, backend, server wanted, fields added
 //!   forward  to a server and back: request body and answer at the same time (body: one direction)
 //!   answer   what the proxy says itself
+//!   service  statistics page, exporter
 //!   finish   log line, counters
 //! ```
 
@@ -17,6 +18,7 @@ mod head;
 mod relay;
 mod request;
 mod response;
+mod service;
 
 use super::buffer::Buffer;
 use super::live::{Doing, Live};
@@ -34,10 +36,8 @@ use std::time::{Duration, Instant, SystemTime};
 /// must not find its connection closed.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
-/// How long, and how much, is read from a client after its answer, so that closing does not destroy what it has not
-/// read yet.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1024 * 1024;
+/// How long is read from a client after its answer, so that closing does not destroy what it has not read yet.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What is at hand during one exchange.
 struct At<'r> {
@@ -70,24 +70,24 @@ pub(crate) async fn serve(
     live: &Live,
     frontend: &Proxy,
     client: &mut Client,
-    mut session: Session,
+    session: &mut Session,
 ) {
     let mut first = true;
     loop {
         if client.input.is_none() {
             live.doing(if first { Doing::Request } else { Doing::Idle });
-            if !arrive(thread, live, frontend, client, &session, first).await {
+            if !arrive(thread, live, frontend, client, session, first).await {
                 if first {
-                    finish::nothing_came(thread, live, frontend, client, session).await;
+                    Box::pin(finish::nothing_came(thread, live, frontend, client, session)).await;
                 }
                 return;
             }
         }
-        let next = Box::pin(one(thread, live, frontend, client, &mut session, first)).await;
+        let next = Box::pin(one(thread, live, frontend, client, session, first)).await;
         match next {
             Next::Keep => first = false,
             Next::Close => return,
-            Next::Linger => return linger(thread, live, client).await,
+            Next::Linger => return Box::pin(linger(thread, live, client)).await,
         }
     }
 }
@@ -182,11 +182,14 @@ impl At<'_> {
             Ok(parsed) => parsed,
             Err(refused) => return finish::refuse(self, refused).await,
         };
-        self.thread.running.requests.fetch_add(1, Ordering::Relaxed);
+        self.exchange.number = self.thread.running.requests.fetch_add(1, Ordering::Relaxed);
         finish::count_request(self);
         let next = match request::decide(self, &parsed) {
             request::Decision::Answer(answer) => answer::send(self, answer, &parsed).await,
             request::Decision::Forward(backend) => forward::run(self, backend, parsed).await,
+            request::Decision::Tarpit(answer, time) => answer::tarpit(self, answer, time, &parsed).await,
+            request::Decision::Statistics(section) => service::statistics(self, section, parsed).await,
+            request::Decision::Prometheus => service::metrics(self, &parsed).await,
             request::Decision::Close => Next::Close,
             request::Decision::Monitor => return answer::monitor(self, &parsed).await,
         };
@@ -210,12 +213,11 @@ async fn linger(thread: &Thread, live: &Live, client: &mut Client) {
     client.stream.shut_write();
     let Client { stream, deadline, .. } = client;
     deadline.set_after(Instant::now(), Some(LINGER));
-    let mut read = 0;
     let _ = until(deadline, live, |context, _| {
         let mut buffer = thread.buffers.take();
         let over = loop {
             match stream.poll_read(context, buffer.room(1)) {
-                Poll::Ready(Ok(count)) if count > 0 && read < LINGER_BYTES => read += count,
+                Poll::Ready(Ok(count)) if count > 0 => {}
                 Poll::Ready(_) => break true,
                 Poll::Pending => break false,
             }

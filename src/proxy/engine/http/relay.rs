@@ -17,7 +17,7 @@ use std::time::Instant;
 
 impl Forward<'_, '_> {
     /// Sends the answer, and the rest of the request.
-    pub(super) async fn bodies(mut self, parsed: ParsedResponse, outgoing: Outgoing, text: Vec<u8>) -> Next {
+    pub(super) async fn bodies(&mut self, parsed: ParsedResponse, outgoing: Outgoing, text: Vec<u8>) -> Next {
         let held = self.input.take();
         let mut down = Half::new(Party::Server, text, parsed.framing, outgoing.framing, held);
         let mut deadline = std::mem::take(&mut self.at.client.deadline);
@@ -33,8 +33,8 @@ impl Forward<'_, '_> {
         .await;
         self.at.client.deadline = deadline;
         self.at.exchange.times.ended = Some(Instant::now());
-        self.at.bytes_in += self.up.payload;
-        self.at.bytes_out += down.payload + u64::from(parsed.framing == Framing::Chunked && down.complete);
+        self.at.bytes_in += self.up.payload();
+        self.at.bytes_out += down.payload() + u64::from(parsed.framing == Framing::Chunked && down.complete);
         let cause = match result {
             Ok(Ok(())) => None,
             Ok(Err(party)) => Some(if party == Party::Client { b'C' } else { b'S' }),
@@ -44,7 +44,6 @@ impl Forward<'_, '_> {
         if let Some(cause) = cause {
             self.note_cut(cause);
             down.release(&self.at.thread.buffers);
-            self.release();
             return Next::Close;
         }
         let rest = down.take_rest(&self.at.thread.buffers);
@@ -55,7 +54,7 @@ impl Forward<'_, '_> {
     }
 
     /// The exchange is complete: what becomes of both connections.
-    fn part(mut self, keep_server: bool, outgoing: Outgoing) -> Next {
+    fn part(&mut self, keep_server: bool, outgoing: Outgoing) -> Next {
         let buffers = &self.at.thread.buffers;
         let whole = self.up.sent;
         if let Some(rest) = self.up.take_rest(buffers) {
@@ -64,15 +63,13 @@ impl Forward<'_, '_> {
                 Some(later) => join(rest, &later),
             });
         }
-        self.release();
-        let Forward { at, backend, link, .. } = self;
-        if keep_server && whole && !at.thread.stopping.get() {
-            at.thread.idle.give(backend, link.slot.server, link.stream, link.reused);
-        }
-        match (outgoing.keep_alive && whole, whole) {
+        let Forward { at, link, parsed, .. } = self;
+        link.keep = keep_server && whole && !at.thread.stopping.get();
+        // A client that did not ask for the end may be sending its next request.
+        match (outgoing.keep_alive && whole, whole && !parsed.keep_alive) {
             (true, _) => Next::Keep,
-            (false, true) if at.client.input.is_none() => Next::Close,
-            _ => Next::Linger,
+            (false, true) => Next::Close,
+            (false, false) => Next::Linger,
         }
     }
 
@@ -127,7 +124,7 @@ impl Forward<'_, '_> {
     }
 
     /// What follows the head is no HTTP (101, CONNECT).
-    pub(super) async fn tunnel(mut self, text: Vec<u8>) -> Next {
+    pub(super) async fn tunnel(&mut self, text: Vec<u8>) -> Next {
         let head = text.len() as u64;
         let buffers = &self.at.thread.buffers;
         let mut from_server = Buffer::holding(&text);
@@ -154,7 +151,6 @@ impl Forward<'_, '_> {
         if let Err(failure) = ended {
             self.note_cut(failure.cause);
         }
-        self.release();
         Next::Close
     }
 }

@@ -1,13 +1,15 @@
 //! What the file says to do with a request, before a server is looked for.
 
-use super::At;
+use super::{At, service};
 use crate::proxy::config::model::{Captures, ForwardFor, Proxy, ProxyIndex};
-use crate::proxy::engine::{record, route};
+use crate::proxy::engine::record::{self, Concerned};
+use crate::proxy::engine::route;
 use crate::proxy::exchange::{Endpoint, Exchange};
 use crate::proxy::rules::{self, Reply, Verdict};
 use ehpc_proto::http1::ParsedRequest;
 use std::io::Write;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What happens next.
 pub(super) enum Decision {
@@ -15,6 +17,12 @@ pub(super) enum Decision {
     Forward(ProxyIndex),
     /// The proxy answers.
     Answer(Box<Reply>),
+    /// The proxy answers, but lets the client wait.
+    Tarpit(Box<Reply>, Option<Duration>),
+    /// The statistics page of this section.
+    Statistics(ProxyIndex),
+    /// The Prometheus exporter.
+    Prometheus,
     /// `monitor-uri`
     Monitor,
     /// The connection is closed without a word.
@@ -29,10 +37,10 @@ pub(super) fn decide(at: &mut At<'_>, parsed: &ParsedRequest) -> Decision {
         return Decision::Monitor;
     }
     capture(&frontend.captures, at.exchange);
-    if let Some(decision) = apply(at, frontend) {
+    let front = at.exchange.session.frontend;
+    if let Some(decision) = apply(at, front, frontend) {
         return decision;
     }
-    let front = at.exchange.session.frontend;
     let Some(backend) = route::backend(at.thread, frontend, at.exchange) else {
         (at.exchange.ending.cause, at.exchange.ending.state) = (b'S', b'C');
         return Decision::Answer(Box::new(Reply::error(frontend, 503)));
@@ -41,7 +49,7 @@ pub(super) fn decide(at: &mut At<'_>, parsed: &ParsedRequest) -> Decision {
     let proxies = &at.thread.running.config.proxies;
     let Some(settings) = proxies.get(backend) else { return Decision::Close };
     if backend != front
-        && let Some(decision) = apply(at, settings)
+        && let Some(decision) = apply(at, backend, settings)
     {
         return decision;
     }
@@ -49,23 +57,33 @@ pub(super) fn decide(at: &mut At<'_>, parsed: &ParsedRequest) -> Decision {
     Decision::Forward(backend)
 }
 
-/// The `http-request` rules of one section.
-fn apply(at: &mut At<'_>, section: &Proxy) -> Option<Decision> {
+/// The `http-request` rules of one section, then its page.
+fn apply(at: &mut At<'_>, index: ProxyIndex, section: &Proxy) -> Option<Decision> {
     if section.request_rules.is_empty() {
-        return None;
+        return service::is_page(at, section).then_some(Decision::Statistics(index));
     }
     let verdict = rules::request(&section.request_rules, at.exchange, &at.thread.running);
-    let concerned = record::concerned(at.thread, at.exchange);
+    let Concerned { frontend, backend, .. } = record::concerned(at.thread, at.exchange);
+    let denied = at.exchange.ending.cause == b'P';
     match verdict {
-        Verdict::Continue => None,
+        Verdict::Continue => service::is_page(at, section).then_some(Decision::Statistics(index)),
         Verdict::Reply(reply) => {
-            (at.exchange.ending.cause, at.exchange.ending.state) = (b'P', b'R');
-            concerned.frontend.inspect(|one| one.denied_requests.add(1));
+            // A backend's rules are counted in both sections.
+            if denied {
+                frontend.inspect(|one| one.denied_requests.add(1));
+                backend.inspect(|one| one.denied_requests.add(1));
+            } else {
+                frontend.inspect(|one| one.intercepted.add(1));
+            }
             Some(Decision::Answer(reply))
         }
-        Verdict::Tarpit(reply) => Some(Decision::Answer(reply)),
+        Verdict::Tarpit(reply) => {
+            frontend.inspect(|one| one.denied_requests.add(1));
+            backend.inspect(|one| one.denied_requests.add(1));
+            Some(Decision::Tarpit(reply, section.timeouts.tarpit.or(section.timeouts.connect)))
+        }
         Verdict::Close => Some(Decision::Close),
-        Verdict::Prometheus => Some(Decision::Answer(Box::new(Reply::built_in(503)))),
+        Verdict::Prometheus => Some(Decision::Prometheus),
     }
 }
 

@@ -20,6 +20,19 @@ pub(super) fn decide(at: &mut At<'_>, backend: &Proxy, same: bool) -> Result<(),
     Ok(())
 }
 
+/// `http-after-response` rules of backend and frontend: for every answer, also for those of this proxy.
+pub(super) fn after(at: &mut At<'_>) {
+    at.exchange.side = Side::Response;
+    let front = at.exchange.session.frontend;
+    let backend = at.exchange.route.backend.filter(|backend| *backend != front);
+    let backend = backend.and_then(|index| at.thread.running.config.proxies.get(index));
+    for section in backend.into_iter().chain([at.frontend]) {
+        if !section.after_response_rules.is_empty() {
+            rules::after_response(&section.after_response_rules, at.exchange, &at.thread.running);
+        }
+    }
+}
+
 fn apply(at: &mut At<'_>, section: &Proxy) -> Result<(), Box<Reply>> {
     if section.response_rules.is_empty() {
         return Ok(());

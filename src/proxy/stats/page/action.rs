@@ -82,20 +82,28 @@ fn change(action: &str) -> Option<Change> {
             backend.set_administration(server, 0, Administration::ANY_MAINTENANCE);
             true
         },
-        "hrunn" => |backend, server| {
-            backend.set_operation(server, Operation::Running);
-            true
-        },
-        "hnolb" => |backend, server| {
-            backend.set_operation(server, Operation::Stopping);
-            true
-        },
-        "hdown" => |backend, server| {
-            backend.set_operation(server, Operation::Stopped);
-            true
-        },
+        "dhlth" => |backend, server| enable_checks(backend, server, false),
+        "ehlth" => |backend, server| enable_checks(backend, server, true),
+        "hrunn" => |backend, server| force(backend, server, Operation::Running),
+        "hnolb" => |backend, server| force(backend, server, Operation::Stopping),
+        "hdown" => |backend, server| force(backend, server, Operation::Stopped),
         _ => return None,
     })
+}
+
+fn enable_checks(backend: &Arc<Backend>, server: usize, enabled: bool) -> bool {
+    let checked = backend.servers.get(server).and_then(|server| server.check.as_ref());
+    checked.inspect(|checked| checked.lock().enabled = enabled);
+    checked.is_some()
+}
+
+/// As if checks had said so.
+fn force(backend: &Arc<Backend>, server: usize, operation: Operation) -> bool {
+    if let Some(checked) = backend.servers.get(server).and_then(|server| server.check.as_ref()) {
+        checked.lock().health.set(operation != Operation::Stopped);
+    }
+    backend.set_operation(server, operation);
+    true
 }
 
 /// A browser says that another site's page sent the form. Credentials that a browser keeps would go with it.

@@ -20,6 +20,8 @@ const ACTIONS: &[(&str, &str)] = &[
     ("ready", "Set state to READY"),
     ("drain", "Set state to DRAIN"),
     ("maint", "Set state to MAINT"),
+    ("dhlth", "Health: disable checks"),
+    ("ehlth", "Health: enable checks"),
     ("hrunn", "Health: force UP"),
     ("hnolb", "Health: force NOLB"),
     ("hdown", "Health: force DOWN"),
