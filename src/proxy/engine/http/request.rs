@@ -95,6 +95,19 @@ fn capture(captures: &Captures, exchange: &mut Exchange) {
         let value = value.map(|value| value[..value.len().min(*most)].to_vec());
         exchange.request_captures.push(value);
     }
+    if let Some(cookie) = &captures.cookie {
+        let fields = exchange.request.fields.all(b"cookie");
+        exchange.cookies.0 = fields
+            .flat_map(|(_, value)| value.split(|byte| *byte == b';'))
+            .find_map(|one| captured(one, cookie));
+    }
+}
+
+/// `capture cookie` of one `NAME=VALUE`: cut to the longest kept.
+pub(super) fn captured(one: &[u8], (name, prefix, most): &(Vec<u8>, bool, usize)) -> Option<Vec<u8>> {
+    let one = one.trim_ascii();
+    let rest = one.strip_prefix(&name[..])?;
+    (*prefix || rest.starts_with(b"=")).then(|| one[..one.len().min(*most)].to_vec())
 }
 
 /// `option forwardfor`, `option originalto`: the client's address, and the one that it connected to, each as a header
