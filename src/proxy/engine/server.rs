@@ -183,7 +183,12 @@ impl Attempts<'_> {
                 self.backend.counters.connect_errors.add(1);
                 return Err(nobody);
             }
-            Choice::Full => self.queue(exchange).await?,
+            Choice::Full => {
+                let slot = self.queue(exchange).await;
+                // The time in the queue is logged also of who got nothing.
+                exchange.times.dequeued = Some(Instant::now());
+                slot?
+            }
         };
         exchange.times.dequeued = Some(Instant::now());
         Ok(slot)
