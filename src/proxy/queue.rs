@@ -95,6 +95,12 @@ impl<T> Queues<T> {
         Some(line.position(before))
     }
 
+    /// How far one who still waits has come: as [`Next::position`] if it were served now.
+    pub fn position(&self, place: Place, key: u64) -> Option<u32> {
+        let line = self.line(place);
+        line.waiting.get(&key).map(|(_, before)| line.position(*before))
+    }
+
     /// Takes who is next for `server`: of its own line, and of the backend's if the server takes from there.
     pub fn next(&mut self, server: usize, from_backend: bool) -> Option<Next<T>> {
         let own = self.servers[server].first();
@@ -166,7 +172,9 @@ mod tests {
     fn a_position_counts_who_was_served_from_its_arrival_on() {
         let mut queues = Queues::new(1);
         let keys: Vec<u64> = (0..4).map(|n| queues.join(Place::Backend, n)).collect();
+        assert_eq!(queues.position(Place::Backend, keys[1]), Some(1));
         assert_eq!(queues.leave(Place::Backend, keys[1]), Some(1));
+        assert_eq!(queues.position(Place::Backend, keys[1]), None);
         let positions: Vec<u32> =
             std::iter::from_fn(|| queues.next(0, true)).map(|next| next.position).collect();
         assert_eq!(positions, [1, 2, 3], "who gave up is not counted");

@@ -284,6 +284,15 @@ impl RequestParser {
         if let Some(fault) = self.announced.coding_fault() {
             return Err(BadMessage::new(fault, self.coding_at));
         }
+        if head.method == Method::Connect {
+            // It has no body: what follows is the tunnel's, or the next request (RFC 9110 section 9.3.6). Whoever
+            // announces one all the same may mean something else.
+            let announced = self.announced.coded || self.announced.length.is_some();
+            if announced {
+                head.fields.retain(|name, _| name != b"content-length" && name != b"transfer-encoding");
+            }
+            return Ok((Framing::None, announced));
+        }
         if !self.announced.coded {
             return Ok((self.announced.length.map_or(Framing::None, Framing::Length), false));
         }

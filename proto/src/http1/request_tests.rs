@@ -264,6 +264,19 @@ fn transfer_encodings() {
 }
 
 #[test]
+fn connect_has_no_body() {
+    for (fields, keep_alive) in
+        [("", true), ("Content-Length: 3\r\n", false), ("Transfer-Encoding: chunked\r\nX: y\r\n", false)]
+    {
+        let bytes = format!("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n{fields}\r\n");
+        let (text, parsed) = parse(bytes.as_bytes(), false).unwrap();
+        let left = if fields.contains("X: y") { "x: y|" } else { "" };
+        assert_eq!(text, format!("CONNECT h:1 1.1|host: h:1|{left}"));
+        assert_eq!((parsed.framing, parsed.keep_alive), (Framing::None, keep_alive));
+    }
+}
+
+#[test]
 fn connections() {
     let case = |start: &str, lines: &str| {
         let bytes = format!("{start}\r\nHost: h\r\n{lines}\r\n");

@@ -74,7 +74,7 @@ pub fn parse_response(
 impl ResponseParser {
     /// Reads on, see [`super::RequestParser::parse`]. Bare line feeds and folded lines of servers are taken as HAProxy
     /// takes them (they are written properly to the client); `lenient` (`option accept-invalid-http-response`) also
-    /// lets NUL, odd names and odd versions pass.
+    /// lets NUL and odd names pass.
     ///
     /// # Errors
     /// A head that is refused, or is larger than `limits` before it is complete.
@@ -147,9 +147,8 @@ impl ResponseParser {
         head.version = match version {
             b"HTTP/1.1" => Version::Http11,
             b"HTTP/1.0" => Version::Http10,
-            [.., major, b'.', minor]
-                if tolerance.odd_names && major.is_ascii_digit() && minor.is_ascii_digit() =>
-            {
+            // As HAProxy reads and writes it: one digit each side of the dot, from 1.1 up it is 1.1.
+            [.., major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
                 if (*major, *minor) >= (b'1', b'1') { Version::Http11 } else { Version::Http10 }
             }
             _ => return Err(BadMessage::new(Fault::Version, start)),

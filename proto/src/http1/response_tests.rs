@@ -32,6 +32,8 @@ fn status_lines() {
         (b"HTTP/1.1 200   a  b  \r\n", "1.1 200 a  b  "),
         (b"HTTP/1.1 200 a\xe9\x01\tb\r\n", "1.1 200 a\u{e9}\x01\tb"),
         (b"HTTP/1.1 999 X\r\n", "1.1 999 X"),
+        (b"HTTP/2.0 200 X\r\n", "1.1 200 X"),
+        (b"HTTP/0.9 200 X\r\n", "1.0 200 X"),
         (b"HTTP/1.1 200 OK\n", "1.1 200 OK"),
         (b"\r\nHTTP/1.1 200 OK\r\n", "1.1 200 OK"),
     ] {
@@ -46,12 +48,11 @@ fn status_lines() {
         (b"HTTP/1.1 200X\r\n", Fault::StatusLine),
         (b"HTTP/1.1\r\n", Fault::StatusLine),
         (b"HTTP/1\r\n", Fault::StatusLine),
+        (b"HTTP/1.x 200 X\r\n", Fault::Version),
         // HAProxy takes the following.
         (b"HTTP/1.1 99 X\r\n", Fault::StatusLine),
         (b"HTTP/1.1 099 X\r\n", Fault::StatusLine),
         (b"HTTP/1.1 1000 X\r\n", Fault::StatusLine),
-        (b"HTTP/2.0 200 X\r\n", Fault::Version),
-        (b"HTTP/0.9 200 X\r\n", Fault::Version),
         (b"HTTP/1.1 200 a\x00b\r\n", Fault::Nul),
     ] {
         assert_eq!(line(bytes).unwrap_err(), fault, "{bytes:?}");

@@ -176,7 +176,7 @@ impl Address {
 mod tests {
     use super::*;
     use crate::proxy::config::Environment;
-    use crate::proxy::config::draft::Prefix;
+    use crate::proxy::config::draft::{Prefix, UnixBind};
     use crate::proxy::config::words::Line;
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -198,6 +198,7 @@ mod tests {
             surroundings: &surroundings,
             environment: &environment,
             bufsize: 0,
+            unix_bind: &mut UnixBind::default(),
             warnings: &mut Vec::new(),
             without_meaning: &mut BTreeMap::new(),
         };

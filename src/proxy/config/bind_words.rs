@@ -2,13 +2,16 @@
 
 use super::address::{self, Address, Port, Transport};
 use super::draft::{Context, Draft};
-use super::model::{Bind, BindAddress, Global, Identity, Level};
+use super::identity;
+use super::model::{Bind, BindAddress, Global, Level};
 use super::values::{mode, number, timeout};
 use super::vocabulary::Class::{Honoured, Refused, WithoutMeaning};
 use super::vocabulary::{self, Handler, Places, Row, row};
 use super::words::{Parsed, Words};
 use crate::settings::Site;
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 const P: Places = Places::BIND;
 /// Listening addresses of one section.
@@ -35,14 +38,6 @@ const fn meaningless(word: &'static str, arguments: usize, help: &'static str) -
 fn set<T>(place: &mut T, value: T) -> Parsed<()> {
     *place = value;
     Ok(())
-}
-
-fn name(words: &mut Words<'_>) -> Parsed<Option<Identity>> {
-    Ok(Some(Identity::Name(words.expect("a name")?.to_owned())))
-}
-
-fn id(words: &mut Words<'_>) -> Parsed<Option<Identity>> {
-    Ok(Some(Identity::Id(number(words, "a number", 0..=u32::MAX)?)))
 }
 
 /// 0 stands for "no limit of its own".
@@ -91,8 +86,12 @@ pub(crate) const ROWS: &[Row] = &[
     honoured("backlog", |b, w, _| set(&mut b.backlog, limit(w)?), "length of the listen queue"),
     honoured("defer-accept", |b, _, _| set(&mut b.defer_accept, true), "wait for data before accepting"),
     honoured("expose-fd", expose, "`listeners`: hand over listening sockets (stats socket)"),
-    honoured("gid", |b, w, _| set(&mut b.unix_group, id(w)?), "group of a Unix socket, by number"),
-    honoured("group", |b, w, _| set(&mut b.unix_group, name(w)?), "group of a Unix socket, by name"),
+    honoured("gid", |b, w, _| set(&mut b.unix_group, identity::id(w)?), "group of a Unix socket, by number"),
+    honoured(
+        "group",
+        |b, w, c| set(&mut b.unix_group, identity::group(w, c)?),
+        "group of a Unix socket, by name",
+    ),
     honoured(
         "id",
         |b, w, _| set(&mut b.id, number(w, "a number", 1..=i32::MAX.unsigned_abs())?),
@@ -113,8 +112,12 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     honoured("proto", http1_only, "only h1"),
     honoured("tcp-ut", |b, w, _| set(&mut b.tcp_user_timeout, timeout(w)?), "TCP user timeout"),
-    honoured("uid", |b, w, _| set(&mut b.unix_user, id(w)?), "owner of a Unix socket, by number"),
-    honoured("user", |b, w, _| set(&mut b.unix_user, name(w)?), "owner of a Unix socket, by name"),
+    honoured("uid", |b, w, _| set(&mut b.unix_user, identity::id(w)?), "owner of a Unix socket, by number"),
+    honoured(
+        "user",
+        |b, w, c| set(&mut b.unix_user, identity::user(w, c)?),
+        "owner of a Unix socket, by name",
+    ),
     honoured("v4v6", |b, _, _| set(&mut b.v6only, Some(false)), "IPv4 through an IPv6 socket too"),
     honoured("v6only", |b, _, _| set(&mut b.v6only, Some(true)), "no IPv4 through an IPv6 socket"),
     meaningless("nice", 1, "priority inside of HAProxy"),
@@ -207,7 +210,49 @@ fn read(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<Vec<Bind>> {
     }
     let mut pattern = blank(site);
     words_of(&mut pattern, words, context)?;
-    Ok(addresses.into_iter().map(|address| Bind { address, ..pattern.clone() }).collect())
+    let unix = &*context.unix_bind;
+    let bind = |address: BindAddress| match address {
+        BindAddress::Unix(path) => Bind {
+            address: BindAddress::Unix(prefixed(&unix.prefix, path)),
+            unix_mode: pattern.unix_mode.or(unix.mode),
+            unix_user: pattern.unix_user.clone().or_else(|| unix.user.clone()),
+            unix_group: pattern.unix_group.clone().or_else(|| unix.group.clone()),
+            ..pattern.clone()
+        },
+        address => Bind { address, ..pattern.clone() },
+    };
+    Ok(addresses.into_iter().map(bind).collect())
+}
+
+/// As HAProxy: the prefix is put before the path, whatever that begins with.
+fn prefixed(prefix: &str, path: PathBuf) -> PathBuf {
+    if prefix.is_empty() {
+        return path;
+    }
+    let mut whole = OsString::from(prefix);
+    whole.push(path);
+    PathBuf::from(whole)
+}
+
+/// Global `unix-bind [prefix TEXT] [mode MODE] [user NAME] [uid ID] [group NAME] [gid ID]`.
+pub(crate) fn unix_bind(_: &mut Global, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
+    let mut unix = context.unix_bind.clone();
+    while let Some(word) = words.next() {
+        match word {
+            "prefix" => words.expect("a text")?.clone_into(&mut unix.prefix),
+            "mode" => unix.mode = Some(mode(words)?),
+            "user" => unix.user = identity::user(words, context)?,
+            "uid" => unix.user = identity::id(words)?,
+            "group" => unix.group = identity::group(words, context)?,
+            "gid" => unix.group = identity::id(words)?,
+            other => {
+                let what = format!("unknown word `{other}`");
+                return Err(words.problem_before(&what, "prefix, mode, user, uid, group, gid", ""));
+            }
+        }
+    }
+    *context.unix_bind = unix;
+    Ok(())
 }
 
 fn add(addresses: &mut Vec<BindAddress>, address: Address, text: &str, words: &Words<'_>) -> Parsed<()> {

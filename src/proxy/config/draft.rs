@@ -3,8 +3,8 @@
 
 use super::environment::Environment;
 use super::model::{
-    Bind, Captures, ConnectionMode, CookiePolicy, ErrorFile, ForwardFor, HttpCheck, LogTarget, Mode, Options,
-    Reuse, Server, ServerCheck, StickTable, Timeouts,
+    Bind, Captures, ConnectionMode, CookiePolicy, ErrorFile, ForwardFor, HttpCheck, Identity, LogTarget,
+    Mode, Options, Reuse, Server, ServerCheck, StickTable, Timeouts,
 };
 use super::surroundings::Surroundings;
 use super::words::{Line, Word};
@@ -259,6 +259,17 @@ pub(crate) enum Prefix {
     Default,
 }
 
+/// `unix-bind`: what Unix sockets get that do not say otherwise (3.1 of the manual).
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub(crate) struct UnixBind {
+    /// Put before every path.
+    pub(crate) prefix: String,
+    pub(crate) mode: Option<u32>,
+    pub(crate) user: Option<Identity>,
+    pub(crate) group: Option<Identity>,
+}
+
 /// What a handler sees besides its section and its words.
 #[derive(Debug)]
 pub(crate) struct Context<'c> {
@@ -269,6 +280,7 @@ pub(crate) struct Context<'c> {
     pub(crate) environment: &'c Environment,
     /// The product's stats and sockets obey these: section `global` as read so far.
     pub(crate) bufsize: usize,
+    pub(crate) unix_bind: &'c mut UnixBind,
     pub(crate) warnings: &'c mut Vec<String>,
     pub(crate) without_meaning: &'c mut BTreeMap<String, usize>,
 }

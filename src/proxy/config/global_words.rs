@@ -2,8 +2,9 @@
 
 use super::bind_words;
 use super::draft::{Context, LogChoice};
+use super::identity;
 use super::log_words;
-use super::model::{Global, Identity};
+use super::model::Global;
 use super::values::{Unit, number, time};
 use super::vocabulary::Class::{Honoured, Refused, WithoutMeaning};
 use super::vocabulary::{Handler, Places, Row, row};
@@ -38,14 +39,6 @@ fn path(words: &mut Words<'_>, what: &str) -> Parsed<Option<PathBuf>> {
     Ok(Some(PathBuf::from(words.expect(what)?)))
 }
 
-fn identity(words: &mut Words<'_>) -> Parsed<Option<Identity>> {
-    Ok(Some(Identity::Name(words.expect("a name")?.to_owned())))
-}
-
-fn id(words: &mut Words<'_>) -> Parsed<Option<Identity>> {
-    Ok(Some(Identity::Id(number(words, "a number", 0..=u32::MAX)?)))
-}
-
 fn set<T>(place: &mut T, value: T) -> Parsed<()> {
     *place = value;
     Ok(())
@@ -59,7 +52,10 @@ fn once<T>(
     context: &mut Context<'_>,
 ) -> Parsed<()> {
     match place {
-        Some(_) => context.warn(&words.site_before(), "said before; the first counts"),
+        Some(_) => {
+            let word = context.line.words.first().map_or("", |word| word.text.as_str());
+            context.warn(&words.site_before(), &format!("`{word}` was said before; the first counts"));
+        }
         None => *place = value,
     }
     Ok(())
@@ -129,7 +125,7 @@ pub(crate) const ROWS: &[Row] = &[
     honoured(
         "gid",
         |g, w, c| {
-            let value = id(w)?;
+            let value = identity::id(w)?;
             once(&mut g.group, value, w, c)
         },
         "group of the process, by number",
@@ -137,7 +133,7 @@ pub(crate) const ROWS: &[Row] = &[
     honoured(
         "group",
         |g, w, c| {
-            let value = identity(w)?;
+            let value = identity::group(w, c)?;
             once(&mut g.group, value, w, c)
         },
         "group of the process, by name",
@@ -197,7 +193,7 @@ pub(crate) const ROWS: &[Row] = &[
     honoured(
         "uid",
         |g, w, c| {
-            let value = id(w)?;
+            let value = identity::id(w)?;
             once(&mut g.user, value, w, c)
         },
         "user of the process, by number",
@@ -213,11 +209,12 @@ pub(crate) const ROWS: &[Row] = &[
     honoured(
         "user",
         |g, w, c| {
-            let value = identity(w)?;
+            let value = identity::user(w, c)?;
             once(&mut g.user, value, w, c)
         },
         "user of the process, by name",
     ),
+    honoured("unix-bind", bind_words::unix_bind, "what Unix sockets get that do not say otherwise"),
     done("presetenv", "sets a variable that is not set"),
     done("resetenv", "removes all variables but some"),
     done("setenv", "sets a variable"),
@@ -385,7 +382,6 @@ pub(crate) const ROWS: &[Row] = &[
     refused("set-var", "process variables are not supported yet"),
     refused("set-var-fmt", "process variables are not supported yet"),
     refused("spread-checks", "not supported yet"),
-    refused("unix-bind", "not supported yet; write mode, user and group at each bind"),
 ];
 
 fn rest(words: &mut Words<'_>) -> Parsed<String> {

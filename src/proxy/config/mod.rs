@@ -24,6 +24,7 @@ mod error_words;
 #[cfg(test)]
 mod fuzz_tests;
 mod global_words;
+mod identity;
 mod lexer;
 mod log_words;
 pub mod model;

@@ -1,7 +1,7 @@
 //! Lines into sections: which section a line belongs to, which defaults it begins with, which handler reads it.
 
 use super::bind_words;
-use super::draft::{Context, Draft, Kind, Prefix};
+use super::draft::{Context, Draft, Kind, Prefix, UnixBind};
 use super::environment::Environment;
 use super::model::Global;
 use super::surroundings::Surroundings;
@@ -20,6 +20,7 @@ pub(crate) struct Sections {
     pub(crate) userlists: Vec<UserlistDraft>,
     pub(crate) without_meaning: BTreeMap<String, usize>,
     pub(crate) warnings: Vec<String>,
+    unix_bind: UnixBind,
     defaults: Vec<Draft>,
 }
 
@@ -225,18 +226,21 @@ impl Reader<'_> {
     ) -> Parsed<T> {
         let mut warnings = std::mem::take(&mut self.sections.warnings);
         let mut without_meaning = std::mem::take(&mut self.sections.without_meaning);
+        let mut unix_bind = std::mem::take(&mut self.sections.unix_bind);
         let mut context = Context {
             line,
             prefix,
             surroundings: self.surroundings,
             environment: self.environment,
             bufsize: self.sections.global.tune.bufsize,
+            unix_bind: &mut unix_bind,
             warnings: &mut warnings,
             without_meaning: &mut without_meaning,
         };
         let result = run(&mut self.sections, &mut context);
         self.sections.warnings = warnings;
         self.sections.without_meaning = without_meaning;
+        self.sections.unix_bind = unix_bind;
         result
     }
 

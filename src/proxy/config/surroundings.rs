@@ -1,5 +1,6 @@
-//! What reading a configuration asks of the machine: names, files. Replaced in tests and by the fuzzer.
+//! What reading a configuration asks of the machine: host names, users, files. Replaced in tests and by the fuzzer.
 
+use crate::host::name_service;
 use std::fs;
 use std::io::{self, Read};
 use std::net::{IpAddr, ToSocketAddrs};
@@ -12,19 +13,25 @@ pub struct Surroundings {
     pub resolve: fn(&str) -> io::Result<Vec<IpAddr>>,
     /// At most this many bytes of a file: one more than asked for when there are more.
     pub read: fn(&Path, u64) -> io::Result<Vec<u8>>,
+    /// The number of a user, if there is one of that name.
+    pub user: fn(&str) -> io::Result<Option<u32>>,
+    /// The number of a group.
+    pub group: fn(&str) -> io::Result<Option<u32>>,
 }
 
 impl Surroundings {
     /// This machine.
     pub fn here() -> Surroundings {
-        Surroundings { resolve, read }
+        Surroundings { resolve, read, user: name_service::user_by_name, group: name_service::group_by_name }
     }
 
-    /// A machine without names and files.
+    /// A machine without host names and files, and with every user and group.
     pub fn none() -> Surroundings {
         Surroundings {
             resolve: |_| Err(io::Error::from(io::ErrorKind::NotFound)),
             read: |_, _| Err(io::Error::from(io::ErrorKind::NotFound)),
+            user: |_| Ok(Some(1)),
+            group: |_| Ok(Some(1)),
         }
     }
 

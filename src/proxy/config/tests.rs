@@ -19,6 +19,7 @@ fn machine() -> Surroundings {
             Some(_) => Ok(b"HTTP/1.0 503 Service Unavailable\r\n\r\nsorry".to_vec()),
             None => Err(io::Error::from(io::ErrorKind::NotFound)),
         },
+        ..Surroundings::none()
     }
 }
 
@@ -291,6 +292,23 @@ fn files_and_directories_are_read_in_order() {
     assert!(found.0[0].what.contains("outside of every section"), "{found}");
     let found = load(&["/nonexistent".into()], Environment::default()).expect_err("no file");
     assert_eq!(found.0[0].site, Site::Whole("/nonexistent".into()));
+}
+
+#[test]
+fn unix_sockets_get_what_unix_bind_says() {
+    let config = parse(
+        "global\n stats socket /early\n unix-bind prefix /run mode 600 uid 5\n stats socket /late mode 666\n\
+         frontend f\n timeout client 1s\n bind /x,:80 group g\n bind abns@y\n",
+    )
+    .expect("fine");
+    let shown = |bind: &Bind| (bind.address.clone(), bind.unix_mode, bind.unix_user.clone());
+    let unix = |path: &str| BindAddress::Unix(path.into());
+    let sockets: Vec<_> = config.global.stats_sockets.iter().map(shown).collect();
+    let five = Some(Identity::Id(5));
+    assert_eq!(sockets, [(unix("/early"), None, None), (unix("/run/late"), Some(0o666), five.clone())]);
+    let binds: Vec<_> = config.proxies[0].binds.iter().map(shown).collect();
+    assert_eq!(binds[0], (unix("/run/x"), Some(0o600), five));
+    assert_eq!((binds[1].1, binds[2].0.clone()), (None, BindAddress::Abstract(b"y".to_vec())));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Which server a client should get again: cookies, stick tables, hashes.
 
 use super::thread::Thread;
+use crate::proxy::balance;
 use crate::proxy::config::model::{Balance, Proxy, ProxyIndex};
 use crate::proxy::cookie::{Answer, Found};
 use crate::proxy::exchange::{Endpoint, Exchange};
@@ -78,28 +79,17 @@ fn hash(thread: &Thread, proxy: &Proxy, exchange: &Exchange) -> Option<u32> {
         Balance::Source => hash_of_address(exchange.session.client),
         Balance::Hash(expression) => {
             let context = Context { exchange, running: &thread.running };
-            expression.evaluate(&context).map(|sample| sdbm(&sample.into_text()))
+            expression.evaluate(&context).map(|sample| balance::hash_text(&sample.into_text()))
         }
         _ => None,
     }
 }
 
-/// The words of the address, one over the other (`get_server_sh` of HAProxy).
 fn hash_of_address(client: Endpoint) -> Option<u32> {
     let Endpoint::Tcp(client) = client else { return None };
-    match client.ip().to_canonical() {
-        IpAddr::V4(address) => Some(address.to_bits()),
-        IpAddr::V6(address) => {
-            let words = address.to_bits();
-            Some((0..4).fold(0, |hash, place| hash ^ ((words >> (32 * place)) & 0xffff_ffff) as u32))
-        }
-    }
-}
-
-/// `hash-type` without a function: sdbm.
-fn sdbm(text: &[u8]) -> u32 {
-    text.iter().fold(0_u32, |hash, byte| {
-        u32::from(*byte).wrapping_add(hash << 6).wrapping_add(hash << 16).wrapping_sub(hash)
+    Some(match client.ip().to_canonical() {
+        IpAddr::V4(address) => balance::hash_address(&address.octets()),
+        IpAddr::V6(address) => balance::hash_address(&address.octets()),
     })
 }
 

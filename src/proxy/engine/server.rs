@@ -183,7 +183,12 @@ impl Attempts<'_> {
                 self.backend.counters.connect_errors.add(1);
                 return Err(nobody);
             }
-            Choice::Full => self.queue(exchange).await?,
+            Choice::Full => {
+                let slot = self.queue(exchange).await;
+                // The time in the queue is logged also of who got nothing.
+                exchange.times.dequeued = Some(Instant::now());
+                slot?
+            }
         };
         exchange.times.dequeued = Some(Instant::now());
         Ok(slot)
@@ -290,6 +295,9 @@ impl Attempts<'_> {
         let result = until(&mut deadline, self.live, |context, _| {
             if let Poll::Ready(value) = poll(context) {
                 return Poll::Ready(Ok(value));
+            }
+            if !abort_when_closed && !tcp {
+                return Poll::Pending;
             }
             client.watch(context, buffers);
             let closed = client.ended && (abort_when_closed || (tcp && client.input.is_none()));

@@ -210,6 +210,7 @@ fn the_queue_is_left_in_order_of_arrival() {
     assert_eq!(any.positions(), (0, 1));
     drop(slot);
     assert!(poll(&mut last).is_pending());
+    assert_eq!(last.positions(), (0, 2), "one was served before it so far");
     drop(bound);
     assert!(
         matches!(poll(&mut last), Poll::Ready(Some(_))),

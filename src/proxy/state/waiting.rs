@@ -155,10 +155,18 @@ impl Ticket {
 }
 
 impl Waiting {
-    /// Requests before this one in the server's and in the backend's queue, itself included (`%sq`, `%bq`), so far or,
-    /// when it has ended, in all.
+    /// Requests before this one in the server's and in the backend's queue, itself included (`%sq`, `%bq`): so far, or
+    /// in all when it has ended.
     pub fn positions(&self) -> (u32, u32) {
-        self.passed
+        let (mut server, mut backend) = self.passed;
+        if let Line::Waits(_, place, key) = &self.line {
+            let here = self.backend.queues.lock().position(*place, *key).unwrap_or(0);
+            match place {
+                Place::Server(_) => server += here,
+                Place::Backend => backend += here,
+            }
+        }
+        (server, backend)
     }
 
     /// Leaves the queue unserved and says how far it had come: [`Waiting::positions`] for the log of a request whose time

@@ -28,7 +28,6 @@ pub(crate) const LIST: &[Allowed] = &[
         what: Ours(&["400 ", "<BADREQ>"]),
         reason: "RFC 9112 6.1: an HTTP/1.0 message with Transfer-Encoding has faulty framing",
     },
-    Allowed { case: "bad-responses/HTTP/1.2 response", what: Ours(&[" 502 ", "PH--"]), reason: STRICT },
     Allowed {
         case: "responses/HTTP/1.0 client, chunked response",
         what: Ours(&["hello world\n[closed]"]),

@@ -3,6 +3,7 @@
 
 mod allowed;
 mod backend;
+mod borders;
 mod case;
 mod cases;
 mod client;

@@ -12,7 +12,7 @@ use crate::proxy::engine::server::{Failure, Link, Wanted, reach};
 use crate::proxy::engine::session::Client;
 use crate::proxy::engine::tunnel::Party;
 use crate::proxy::engine::wait::{Interrupted, until};
-use ehpc_proto::http1::{self, Asked, ParsedRequest, ParsedResponse, ResponseParser};
+use ehpc_proto::http1::{self, Asked, BadMessage, ParsedRequest, ParsedResponse, ResponseParser};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,13 @@ pub(super) async fn run(at: &mut At<'_>, backend: ProxyIndex, parsed: ParsedRequ
     http1::prepare_request(&mut at.exchange.request, parsed.upgrade, at.mode);
     let mut reuse = true;
     let next = loop {
-        let up = upload(at, &parsed);
+        let up = match upload(at, &parsed) {
+            Ok(up) => up,
+            Err(bad) => {
+                let failure = Failure { status: bad.status(), cause: b'P', state: b'R' };
+                break answer::fail(at, failure, &parsed).await;
+            }
+        };
         let first_request = at.exchange.first || !reuse;
         let wanted = Wanted { backend, wish, pieces: up.ready(), reuse: Some(first_request) };
         let link = match reach(at.thread, at.live, at.client, at.exchange, wanted).await {
@@ -107,14 +113,21 @@ pub(super) async fn run(at: &mut At<'_>, backend: ProxyIndex, parsed: ParsedRequ
 }
 
 /// The request as it will be sent, with what has come of its body.
-fn upload(at: &mut At<'_>, parsed: &ParsedRequest) -> Half {
+///
+/// # Errors
+/// What has come of the body breaks the rules.
+fn upload(at: &mut At<'_>, parsed: &ParsedRequest) -> Result<Half, BadMessage> {
     let mut text = at.thread.buffers.take_text();
     http1::write_request(&at.exchange.request, &mut text);
     let held = if parsed.framing.is_empty() { None } else { at.client.input.take() };
     let mut up = Half::new(Party::Client, text, parsed.framing, parsed.framing, held);
-    // What is wrong with the body is found again, and answered, when it is sent.
-    let _ = up.prime();
-    up
+    match up.prime() {
+        Err(Torn::Bad(bad)) => {
+            up.release(&at.thread.buffers);
+            Err(bad)
+        }
+        _ => Ok(up),
+    }
 }
 
 impl Forward<'_, '_> {
@@ -168,7 +181,7 @@ impl Forward<'_, '_> {
                     match parser.parse(input.data(), &limits, lenient, asked, response) {
                         Ok(Some(parsed)) => return Poll::Ready(Ok(parsed)),
                         Ok(None) => {}
-                        Err(_) => return Poll::Ready(Err(self.failed(502, b'P'))),
+                        Err(_) => return Poll::Ready(Err(Trouble::Failed(self.failed(502, b'P')))),
                     }
                 }
                 match self.receive(context) {
@@ -179,8 +192,13 @@ impl Forward<'_, '_> {
             }
             if self.settings.options.abortonclose {
                 self.at.client.watch(context, &self.at.thread.buffers);
-                if self.at.client.ended || self.at.client.broken {
-                    return Poll::Ready(Err(self.aborted(b'H')));
+                if self.at.client.broken {
+                    return Poll::Ready(Err(self.aborted(b'D')));
+                }
+                if self.at.client.ended {
+                    self.count_client_abort();
+                    let failure = Failure { status: 400, cause: b'C', state: b'H' };
+                    return Poll::Ready(Err(Trouble::Failed(failure)));
                 }
             }
             blame = self.set_deadline(deadline);
@@ -191,7 +209,9 @@ impl Forward<'_, '_> {
         match result {
             Ok(result) => result,
             Err(Interrupted::Killed) => Err(self.killed(b'H')),
-            Err(Interrupted::Expired) if blame == Party::Server => Err(self.failed(504, b's')),
+            Err(Interrupted::Expired) if blame == Party::Server => {
+                Err(Trouble::Failed(self.failed(504, b's')))
+            }
             Err(Interrupted::Expired) => {
                 Err(Trouble::Failed(Failure { status: 408, cause: b'c', state: b'H' }))
             }
@@ -238,7 +258,7 @@ impl Forward<'_, '_> {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(Ok(())),
             Poll::Ready(_) if self.may_repeat() => Poll::Ready(Err(Trouble::Stale)),
-            Poll::Ready(_) => Poll::Ready(Err(self.failed(502, b'S'))),
+            Poll::Ready(_) => Poll::Ready(Err(Trouble::Failed(self.failed(502, b'S')))),
         }
     }
 
@@ -266,11 +286,11 @@ impl Forward<'_, '_> {
     }
 
     /// The server failed.
-    fn failed(&self, status: u16, cause: u8) -> Trouble {
+    pub(super) fn failed(&self, status: u16, cause: u8) -> Failure {
         let concerned = record::concerned(self.at.thread, self.at.exchange);
         concerned.backend.inspect(|one| one.response_errors.add(1));
         concerned.server.inspect(|one| one.response_errors.add(1));
-        Trouble::Failed(Failure { status, cause, state: b'H' })
+        Failure { status, cause, state: b'H' }
     }
 
     /// The client has gone: nothing is answered.

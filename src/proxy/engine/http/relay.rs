@@ -20,6 +20,12 @@ impl Forward<'_, '_> {
     pub(super) async fn bodies(&mut self, parsed: ParsedResponse, outgoing: Outgoing, text: Vec<u8>) -> Next {
         let held = self.input.take();
         let mut down = Half::new(Party::Server, text, parsed.framing, outgoing.framing, held);
+        if down.prime().is_err() {
+            down.release(&self.at.thread.buffers);
+            let failure = self.failed(502, b'P');
+            self.at.bytes_out = 0;
+            return answer::fail(self.at, failure, self.parsed).await;
+        }
         let mut deadline = std::mem::take(&mut self.at.client.deadline);
         let mut blame = Party::Client;
         let live = self.at.live;
