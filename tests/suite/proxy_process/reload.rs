@@ -72,6 +72,64 @@ fn reloads_in_the_background_lose_nothing() {
     });
 }
 
+/// One command of a `stats socket`.
+fn command(socket: &std::path::Path, line: &str) -> String {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("connects");
+    std::io::Write::write_all(&mut stream, format!("{line}\n").as_bytes()).expect("sent");
+    stream.shutdown(std::net::Shutdown::Write).expect("half closed");
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).expect("answered");
+    answer
+}
+
+/// (operation, administration, weight) of `show servers state`.
+fn state(socket: &std::path::Path) -> (String, String, String) {
+    let text = command(socket, "show servers state");
+    let line = text
+        .lines()
+        .find(|line| line.contains(" back 1 s "))
+        .unwrap_or_else(|| panic!("no server in {text}"));
+    let words: Vec<&str> = line.split(' ').collect();
+    (words[5].to_owned(), words[6].to_owned(), words[7].to_owned())
+}
+
+#[test]
+fn what_was_said_of_servers_survives_a_reload() {
+    inside("proxy_process::reload::what_was_said_of_servers_survives_a_reload", || {
+        let server = echo();
+        let text = relay("stats socket {dir}/admin level admin", server)
+            .replace(&format!("s {server}"), &format!("s {server} weight 10"));
+        let place = Place::new(&text);
+        let admin = place.path("admin");
+        let mut proxy = place.start(&place.ours, &["-W"]);
+        proxy.wait_until_said("Loading success.");
+        let told = |line| assert_eq!(command(&admin, line).trim(), "", "{line}");
+        told("set server back/s weight 33");
+        told("set server back/s state drain");
+        let said = state(&admin);
+        assert_eq!(said.2, "33");
+        proxy.signal("USR2");
+        proxy.wait_until_said_times("Loading success.", 2);
+        assert_eq!(state(&admin), said, "with a master");
+        proxy.signal("TERM");
+        proxy.ended();
+        let mut proxy = place.start(&place.ours, &["-db"]);
+        wait_listening(FRONT, &mut proxy);
+        told("set server back/s weight 44");
+        told("set server back/s state maint");
+        let said = state(&admin);
+        let mut next = place.start(&place.ours, &["-db", "-sf", &proxy.pid().to_string()]);
+        proxy.wait_until_said("Proxy front stopped");
+        proxy.ended();
+        assert_eq!(state(&admin), said, "without a master");
+        // What was changed in the file wins; what was not, stays.
+        place.configure(&text.replace("weight 10", "weight 20"));
+        let last = place.start(&place.ours, &["-db", "-sf", &next.pid().to_string()]);
+        next.ended();
+        assert_eq!(state(&admin), (said.0, said.1, "20".to_owned()), "{}", last.said());
+    });
+}
+
 #[test]
 fn terminating_the_old_process_takes_its_connections_and_no_new_ones() {
     inside(

@@ -10,6 +10,7 @@ use core::net::IpAddr;
 use std::time::Instant;
 
 pub(super) fn render(format: &LogFormat, context: &Context<'_>, out: &mut Vec<u8>) {
+    out.reserve(256);
     let mut line = Line { context, out, use_: format.use_ };
     let mut last_was_space = true;
     for step in &format.steps {
@@ -23,14 +24,18 @@ pub(super) fn render(format: &LogFormat, context: &Context<'_>, out: &mut Vec<u8
                 last_was_space = true;
                 continue;
             }
-            Step::Variable(variable, flags) => line.variable(*variable, *flags),
+            Step::Variable(variable, flags) => {
+                line.variable(*variable, *flags);
+                // Even when it is empty.
+                last_was_space &= *variable != Variable::Query;
+            }
             Step::Expression(expression, flags) => {
                 let value = expression.evaluate(context);
                 let text = value.map(super::super::Sample::into_text).unwrap_or_default();
                 match line.use_ {
                     Use::Log => line.text(&text, *flags),
                     // HAProxy quotes variables only, not expressions, in what is not a log line.
-                    Use::Text => line.bare(&text, *flags, b'%', is_control),
+                    Use::Text => line.bare(&text, *flags, b'%', &CONTROL),
                 }
             }
         }
@@ -44,20 +49,36 @@ struct Line<'l, 'e> {
     use_: Use,
 }
 
+/// Bytes that are encoded.
+type Class = [bool; 256];
+
+const fn class(low: &[u8], high: u8, others: &[u8]) -> Class {
+    let mut class = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let value = byte as u8;
+        class[byte] = value >= high && high > 0;
+        let mut range = 0;
+        while range < low.len() {
+            class[byte] |= value >= low[range] && value <= low[range + 1];
+            range += 2;
+        }
+        let mut other = 0;
+        while other < others.len() {
+            class[byte] |= value == others[other];
+            other += 1;
+        }
+        byte += 1;
+    }
+    class
+}
+
 /// What a header value may not hold (RFC 9110 section 5.5).
-fn is_control(byte: u8) -> bool {
-    matches!(byte, 0..=8 | 10..=31 | 127)
-}
-
+static CONTROL: Class = class(&[0, 8, 10, 31, 127, 127], 0, b"");
 /// 8.6 of the manual, for request lines.
-fn is_unprintable(byte: u8) -> bool {
-    !(32..127).contains(&byte) || matches!(byte, b'"' | b'#')
-}
-
+static UNPRINTABLE: Class = class(&[0, 31], 127, b"\"#");
 /// The same for captured headers.
-fn is_unprintable_in_header(byte: u8) -> bool {
-    is_unprintable(byte) || matches!(byte, b'{' | b'|' | b'}')
-}
+static UNPRINTABLE_IN_HEADER: Class = class(&[0, 31], 127, b"\"#{|}");
 
 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
@@ -89,25 +110,25 @@ impl Line<'_, '_> {
     }
 
     /// Text whose bytes of a class are written as `mark` and two digits.
-    fn encoded(&mut self, text: &[u8], flags: Flags, mark: u8, class: fn(u8) -> bool) {
+    fn encoded(&mut self, text: &[u8], flags: Flags, mark: u8, class: &Class) {
         self.quote(flags);
         self.bare(text, flags, mark, class);
         self.quote(flags);
     }
 
-    fn bare(&mut self, text: &[u8], flags: Flags, mark: u8, class: fn(u8) -> bool) {
+    fn bare(&mut self, text: &[u8], flags: Flags, mark: u8, class: &Class) {
         if flags.escape {
             for byte in text {
                 match byte {
                     b'"' | b'\\' | b']' => self.out.extend([b'\\', *byte]),
-                    _ if class(*byte) && *byte != b'"' => self.byte(mark, *byte),
+                    _ if class[usize::from(*byte)] && *byte != b'"' => self.byte(mark, *byte),
                     _ => self.out.push(*byte),
                 }
             }
             return;
         }
         let mut rest = text;
-        while let Some(at) = rest.iter().position(|byte| class(*byte)) {
+        while let Some(at) = rest.iter().position(|byte| class[usize::from(*byte)]) {
             self.out.extend_from_slice(&rest[..at]);
             self.byte(mark, rest[at]);
             rest = &rest[at + 1..];
@@ -324,7 +345,7 @@ impl Line<'_, '_> {
                 self.out.push(b'|');
             }
             if let Some(Some(value)) = list.get(place) {
-                self.bare(value, flags, b'#', is_unprintable_in_header);
+                self.bare(value, flags, b'#', &UNPRINTABLE_IN_HEADER);
             }
         }
         self.out.push(b'}');
@@ -338,7 +359,7 @@ impl Line<'_, '_> {
                 self.out.push(b' ');
             }
             match list.get(place) {
-                Some(Some(value)) => self.encoded(value, flags, b'#', is_unprintable_in_header),
+                Some(Some(value)) => self.encoded(value, flags, b'#', &UNPRINTABLE_IN_HEADER),
                 _ if flags.quote => self.out.extend(b"\"\""),
                 _ => self.out.push(b'-'),
             }
@@ -349,7 +370,7 @@ impl Line<'_, '_> {
     fn request_line(&mut self, variable: Variable, flags: Flags) {
         let line = &self.context.exchange.request_line[..];
         if line.is_empty() {
-            return self.encoded(b"<BADREQ>", flags, b'#', is_unprintable);
+            return self.encoded(b"<BADREQ>", flags, b'#', &UNPRINTABLE);
         }
         let mut words = line_words(line);
         let (method, target, version) = (words.next(), words.next(), words.next());
@@ -371,7 +392,7 @@ impl Line<'_, '_> {
             Variable::Version => version.unwrap_or(b"HTTP/0.9"),
             _ => line,
         };
-        self.encoded(part, flags, b'#', is_unprintable);
+        self.encoded(part, flags, b'#', &UNPRINTABLE);
     }
 
     fn date(&mut self, variable: Variable, flags: Flags) {
