@@ -58,8 +58,10 @@ impl Launch {
         let nfs1 = self.cluster.nfs1.as_ref().filter(|_| self.roles.nfs1).and_then(|nfs1| nfs1.dashboard);
         let backup =
             self.cluster.backup.as_ref().filter(|_| self.roles.backup).and_then(|backup| backup.dashboard);
+        let proxies = self.cluster.proxies.iter().filter(|_| self.roles.front);
+        let proxies = proxies.filter_map(|proxy| Some(("proxy.HOST", proxy.dashboard?)));
         let nfs1 = nfs1.map(|address| ("nfs1.dashboard", address));
-        nfs1.into_iter().chain(backup.map(|address| ("backup.dashboard", address))).collect()
+        nfs1.into_iter().chain(backup.map(|address| ("backup.dashboard", address))).chain(proxies).collect()
     }
 }
 
@@ -177,6 +179,16 @@ impl Control for Node {
             listening: self.listening.clone(),
         };
         self.roles.iter().for_each(|role| role.describe(status));
+    }
+
+    fn metrics(&self) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
+        Box::pin(async move {
+            let mut text = String::new();
+            for role in &self.roles {
+                text.push_str(&role.metrics().await);
+            }
+            text
+        })
     }
 
     fn actions(&self) -> Vec<Action> {

@@ -13,8 +13,17 @@ use std::fmt::Write as _;
 use std::fs;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// Most bytes of one proxy's metrics.
+const MOST_METRICS: u64 = 64 << 20;
+/// A proxy that has not answered by then is left out.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// First line of a configuration that `up` may write anew.
 const OURS: &str =
@@ -25,12 +34,14 @@ pub(super) struct FrontRole {
     /// Web nodes, then proxies: ended in the reverse order.
     children: Vec<Child>,
     listening: Vec<(String, SocketAddr)>,
+    /// Sockets of the proxies that answer `show metrics`.
+    metrics: Vec<PathBuf>,
 }
 
 impl FrontRole {
     /// Starts the web nodes, then the proxy before them. `nfs1` is where this process's own NFS server listens.
     pub(super) async fn start(launch: &Launch, nfs1: Option<SocketAddr>) -> Result<FrontRole> {
-        let mut role = FrontRole { children: Vec::new(), listening: Vec::new() };
+        let mut role = FrontRole { children: Vec::new(), listening: Vec::new(), metrics: Vec::new() };
         let mut nodes = Vec::new();
         for node in &launch.cluster.web {
             let child = Child::start(web_plan(launch, node, nfs1)?).await?;
@@ -45,7 +56,11 @@ impl FrontRole {
             if let Some(address) = address {
                 write_configuration(proxy, address, &nodes)?;
             }
-            let child = Child::start(proxy_plan(proxy, address)).await?;
+            fs::create_dir_all(&proxy.state)
+                .with_context(|| format!("creating {}", proxy.state.display()))?;
+            let metrics = proxy.state.join("metrics.sock");
+            let child = Child::start(proxy_plan(proxy, address, &metrics)?).await?;
+            role.metrics.push(metrics);
             if let Some(address) = address {
                 role.listening.push(("proxy".to_owned(), address));
             }
@@ -93,18 +108,36 @@ fn web_plan(launch: &Launch, node: &WebNode, nfs1: Option<SocketAddr>) -> Result
     })
 }
 
-fn proxy_plan(proxy: &ProxyRole, address: Option<SocketAddr>) -> Plan {
+/// The proxy of `proxy.config`, with one more socket: the one this process asks it for its metrics.
+fn proxy_plan(proxy: &ProxyRole, address: Option<SocketAddr>, metrics: &Path) -> Result<Plan> {
     let config = proxy.config.clone();
+    let ours = proxy.state.join("metrics.cfg");
+    let text = format!(
+        "# Written by `ehpc-store up`: where it asks the proxy for its metrics.\nglobal\n    stats socket \"{}\" mode 600 level user\n",
+        metrics.display()
+    );
+    fs::write(&ours, text).with_context(|| format!("writing {}", ours.display()))?;
     let arguments = move |_: Option<SocketAddr>| -> Vec<OsString> {
-        vec!["proxy".into(), "-db".into(), "-f".into(), config.clone().into_os_string()]
+        let (config, ours) = (config.clone().into_os_string(), ours.clone().into_os_string());
+        vec!["proxy".into(), "-db".into(), "-f".into(), config, "-f".into(), ours]
     };
-    Plan {
+    Ok(Plan {
         name: "proxy".to_owned(),
         arguments: Box::new(arguments),
         ready: address.map_or(Ready::Running, |address| Ready::Port(reachable(address))),
         // Soft: requests under way are finished.
         stop_signal: Signal::USR1,
-    }
+    })
+}
+
+/// What a proxy says when it is asked for its metrics.
+async fn ask(socket: &Path) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(b"show metrics\n").await?;
+    stream.shutdown().await?;
+    let mut text = String::new();
+    stream.take(MOST_METRICS).read_to_string(&mut text).await?;
+    Ok(text)
 }
 
 /// An address of this machine at which something that listens on `address` can be reached.
@@ -138,7 +171,6 @@ fn write_configuration(proxy: &ProxyRole, listen: SocketAddr, nodes: &[(String, 
         _ => {}
     }
     let admin = proxy.state.join("admin.sock");
-    fs::create_dir_all(&proxy.state).with_context(|| format!("creating {}", proxy.state.display()))?;
     let text = configuration(listen, nodes, &admin);
     let partial = file.with_extension("cfg.partial");
     fs::write(&partial, text).with_context(|| format!("writing {}", partial.display()))?;
@@ -188,6 +220,21 @@ impl Control for FrontRole {
         status.children.extend(self.children.iter().map(Child::status));
     }
 
+    fn metrics(&self) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
+        Box::pin(async move {
+            let mut text = String::new();
+            for socket in &self.metrics {
+                match timeout(PATIENCE, ask(socket)).await {
+                    Ok(Ok(answer)) => text.push_str(&answer),
+                    // It is starting again: its metrics are missing this time.
+                    Ok(Err(error)) => tracing::debug!(%error, "the proxy gave no metrics"),
+                    Err(_) => tracing::warn!("the proxy gave no metrics in time"),
+                }
+            }
+            text
+        })
+    }
+
     fn actions(&self) -> Vec<Action> {
         Vec::new()
     }
@@ -219,6 +266,7 @@ mod tests {
             host: "proxy".to_owned(),
             config: scratch.path().join("haproxy.cfg"),
             state: scratch.path().join("proxy"),
+            dashboard: None,
             written_for: None,
         };
         let listen: SocketAddr = "127.0.0.1:8080".parse().expect("an address");

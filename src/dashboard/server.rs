@@ -54,7 +54,8 @@ async fn page(State(node): State<Arc<dyn Control>>, uri: Uri, headers: HeaderMap
 }
 
 async fn metrics(State(node): State<Arc<dyn Control>>) -> Response {
-    answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", prometheus::render(&node.status()))
+    let text = prometheus::render(&node.status()) + &node.metrics().await;
+    answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
 async fn health(State(node): State<Arc<dyn Control>>) -> Response {

@@ -53,6 +53,11 @@ pub trait Control: Send + Sync + 'static {
         self.status().unhealthy()
     }
 
+    /// Metrics that are not in the status: of another process that it looks after, in Prometheus' text format.
+    fn metrics(&self) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
+        Box::pin(std::future::ready(String::new()))
+    }
+
     /// What can be asked of it with [`Control::act`].
     fn actions(&self) -> Vec<Action>;
 

@@ -278,7 +278,12 @@ impl Cluster {
         let log = read_log(&mut document, &top);
         let backup = read_backup(&mut document, &top, &hosts);
         let nfs1 = read_nfs1(&mut document, &top, &hosts, backup.as_ref());
-        let proxies = read_proxies(&mut document, &top, &hosts);
+        let others: Vec<&str> = nfs1
+            .iter()
+            .map(|nfs1| nfs1.host.as_str())
+            .chain(backup.iter().map(|backup| backup.host.as_str()))
+            .collect();
+        let proxies = read_proxies(&mut document, &top, &hosts, &others);
         let web = read_web(&mut document, &top, &hosts, nfs1.as_ref());
         if top.has("nfs1") && !top.has("backup") {
             let what = "[nfs1] has no backup".to_owned();

@@ -72,6 +72,10 @@ impl Cluster {
             all.push((format!("web.{}.listen", node.name), node.host.as_str(), node.listen));
         }
         for proxy in &self.proxies {
+            let dashboard = proxy
+                .dashboard
+                .map(|at| (format!("proxy.{}.dashboard", proxy.host), proxy.host.as_str(), at));
+            all.extend(dashboard);
             all.extend(proxy.written_for.map(|address| ("proxy".to_owned(), proxy.host.as_str(), address)));
         }
         all.retain(|(_, _, address)| address.port() != 0);

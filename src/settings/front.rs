@@ -1,6 +1,6 @@
 //! What stands before nfs1: the proxy of a host, and demonstration web nodes.
 
-use super::cluster::{Host, Nfs1};
+use super::cluster::{DASHBOARD_PORT, Host, Nfs1};
 use super::document::{Document, Section};
 use super::problem::nearest;
 use super::sections::{or_all, read_host};
@@ -17,6 +17,8 @@ pub struct ProxyRole {
     pub config: PathBuf,
     /// Directory for its control socket.
     pub state: PathBuf,
+    /// Dashboard, metrics, health, status; where the host has another role, that one's serves the proxy too.
+    pub dashboard: Option<SocketAddr>,
     /// `up` without a cluster file writes the configuration itself, for this address.
     pub written_for: Option<SocketAddr>,
 }
@@ -45,6 +47,7 @@ impl ProxyRole {
             host: "proxy".to_owned(),
             config: data.join("haproxy.cfg"),
             state: data.join("proxy"),
+            dashboard: None,
             written_for: Some(listen),
         }
     }
@@ -68,13 +71,18 @@ pub(super) fn read_proxies<'t>(
     document: &mut Document<'t>,
     top: &Section<'_, 't>,
     hosts: &[Host],
+    others: &[&str],
 ) -> Vec<ProxyRole> {
     let mut proxies = Vec::new();
-    for (host, section) in document.named_sections(top, "proxy", &["config", "state"]) {
+    for (host, section) in document.named_sections(top, "proxy", &["config", "state", "dashboard"]) {
         let config: PathBuf =
             document.get(&section, "config").unwrap_or_else(|| PathBuf::from("/etc/haproxy/haproxy.cfg"));
         let state =
             document.get(&section, "state").unwrap_or_else(|| PathBuf::from("/var/lib/ehpc-store/proxy"));
+        let dashboard = match others.contains(&host.as_str()) {
+            true => document.get(&section, "dashboard"),
+            false => Some(or_all(document, &section, "dashboard", DASHBOARD_PORT)),
+        };
         if !hosts.iter().any(|known| known.name == host) {
             let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
             let next = match nearest(&host, names.iter().copied()) {
@@ -88,7 +96,7 @@ pub(super) fn read_proxies<'t>(
                 next,
             );
         }
-        proxies.push(ProxyRole { host, config, state, written_for: None });
+        proxies.push(ProxyRole { host, config, state, dashboard, written_for: None });
     }
     proxies
 }

@@ -96,6 +96,15 @@ fn a_file_uploaded_through_the_proxy_is_on_the_backup() {
         .collect();
     assert_eq!(names, ["a report.bin"]);
 
+    // The dashboard has the proxy's metrics, the traffic port has not.
+    let metrics = get(&front.node.address("dashboard"), "/metrics");
+    let counted = metrics
+        .lines()
+        .find(|line| line.starts_with("haproxy_frontend_http_requests_total{proxy=\"proxy\"}"));
+    assert!(counted.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
+    assert!(metrics.contains("\nehpc_"), "{metrics}");
+    assert!(get(&proxy, "/metrics").starts_with("HTTP/1.1 404"));
+
     // A browser stays with its node; without a cookie the nodes take turns.
     let jar = front.data.join("jar");
     let jar = jar.to_str().expect("text");

@@ -60,6 +60,7 @@ impl Body {
             }
             Reader::UntilClose { closed } => {
                 let send = if *closed { 0 } else { input.len() };
+                self.payload += send as u64;
                 Ok(Step { send, skip: 0, data: send })
             }
             Reader::Chunked(chunks) => {

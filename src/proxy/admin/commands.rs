@@ -67,6 +67,7 @@ commands! {
     "show" "cli" "sockets", "", "dump list of cli sockets", User, show::sockets;
     "show" "env", " [var]", "dump environment variables known to the process", Operator, show::environment;
     "show" "info", " [desc|json|typed|float]*", "report information about the running process", User, show::info;
+    "show" "metrics", "", "report everything in Prometheus' text format (not in HAProxy)", User, show::metrics;
     "show" "servers" "conn", " [<backend>]", "dump server connections status (all or for a single backend)", User,
         servers_state::connections;
     "show" "servers" "state", " [<backend>]", "dump volatile server information (all or for a single backend)", User,

@@ -71,6 +71,11 @@ fn form(arguments: &[&str]) -> (Form, bool) {
     (form, arguments.contains(&"desc"))
 }
 
+/// `show metrics`: what the exporter says, for who serves it elsewhere (the dashboard of `ehpc-store up`).
+pub(super) fn metrics(context: &Context<'_>, _: &Caller, _: &[&str]) -> Answer {
+    Answer::Text(stats::prometheus::render(context.running, context.process, context.moment))
+}
+
 /// `show info`.
 pub(super) fn info(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answer {
     let (form, describe) = form(arguments);

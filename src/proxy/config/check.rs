@@ -232,6 +232,9 @@ fn modes(proxy: &Proxy, found: &mut Found<'_>) {
     if proxy.forward_for.is_some() {
         ignored.push("option forwardfor");
     }
+    if proxy.original_to.is_some() {
+        ignored.push("option originalto");
+    }
     if proxy.monitor_uri.is_some() {
         ignored.push("monitor-uri");
     }

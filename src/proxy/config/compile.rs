@@ -434,6 +434,7 @@ fn plain(draft: &Draft, global: &Global) -> Proxy {
         connection: draft.connection,
         options: draft.options,
         forward_for: draft.forward_for.clone(),
+        original_to: draft.original_to.clone(),
         request_rules: Vec::new(),
         response_rules: Vec::new(),
         after_response_rules: Vec::new(),

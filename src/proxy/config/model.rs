@@ -142,6 +142,8 @@ pub struct Proxy {
     pub connection: ConnectionMode,
     pub options: Options,
     pub forward_for: Option<ForwardFor>,
+    /// `option originalto`: the same with the address that the client connected to.
+    pub original_to: Option<ForwardFor>,
     pub request_rules: Vec<RequestRule>,
     pub response_rules: Vec<ResponseRule>,
     /// `http-after-response`: also for answers of this proxy itself.

@@ -201,26 +201,31 @@ fn tcpka(draft: &mut Draft, _: &mut Words<'_>, context: &mut Context<'_>) -> Par
     Ok(())
 }
 
-fn forward_for(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
-    if context.prefix != Prefix::None {
-        draft.forward_for = None;
-        return Ok(());
-    }
-    let mut found = ForwardFor { header: b"x-forwarded-for".to_vec(), except: None, if_none: false };
+fn forward_for(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
+    draft.forward_for = Some(address_header(words, b"x-forwarded-for", true)?);
+    Ok(())
+}
+
+fn original_to(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
+    draft.original_to = Some(address_header(words, b"x-original-to", false)?);
+    Ok(())
+}
+
+fn address_header(words: &mut Words<'_>, header: &[u8], may_be_given: bool) -> Parsed<ForwardFor> {
+    let mut found = ForwardFor { header: header.to_vec(), except: None, if_none: false };
     loop {
         if words.take("except") {
             found.except = Some(network(words)?);
         } else if words.take("header") {
             found.header = words.expect("the name of a header")?.to_ascii_lowercase().into_bytes();
-        } else if words.take("if-none") {
+        } else if may_be_given && words.take("if-none") {
             found.if_none = true;
         } else {
             break;
         }
     }
     words.end()?;
-    draft.forward_for = Some(found);
-    Ok(())
+    Ok(found)
 }
 
 fn network(words: &mut Words<'_>) -> Parsed<(IpAddr, u8)> {
@@ -521,6 +526,7 @@ pub(crate) const OPTIONS: &[Row] = &[
     ),
     honoured("option httplog", DF, http_format, "HTTP log lines"),
     honoured("option mysql-check", DB, check_words::mysql_check, "checks speak MySQL"),
+    honoured("option originalto", DFB, original_to, "the address that the client connected to, in a header"),
     honoured("option redispatch", DB, redispatch, "another server after failed attempts"),
     honoured("option tcp-check", DB, check_words::tcp_check, "checks connect"),
     honoured("option tcpka", DFB, tcpka, "TCP keep-alive on both sides"),
@@ -547,7 +553,6 @@ pub(crate) const OPTIONS: &[Row] = &[
     refused("option idle-close-on-response", DF, "not supported yet"),
     refused("option independent-streams", DFB, "not supported yet"),
     refused("option ldap-check", DB, "not supported yet; use option tcp-check"),
-    refused("option originalto", DFB, "not supported yet; use http-request set-header"),
     refused("option pgsql-check", DB, "not supported yet; use option tcp-check"),
     refused("option prefer-last-server", DB, "not supported yet"),
     refused("option redis-check", DB, "not supported yet; use option tcp-check"),

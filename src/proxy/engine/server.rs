@@ -11,7 +11,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::state::{Backend, Choice, Slot, Wish};
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -84,7 +84,9 @@ pub(crate) async fn reach(
             }
             Err(failed) => failed,
         };
-        exchange.counts.retries += 1;
+        if failed.again {
+            exchange.counts.retries += 1;
+        }
         if exchange.counts.retries > proxy.retries || !failed.again {
             exchange.counts.retries = exchange.counts.retries.min(proxy.retries);
             slot.server().counters.connect_errors.add(1);
@@ -197,9 +199,10 @@ impl Attempts<'_> {
     async fn queue(&mut self, exchange: &mut Exchange) -> Result<Slot, Failure> {
         self.live.doing(Doing::Queue);
         let limit = self.proxy.timeouts.queue.or(self.proxy.timeouts.connect);
-        let mut waiting = pin!(self.backend.queue(self.wanted.wish));
-        let result = self.wait(limit, |context| waiting.as_mut().poll(context)).await;
-        let (of_server, of_backend) = waiting.positions();
+        let mut waiting = self.backend.queue(self.wanted.wish);
+        let result = self.wait(limit, |context| Pin::new(&mut waiting).poll(context)).await;
+        let (of_server, of_backend) = if result.is_ok() { waiting.positions() } else { waiting.give_up() };
+        exchange.times.dequeued = Some(Instant::now());
         exchange.counts.server_queue += of_server;
         exchange.counts.backend_queue += of_backend;
         match result {
@@ -219,6 +222,7 @@ impl Attempts<'_> {
         if let Some(first) = self.wanted.reuse
             && let Some((stream, sent)) = self.reuse(slot.server, first).await
         {
+            server.counters.traffic.sessions.add(1);
             server.counters.reused.add(1);
             self.backend.counters.reused.add(1);
             return Ok((stream, sent, true));
@@ -235,6 +239,8 @@ impl Attempts<'_> {
             dial(&address, exchange.session.local, options, self.wanted.pieces)
         };
         let dialled = dialled.map_err(|error| failed(&error))?;
+        // As HAProxy: who could not even begin to connect has not come.
+        server.counters.traffic.sessions.add(1);
         let mut stream = Stream::new(dialled.fd, dialled.unix).map_err(|error| failed(&error))?;
         if self.proxy.options.nolinger {
             stream.no_linger();
@@ -249,7 +255,8 @@ impl Attempts<'_> {
         match self.wait(limit, |context| stream.poll_connected(context)).await {
             Ok(Ok(())) => Ok((stream, 0, false)),
             Ok(Err(error)) => Err(failed(&error)),
-            Err(Ended::Aborted) => Err(last(Failure { status: 503, cause: b'C', state: b'C' })),
+            // Nobody is there to be answered.
+            Err(Ended::Aborted) => Err(last(Failure { status: 0, cause: b'C', state: b'C' })),
             Err(Ended::Interrupted(Interrupted::Killed)) => Err(last(killed(b'C'))),
             Err(Ended::Interrupted(Interrupted::Expired)) => Err(Failed {
                 failure: Failure { status: 503, cause: b's', state: b'C' },

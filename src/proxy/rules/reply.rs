@@ -88,6 +88,20 @@ impl Reply {
         reply
     }
 
+    /// HAProxy's built-in text as it is sent to what is no request: its own spelling of names, 400 and 408 with
+    /// `Connection: close`.
+    pub fn bare(status: u16) -> Vec<u8> {
+        let known = BUILT_IN.iter().find(|(known, ..)| *known == status);
+        let (status, reason, text) =
+            known.copied().unwrap_or((400, "Bad request", "Your browser sent an invalid request."));
+        let page = format!("<html><body><h1>{status} {reason}</h1>\n{text}\n</body></html>\n");
+        let close = if matches!(status, 400 | 408) { "Connection: close\r\n" } else { "" };
+        let length = page.len();
+        let head =
+            format!("HTTP/1.1 {status} {reason}\r\nContent-length: {length}\r\nCache-Control: no-cache\r\n");
+        format!("{head}{close}Content-Type: text/html\r\n\r\n{page}").into_bytes()
+    }
+
     /// A head with `content-length` only, and a body.
     pub fn message(status: u16, body: impl Into<ReplyBody>) -> Reply {
         let body = body.into();
@@ -107,6 +121,18 @@ impl Reply {
             Reply::File { status, .. } => *status,
             Reply::Message { head, .. } => head.status,
         }
+    }
+}
+
+/// Reason phrase of a status that nothing more is known of.
+fn class(status: u16) -> &'static str {
+    match status {
+        100..200 => "Informational",
+        200..300 => "Success",
+        300..400 => "Redirection",
+        400..500 => "Client Error",
+        500..600 => "Server Error",
+        _ => "Other",
     }
 }
 
@@ -181,6 +207,6 @@ pub fn reason(status: u16) -> &'static str {
         510 => "Not extended",
         511 => "Network authentication required",
         520 => "Web server is returning an unknown error",
-        _ => "Other",
+        _ => class(status),
     }
 }

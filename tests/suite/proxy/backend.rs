@@ -4,6 +4,7 @@
 use super::case::{Act, Answer, When};
 use super::message::{self, Kind};
 use socket2::SockRef;
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -31,6 +32,8 @@ struct State {
     answers: Vec<Answer>,
     requests: usize,
     seen: Vec<Seen>,
+    open: BTreeMap<u64, TcpStream>,
+    connections: u64,
 }
 
 /// What the servers of a side share.
@@ -48,7 +51,15 @@ impl Board {
     /// A case begins: nothing was seen yet.
     pub(crate) fn begin(&self, answers: &[Answer]) {
         let mut state = self.lock();
-        *state = State { epoch: state.epoch + 1, answers: answers.to_vec(), requests: 0, seen: Vec::new() };
+        (state.requests, state.seen, state.answers) = (0, Vec::new(), answers.to_vec());
+        state.epoch += 1;
+    }
+
+    /// Ends all connections, so that the next case finds none in a pool.
+    pub(crate) fn hang_up(&self) {
+        for stream in self.lock().open.values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// Waits until what was seen satisfies `condition`.
@@ -105,6 +116,21 @@ enum Next {
 impl Connection {
     fn serve(mut self, mut stream: TcpStream) {
         let _ = stream.set_nodelay(true);
+        let number = {
+            let mut state = self.board.lock();
+            state.connections += 1;
+            let number = state.connections;
+            if let Ok(copy) = stream.try_clone() {
+                state.open.insert(number, copy);
+            }
+            number
+        };
+        self.talk(&mut stream);
+        self.board.lock().open.remove(&number);
+        self.record(&[], true);
+    }
+
+    fn talk(&mut self, stream: &mut TcpStream) {
         self.record(&[], false);
         let connected = {
             let mut state = self.board.lock();
@@ -114,12 +140,11 @@ impl Connection {
             first
         };
         if let Some(answer) = connected
-            && matches!(self.perform(&mut stream, &answer), Next::Over)
+            && matches!(self.perform(stream, &answer), Next::Over)
         {
-            return self.record(&[], true);
+            return;
         }
-        while let Next::Go = self.request(&mut stream) {}
-        self.record(&[], true);
+        while let Next::Go = self.request(stream) {}
     }
 
     /// Notes bytes or the end, in the record of the running case.

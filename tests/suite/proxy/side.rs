@@ -39,6 +39,9 @@ impl Side {
                 format!("HTTP/1.0 {status} From-File\r\nX-File: {status}\r\nContent-Length: 4\r\n\r\nfile");
             fs::write(directory.path().join(format!("{status}.http")), page).expect("written");
         }
+        // As Debian's.
+        let page = "HTTP/1.0 503 Service Unavailable\r\nCache-Control: no-cache\r\nConnection: close\r\nContent-Type: text/html\r\n\r\n<html>page</html>\n\n";
+        fs::write(directory.path().join("debian.http"), page).expect("written");
         let text = format!("{}{FENCE}", group.configuration)
             .replace("{ip}", &address)
             .replace("{dir}", &directory.path().display().to_string());
@@ -106,10 +109,12 @@ impl Side {
             self.board.wait(Duration::from_secs(3), |seen| seen.iter().all(|seen| seen.ended));
         }
         lines.extend(self.fence());
+        let seen = self.board.seen();
+        self.board.hang_up();
         if let Ok(Some(status)) = self.child.try_wait() {
             return format!("THE PROXY ENDED ({status})");
         }
-        compare::transcript(&self.address, &got, &self.board.seen(), &lines, self.pooled)
+        compare::transcript(&self.address, &got, &seen, &lines, self.pooled)
     }
 
     fn lines(&self, wanted: usize) -> Vec<String> {

@@ -5,7 +5,7 @@ use crate::proxy::engine::server::Failure;
 use crate::proxy::engine::wait::until;
 use crate::proxy::exchange::{Ending, Exchange};
 use crate::proxy::rules::{Reply, ReplyBody};
-use ehpc_proto::http::{Method, Version};
+use ehpc_proto::http::Method;
 use ehpc_proto::http1::{self, ParsedRequest, ParsedResponse};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -17,23 +17,37 @@ pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequ
     let keep = parsed.keep_alive && at.mode != http1::Mode::Close && !unread && !at.thread.stopping.get();
     let without_body = at.exchange.request.method == Method::Head;
     let version = at.exchange.request.version;
-    let next = match *reply {
+    let client = http1::Client { version, keep_alive: keep };
+    let keep = match *reply {
         Reply::File { status, content } => {
             at.exchange.response.clear();
-            at.exchange.response.status = status;
-            write(at, &content, &[]).await;
-            at.bytes_out += content.len() as u64;
-            Next::Linger
+            match file(at, &content) {
+                Some(parsed) => {
+                    let body = if without_body { &[] } else { &content[parsed.head_len..] };
+                    let keep = message(at, body, &parsed, client).await;
+                    // The log tells the error, whatever the file says.
+                    at.exchange.response.status = status;
+                    keep
+                }
+                None => {
+                    at.exchange.response.status = status;
+                    write(at, &content, &[]).await;
+                    at.bytes_out += content.len() as u64;
+                    false
+                }
+            }
         }
         Reply::Message { head, body } => {
             at.exchange.response = *head;
-            let keep = message(at, &body, without_body, http1::Client { version, keep_alive: keep }).await;
-            match (keep, parsed.keep_alive || unread) {
-                (true, _) => Next::Keep,
-                (false, true) => Next::Linger,
-                (false, false) => Next::Close,
-            }
+            let parsed = made(&body);
+            let body: &[u8] = if without_body { &[] } else { &body };
+            message(at, body, &parsed, client).await
         }
+    };
+    let next = match (keep, parsed.keep_alive || unread) {
+        (true, _) => Next::Keep,
+        (false, true) => Next::Linger,
+        (false, false) => Next::Close,
     };
     at.exchange.times.ended = Some(Instant::now());
     next
@@ -64,21 +78,30 @@ pub(super) async fn tarpit(
     send(at, reply, parsed).await
 }
 
-/// Sends `at.exchange.response` and a body; whether the connection lives on.
-async fn message(at: &mut At<'_>, body: &ReplyBody, without_body: bool, client: http1::Client) -> bool {
-    let body: &[u8] = if without_body { &[] } else { body };
-    super::response::after(at);
-    at.bytes_out += head::weight_of_response(&at.exchange.response) + body.len() as u64;
-    let framing = http1::Framing::Length(body.len() as u64);
-    let like_a_servers = ParsedResponse {
+/// Reads an error file's head as if a server had sent it. `None`: it is no response, and is sent as it is.
+fn file(at: &mut At<'_>, content: &[u8]) -> Option<ParsedResponse> {
+    let limits = head::limits(at);
+    let head = &mut at.exchange.response;
+    http1::parse_response(content, &limits, true, http1::Asked::default(), head).ok().flatten()
+}
+
+/// What is known of an answer that is made here.
+fn made(body: &ReplyBody) -> ParsedResponse {
+    ParsedResponse {
         head_len: 0,
-        framing,
+        framing: http1::Framing::Length(body.len() as u64),
         keep_alive: true,
         interim: false,
         tunnel: false,
         upgrade: false,
-    };
-    let outgoing = http1::prepare_response(&mut at.exchange.response, &like_a_servers, client);
+    }
+}
+
+/// Sends `at.exchange.response` and a body; whether the connection lives on.
+async fn message(at: &mut At<'_>, body: &[u8], parsed: &ParsedResponse, client: http1::Client) -> bool {
+    super::response::after(at);
+    at.bytes_out += head::weight_of_response(&at.exchange.response) + body.len() as u64;
+    let outgoing = http1::prepare_response(&mut at.exchange.response, parsed, client);
     let mut text = at.thread.buffers.take_text();
     http1::write_response(&at.exchange.response, &mut text);
     let sent = write(at, &text, body).await;
@@ -129,6 +152,11 @@ pub(super) async fn fail(at: &mut At<'_>, failure: Failure, parsed: &ParsedReque
         at.exchange.times.ended = Some(Instant::now());
         return Next::Close;
     }
+    if failure.status == 400 {
+        let next = refuse(at, failure.status).await;
+        at.exchange.times.ended = Some(Instant::now());
+        return next;
+    }
     let backend = at.exchange.route.backend.and_then(|index| at.thread.running.config.proxies.get(index));
     let reply = Reply::error(backend.unwrap_or(at.frontend), failure.status);
     send(at, Box::new(reply), parsed).await
@@ -152,20 +180,14 @@ pub(super) async fn monitor(at: &mut At<'_>, parsed: &ParsedRequest) -> Next {
     send(at, Box::new(reply), parsed).await
 }
 
-/// What is answered to something that is no request: an answer of HTTP/1.1, after which the connection closes.
+/// What is answered to something that is no request: the error file, else HAProxy's text, byte for byte; then the
+/// connection closes.
 pub(super) async fn refuse(at: &mut At<'_>, status: u16) -> Next {
-    let reply = Reply::error(at.frontend, status);
-    match reply {
-        Reply::File { status, content } => {
-            at.exchange.response.clear();
-            at.exchange.response.status = status;
-            write(at, &content, &[]).await;
-        }
-        Reply::Message { head, body } => {
-            at.exchange.response = *head;
-            let client = http1::Client { version: Version::Http11, keep_alive: false };
-            message(at, &body, false, client).await;
-        }
-    }
+    at.exchange.response.clear();
+    at.exchange.response.status = status;
+    match Reply::error(at.frontend, status) {
+        Reply::File { content, .. } => write(at, &content, &[]).await,
+        Reply::Message { .. } => write(at, &Reply::bare(status), &[]).await,
+    };
     Next::Linger
 }

@@ -112,9 +112,10 @@ impl Half {
         self.sent = self.complete && self.nothing_waits();
     }
 
-    /// Bytes of the body, without chunk borders.
+    /// Bytes of the body, without chunk borders, and of trailers' names and values: what HAProxy counts.
     pub(crate) fn payload(&self) -> u64 {
-        self.body.payload()
+        let trailers = self.body.trailers().into_iter().flat_map(ehpc_proto::http::Fields::iter);
+        self.body.payload() + trailers.map(|(name, value)| (name.len() + value.len()) as u64).sum::<u64>()
     }
 
     /// Whom it waits for: the receiver while something can be sent, else the sender.

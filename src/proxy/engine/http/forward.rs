@@ -237,8 +237,7 @@ impl Forward<'_, '_> {
                 self.up_dead = true;
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(Torn::Sender)) => Poll::Ready(Err(self.aborted(b'D'))),
-            Poll::Ready(Err(Torn::Short)) => Poll::Ready(Err(self.aborted(b'L'))),
+            Poll::Ready(Err(Torn::Sender | Torn::Short)) => Poll::Ready(Err(self.aborted(b'D'))),
             Poll::Ready(Err(Torn::Bad(bad))) => {
                 Poll::Ready(Err(Trouble::Failed(Failure { status: bad.status(), cause: b'P', state: b'D' })))
             }
@@ -324,6 +323,8 @@ impl Forward<'_, '_> {
         let same = self.backend == self.at.exchange.session.frontend;
         if let Err(reply) = response::decide(self.at, self.settings, same) {
             self.release();
+            // HAProxy counts no response from the server then (%Tr).
+            self.at.exchange.times.response_head = None;
             if self.at.exchange.ending.cause == b'-' {
                 answer::note(self.at.exchange, b'P', b'H');
             }

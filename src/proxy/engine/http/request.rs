@@ -63,22 +63,24 @@ fn apply(at: &mut At<'_>, index: ProxyIndex, section: &Proxy) -> Option<Decision
         return service::is_page(at, section).then_some(Decision::Statistics(index));
     }
     let verdict = rules::request(&section.request_rules, at.exchange, &at.thread.running);
-    let Concerned { frontend, backend, .. } = record::concerned(at.thread, at.exchange);
+    let concerned = record::concerned(at.thread, at.exchange);
+    let Concerned { frontend, backend, .. } = concerned;
     let denied = at.exchange.ending.cause == b'P';
     match verdict {
         Verdict::Continue => service::is_page(at, section).then_some(Decision::Statistics(index)),
         Verdict::Reply(reply) => {
             // A backend's rules are counted in both sections.
             if denied {
-                frontend.inspect(|one| one.denied_requests.add(1));
+                concerned.fronts().for_each(|one| one.denied_requests.add(1));
                 backend.inspect(|one| one.denied_requests.add(1));
             } else {
-                frontend.inspect(|one| one.intercepted.add(1));
+                // As HAProxy: only what a frontend answers before a backend is chosen.
+                frontend.filter(|_| backend.is_none()).inspect(|one| one.intercepted.add(1));
             }
             Some(Decision::Answer(reply))
         }
         Verdict::Tarpit(reply) => {
-            frontend.inspect(|one| one.denied_requests.add(1));
+            concerned.fronts().for_each(|one| one.denied_requests.add(1));
             backend.inspect(|one| one.denied_requests.add(1));
             Some(Decision::Tarpit(reply, section.timeouts.tarpit.or(section.timeouts.connect)))
         }
@@ -95,16 +97,41 @@ fn capture(captures: &Captures, exchange: &mut Exchange) {
         let value = value.map(|value| value[..value.len().min(*most)].to_vec());
         exchange.request_captures.push(value);
     }
+    if let Some(cookie) = &captures.cookie {
+        let fields = exchange.request.fields.all(b"cookie");
+        exchange.cookies.0 = fields
+            .flat_map(|(_, value)| value.split(|byte| *byte == b';'))
+            .find_map(|one| captured(one, cookie));
+    }
 }
 
-/// `option forwardfor` of either section.
+/// `capture cookie` of one `NAME=VALUE`: cut to the longest kept.
+pub(super) fn captured(one: &[u8], (name, prefix, most): &(Vec<u8>, bool, usize)) -> Option<Vec<u8>> {
+    let one = one.trim_ascii();
+    let rest = one.strip_prefix(&name[..])?;
+    (*prefix || rest.starts_with(b"=")).then(|| one[..one.len().min(*most)].to_vec())
+}
+
+/// `option forwardfor`, `option originalto`: the client's address, and the one that it connected to, each as a header
+/// of its own. The backend's settings win; both except.
 fn forward_for(frontend: &Proxy, backend: &Proxy, exchange: &mut Exchange) {
-    let Some(settings) = backend.forward_for.as_ref().or(frontend.forward_for.as_ref()) else { return };
-    let Endpoint::Tcp(client) = exchange.session.client else { return };
-    let address = client.ip().to_canonical();
+    let (client, local) = (exchange.session.client, exchange.session.local);
+    tell_address(client, frontend.forward_for.as_ref(), backend.forward_for.as_ref(), exchange);
+    tell_address(local, frontend.original_to.as_ref(), backend.original_to.as_ref(), exchange);
+}
+
+fn tell_address(
+    end: Endpoint,
+    frontend: Option<&ForwardFor>,
+    backend: Option<&ForwardFor>,
+    exchange: &mut Exchange,
+) {
+    let Some(settings) = backend.or(frontend) else { return };
+    let Endpoint::Tcp(end) = end else { return };
+    let address = end.ip().to_canonical();
     let excepted =
         |one: &ForwardFor| one.except.is_some_and(|(network, bits)| inside(address, network, bits));
-    if [frontend, backend].into_iter().filter_map(|one| one.forward_for.as_ref()).any(excepted) {
+    if [frontend, backend].into_iter().flatten().any(excepted) {
         return;
     }
     if settings.if_none && exchange.request.fields.contains(&settings.header) {

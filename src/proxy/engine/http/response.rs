@@ -1,6 +1,7 @@
 //! What the file says to do with a server's answer, before it is sent to the client.
 
 use super::At;
+use super::request::captured;
 use crate::proxy::config::model::Proxy;
 use crate::proxy::exchange::Side;
 use crate::proxy::rules::{self, Reply, Verdict};
@@ -12,6 +13,12 @@ pub(super) fn decide(at: &mut At<'_>, backend: &Proxy, same: bool) -> Result<(),
         let value = at.exchange.response.fields.all(name).next_back().map(|(_, value)| value);
         let value = value.map(|value| value[..value.len().min(*most)].to_vec());
         at.exchange.response_captures.push(value);
+    }
+    if let Some(cookie) = &at.frontend.captures.cookie {
+        let mut fields = at.exchange.response.fields.all(b"set-cookie");
+        let first =
+            |value: &[u8]| value.split(|byte| *byte == b';').next().and_then(|one| captured(one, cookie));
+        at.exchange.cookies.1 = fields.find_map(|(_, value)| first(value));
     }
     apply(at, backend)?;
     if !same {

@@ -24,7 +24,11 @@ pub(super) fn render(format: &LogFormat, context: &Context<'_>, out: &mut Vec<u8
                 last_was_space = true;
                 continue;
             }
-            Step::Variable(variable, flags) => line.variable(*variable, *flags),
+            Step::Variable(variable, flags) => {
+                line.variable(*variable, *flags);
+                // Even when it is empty.
+                last_was_space &= *variable != Variable::Query;
+            }
             Step::Expression(expression, flags) => {
                 let value = expression.evaluate(context);
                 let text = value.map(super::super::Sample::into_text).unwrap_or_default();

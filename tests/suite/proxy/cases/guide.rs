@@ -135,7 +135,7 @@ fn forwarded() -> Group {
     let configuration = super::guide(
         "listen guide\n bind {ip}:80\n server s1 {ip}:9001\n\
          listen named\n bind {ip}:81\n option forwardfor header X-Client if-none\n server s1 {ip}:9001\n\
-         listen originalto\n bind {ip}:83\n option originalto\n server s1 {ip}:9001\n",
+         ",
     );
     let cases = vec![
         case("another address").ask(get("")).shows("x-forwarded-for: 10.1."),
@@ -144,7 +144,6 @@ fn forwarded() -> Group {
         case("loopback, there is one").loopback().ask(get("X-Forwarded-For: 1.2.3.4\r\n")),
         case("if-none").port(81).ask(get("")).shows("x-client: "),
         case("if-none, there is one").port(81).ask(get("X-Client: 9.9.9.9\r\n")),
-        case("originalto").port(83).ask(get("")),
         case("each request of a connection").send(get("")).reply().ask(get("")).logs(2),
     ];
     group("forwarded", configuration, cases)
@@ -155,13 +154,19 @@ fn error_files() -> Group {
         "listen proxy\n bind {ip}:80\n errorfile 400 {dir}/400.http\n errorfile 403 {dir}/403.http\n errorfile 408 {dir}/408.http\n \
          errorfile 500 {dir}/500.http\n errorfile 502 {dir}/502.http\n errorfile 503 {dir}/503.http\n errorfile 504 {dir}/504.http\n \
          timeout server 1s\n timeout http-request 1s\n http-request deny if { path /deny }\n option http-keep-alive\n \
-         use_backend none if { path /none }\n server s1 {ip}:9001\n\
-         backend none\n errorfile 503 {dir}/500.http\n",
+         use_backend none if { path /none }\n use_backend debian if { path /debian }\n server s1 {ip}:9001\n\
+         backend none\n errorfile 503 {dir}/500.http\nbackend debian\n errorfile 503 {dir}/debian.http\n",
     );
     let cases = vec![
         case("403").ask("GET /deny HTTP/1.1\r\nHost: a\r\n\r\n").shows("x-file: 403"),
         case("502").ask(get("")).answer("rubbish\r\n\r\n").shows("x-file: 502"),
         case("503 of the back end").ask("GET /none HTTP/1.1\r\nHost: a\r\n\r\n").shows("x-file: 500"),
+        case("503 of Debian").send("GET /debian HTTP/1.1\r\nHost: a\r\n\r\n").reply().end().shows("page"),
+        case("503 of Debian to HTTP/1.0")
+            .send("GET /debian HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+            .reply()
+            .end(),
+        case("503 of Debian, then more").ask("GET /debian HTTP/1.1\r\nHost: a\r\n\r\n"),
         case("504").send(get("")).answers([raw("")]).reply().end().shows("x-file: 504"),
         case("408").send("GET / HT").reply().end().shows("cR--"),
         case("400").send("GET / rubbish\r\n\r\n").reply().end().shows("PR--"),
