@@ -85,6 +85,7 @@ pub(crate) async fn serve(thread: Rc<Thread>, mut client: Client, mut session: S
     if !admit(&thread, proxy, &mut session) {
         return;
     }
+    let arrival = super::record::Arrival::new(&thread, &session);
     let linger = match proxy.mode {
         Mode::Tcp => {
             Box::pin(tcp::serve(&thread, &member.live, proxy, &mut client, &session)).await;
@@ -93,7 +94,7 @@ pub(crate) async fn serve(thread: Rc<Thread>, mut client: Client, mut session: S
         Mode::Http => http::serve(&thread, &member.live, proxy, &mut client, &mut session).await,
     };
     // Its place is free: what is left is a courtesy.
-    drop(passes);
+    drop((arrival, passes));
     if linger {
         Box::pin(http::linger(&thread, &member.live, &mut client)).await;
     }
