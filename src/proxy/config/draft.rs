@@ -9,6 +9,7 @@ use super::model::{
 use super::surroundings::Surroundings;
 use super::words::{Line, Word};
 use crate::settings::Site;
+use ehpc_proto::http::Version;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -90,6 +91,17 @@ pub(crate) enum CheckChoice {
     },
 }
 
+/// `http-check send`: added to what `option httpchk` says, whichever stands first.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub(crate) struct CheckSend {
+    pub(crate) method: Option<Vec<u8>>,
+    pub(crate) uri: Option<Vec<u8>>,
+    pub(crate) version: Option<Version>,
+    pub(crate) headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+}
+
 /// `stats ...` lines; absent: no page.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
@@ -146,6 +158,7 @@ pub(crate) struct Draft {
     pub(crate) fullconn: Option<u32>,
     pub(crate) check: CheckChoice,
     pub(crate) http_check: HttpCheck,
+    pub(crate) check_send: CheckSend,
     pub(crate) stick_table: Option<StickTable>,
     pub(crate) reuse: Reuse,
 
@@ -189,6 +202,7 @@ impl Draft {
             fullconn: None,
             check: CheckChoice::default(),
             http_check: HttpCheck::default(),
+            check_send: CheckSend::default(),
             stick_table: None,
             reuse: Reuse::default(),
             timeouts: Timeouts::default(),
