@@ -16,6 +16,7 @@ mod node;
 mod ports;
 mod power;
 mod proxy;
+mod proxy_admin;
 mod proxy_process;
 mod scratch;
 mod unprivileged;

@@ -411,3 +411,45 @@ fn no_more_than_stats_maxconn_connections_are_served() {
     drop(first);
     assert_eq!(second.join().unwrap(), "admin\n\n");
 }
+
+/// Commands cut, doubled, joined and with bytes changed: no panic, an answer no longer than a dump, and what follows is
+/// understood. `EHPC_FUZZ_SEED` repeats a run.
+#[test]
+fn mutated_commands_are_answered() {
+    use rand::{Rng, SeedableRng};
+    let seed = std::env::var("EHPC_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(rand::random);
+    println!("EHPC_FUZZ_SEED={seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let running = running("/tmp");
+    let words: Vec<&str> = SAME.iter().flat_map(|line| line.split(' ')).collect();
+    for round in 0..4_000 {
+        let mut bytes = SAME[random.random_range(0..SAME.len())].as_bytes().to_vec();
+        for _ in 0..random.random_range(1..6) {
+            let at = random.random_range(0..=bytes.len());
+            match random.random_range(0..5) {
+                0 => bytes.truncate(at),
+                1 => bytes.insert(at, random.random()),
+                2 => {
+                    let word = words[random.random_range(0..words.len())];
+                    bytes.splice(at..at, format!(" {word} ").into_bytes());
+                }
+                3 => {
+                    let number = random.random::<i64>().to_string();
+                    bytes.splice(at..at, number.into_bytes());
+                }
+                _ => bytes.extend_from_slice(&bytes.clone()[at..]),
+            }
+        }
+        // Otherwise the last command might never be answered, or the level be gone.
+        bytes.truncate(8_000);
+        bytes.push(b'\n');
+        let commands = bytes.iter().filter(|byte| matches!(byte, b';' | b'\n')).count();
+        let (answer, _) = converse(&running, Level::Admin, &bytes);
+        assert!(answer.len() <= commands * 400_000, "round {round} of seed {seed}: {} bytes", answer.len());
+        if round % 100 == 0 {
+            let (answer, closed) = converse(&running, Level::Admin, b"show cli level\n");
+            assert_eq!((answer.as_str(), closed), ("admin\n\n", true), "seed {seed}");
+        }
+    }
+}

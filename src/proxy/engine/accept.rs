@@ -36,9 +36,17 @@ pub(crate) struct Listening {
 
 /// Permission to have a connection; given back when dropped.
 pub(crate) struct Passes {
-    _listener: Option<Pass>,
-    _frontend: Option<Pass>,
-    _process: Pass,
+    listener: Option<Pass>,
+    frontend: Option<Pass>,
+    process: Pass,
+}
+
+impl Passes {
+    /// A connection has come for them: they count in the highest numbers.
+    fn hold(&self) {
+        let narrow = [&self.listener, &self.frontend].into_iter().flatten();
+        narrow.chain([&self.process]).for_each(Pass::hold);
+    }
 }
 
 /// Puts a socket on this thread's reactor.
@@ -128,7 +136,7 @@ async fn enter(thread: &Thread, listening: &Listening) -> Passes {
         Some(frontend) => Some(pass(&frontend.gate).await),
         None => None,
     };
-    Passes { _listener: listener, _frontend: frontend, _process: pass(&thread.running.gate).await }
+    Passes { listener, frontend, process: pass(&thread.running.gate).await }
 }
 
 async fn pass(gate: &Gate) -> Pass {
@@ -146,6 +154,7 @@ fn begin(
     passes: Passes,
 ) {
     let number = thread.running.connections.fetch_add(1, Ordering::Relaxed);
+    passes.hold();
     let local = listening.local.unwrap_or_else(|| local_address(&fd));
     let session = Session {
         client: client.map_or(Endpoint::Unix, Endpoint::Tcp),

@@ -2,10 +2,10 @@
 
 use super::thread::Thread;
 use crate::proxy::config::model::{Proxy, ProxyIndex};
-use crate::proxy::exchange::{Exchange, LogLevel};
+use crate::proxy::exchange::{Exchange, LogLevel, Session};
 use crate::proxy::expression::Context;
 use crate::proxy::log::Severity;
-use crate::proxy::state::{Backend, BackendCounters, FrontendCounters, ServerCounters, Spent};
+use crate::proxy::state::{Backend, BackendCounters, FrontendCounters, Listener, ServerCounters, Spent};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -37,8 +37,50 @@ impl Drop for Presence {
 /// Counters of the sections and of the server that an exchange concerns.
 pub(crate) struct Concerned<'r> {
     pub(crate) frontend: Option<&'r FrontendCounters>,
+    /// The `bind`'s, with `option socket-stats`.
+    pub(crate) listener: Option<&'r FrontendCounters>,
     pub(crate) backend: Option<&'r BackendCounters>,
     pub(crate) server: Option<&'r ServerCounters>,
+}
+
+impl<'r> Concerned<'r> {
+    /// The frontend, and its listener if that is counted.
+    pub(crate) fn fronts(&self) -> impl Iterator<Item = &'r FrontendCounters> {
+        self.frontend.into_iter().chain(self.listener)
+    }
+}
+
+/// The `bind` that a session came by, with `option socket-stats`.
+fn listener<'r>(thread: &'r Thread, session: &Session) -> Option<&'r FrontendCounters> {
+    let counted = thread.running.config.proxies.get(session.frontend)?.options.socket_stats;
+    let frontend = thread.running.proxies.get(session.frontend)?.frontend.as_ref()?;
+    counted.then(|| frontend.listeners.get(session.bind)).flatten().map(|listener| &listener.counters)
+}
+
+/// A session's presence at its `bind`, with `option socket-stats` (`scur`, `smax`, `stot`); ends when dropped.
+pub(crate) struct Arrival<'r>(Option<&'r Listener>);
+
+impl<'r> Arrival<'r> {
+    /// One more has come.
+    pub(crate) fn new(thread: &'r Thread, session: &Session) -> Arrival<'r> {
+        let Some(counters) = listener(thread, session) else { return Arrival(None) };
+        counters.traffic.sessions.add(1);
+        let frontend = thread.running.proxies.get(session.frontend).and_then(|one| one.frontend.as_ref());
+        let listener = frontend.and_then(|frontend| frontend.listeners.get(session.bind));
+        if let Some(listener) = listener {
+            let now = listener.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+            listener.most.fetch_max(now, Ordering::Relaxed);
+        }
+        Arrival(listener)
+    }
+}
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        if let Some(listener) = self.0 {
+            listener.sessions.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Who is concerned by an exchange.
@@ -49,6 +91,7 @@ pub(crate) fn concerned<'r>(thread: &'r Thread, exchange: &Exchange) -> Concerne
     let server = backend.zip(exchange.route.server).and_then(|(one, server)| one.servers.get(server));
     Concerned {
         frontend: frontend.map(|one| &one.counters),
+        listener: listener(thread, &exchange.session),
         backend: backend.map(|one| &one.counters),
         server: server.map(|one| &one.counters),
     }
@@ -69,10 +112,10 @@ pub(crate) fn note_active(thread: &Thread, exchange: &mut Exchange) {
 
 /// Counts bytes: of the client (in) and to it (out).
 pub(crate) fn count_bytes(thread: &Thread, exchange: &Exchange, bytes_in: u64, bytes_out: u64) {
-    let Concerned { frontend, backend, server } = concerned(thread, exchange);
-    let all =
-        [frontend.map(|one| &one.traffic), backend.map(|one| &one.traffic), server.map(|one| &one.traffic)];
-    for traffic in all.into_iter().flatten() {
+    let concerned = concerned(thread, exchange);
+    let servers = concerned.backend.map(|one| &one.traffic).into_iter();
+    let servers = servers.chain(concerned.server.map(|one| &one.traffic));
+    for traffic in concerned.fronts().map(|one| &one.traffic).chain(servers) {
         traffic.bytes_in.add(bytes_in);
         traffic.bytes_out.add(bytes_out);
     }

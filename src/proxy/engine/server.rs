@@ -222,6 +222,7 @@ impl Attempts<'_> {
         if let Some(first) = self.wanted.reuse
             && let Some((stream, sent)) = self.reuse(slot.server, first).await
         {
+            server.counters.traffic.sessions.add(1);
             server.counters.reused.add(1);
             self.backend.counters.reused.add(1);
             return Ok((stream, sent, true));
@@ -238,6 +239,8 @@ impl Attempts<'_> {
             dial(&address, exchange.session.local, options, self.wanted.pieces)
         };
         let dialled = dialled.map_err(|error| failed(&error))?;
+        // As HAProxy: who could not even begin to connect has not come.
+        server.counters.traffic.sessions.add(1);
         let mut stream = Stream::new(dialled.fd, dialled.unix).map_err(|error| failed(&error))?;
         if self.proxy.options.nolinger {
             stream.no_linger();

@@ -85,6 +85,7 @@ pub(crate) async fn serve(thread: Rc<Thread>, mut client: Client, mut session: S
     if !admit(&thread, proxy, &mut session) {
         return;
     }
+    let _arrival = super::record::Arrival::new(&thread, &session);
     match proxy.mode {
         Mode::Tcp => Box::pin(tcp::serve(&thread, &member.live, proxy, &mut client, &session)).await,
         Mode::Http => http::serve(&thread, &member.live, proxy, &mut client, &mut session).await,

@@ -29,10 +29,10 @@ impl Frontend {
         self.gate.forget_most();
         let FrontendSamples { sessions, connections, requests } = &self.samples;
         [sessions, connections, requests].into_iter().for_each(|growth| growth.clear(all));
-        self.listeners
-            .iter()
-            .filter_map(|listener| listener.gate.as_ref())
-            .for_each(|gate| gate.forget_most());
+        for listener in &self.listeners {
+            listener.most.store(listener.sessions.load(Relaxed), Relaxed);
+            listener.gate.as_ref().inspect(|gate| gate.forget_most());
+        }
         if all {
             self.counters.clear();
             self.listeners.iter().for_each(|listener| listener.counters.clear());

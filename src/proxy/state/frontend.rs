@@ -28,6 +28,7 @@ pub struct Listener {
     /// Its own `maxconn`.
     pub gate: Option<Gate>,
     pub sessions: AtomicU32,
+    pub most: AtomicU32,
     /// Counted only with `option socket-stats`.
     pub counters: FrontendCounters,
 }

@@ -69,8 +69,7 @@ impl Gate {
             .0
             .now
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < limit).then_some(now + 1));
-        let now = inside.ok()? + 1;
-        self.0.most.fetch_max(now, Ordering::Relaxed);
+        inside.ok()?;
         Some(Pass(self.clone()))
     }
 
@@ -108,6 +107,16 @@ impl Future for Entering {
         match self.0.enter() {
             Some(pass) => Poll::Ready(pass),
             None => Poll::Pending,
+        }
+    }
+}
+
+impl Pass {
+    /// Somebody is really inside, and counts in [`Gate::most`]: a pass may be taken before it is known what for.
+    pub fn hold(&self) {
+        let now = self.0.now();
+        if now > self.0.most() {
+            self.0.0.most.fetch_max(now, Ordering::Relaxed);
         }
     }
 }

@@ -243,7 +243,7 @@ impl View<'_> {
             let name = bind.name.clone().unwrap_or_else(|| format!("sock-{}", bind.id));
             let mut row = Row::new(Kind::Listener, proxy, bind.id, name);
             row.set(At::Scur, listener.sessions.load(Relaxed));
-            row.set(At::Smax, listener.gate.as_ref().map_or(0, |gate| gate.most()));
+            row.set(At::Smax, listener.most.load(Relaxed));
             row.set(At::Slim, listener.gate.as_ref().map_or(0, |gate| gate.limit()));
             front_counts(&mut row, &listener.counters);
             row.set(At::Status, status::of_listener(state, listener));

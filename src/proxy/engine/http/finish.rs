@@ -28,7 +28,7 @@ pub(super) fn record(at: &mut At<'_>) {
     exchange.counts.bytes_out = at.bytes_out;
     record::count_bytes(at.thread, exchange, at.bytes_in, at.bytes_out);
     record::count_times(at.thread, exchange);
-    let Concerned { frontend, backend, server } = record::concerned(at.thread, exchange);
+    let Concerned { frontend, backend, server, .. } = record::concerned(at.thread, exchange);
     let status = exchange.response.status;
     if status > 0 {
         frontend.inspect(|one| one.codes.add(status));
@@ -36,7 +36,8 @@ pub(super) fn record(at: &mut At<'_>) {
             one.codes.add(status);
             one.requests.add(1);
         });
-        server.inspect(|one| {
+        // What this proxy answers in its stead is not the server's.
+        server.filter(|_| exchange.times.response_head.is_some()).inspect(|one| {
             one.codes.add(status);
             one.requests.add(1);
         });
@@ -56,9 +57,9 @@ pub(super) async fn refuse(at: &mut At<'_>, refused: Refused) -> Next {
         Refused::Gone => (400, b'C'),
     };
     let status = if let Refused::Bad(bad) = refused { bad.status() } else { status };
+    record::concerned(at.thread, at.exchange).fronts().for_each(|one| one.request_errors.add(1));
     if let Some(counters) = record::concerned(at.thread, at.exchange).frontend {
         counters.requests.add(1);
-        counters.request_errors.add(1);
         counters.codes.add(status);
     }
     at.exchange.request.clear();

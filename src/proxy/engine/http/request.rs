@@ -63,22 +63,24 @@ fn apply(at: &mut At<'_>, index: ProxyIndex, section: &Proxy) -> Option<Decision
         return service::is_page(at, section).then_some(Decision::Statistics(index));
     }
     let verdict = rules::request(&section.request_rules, at.exchange, &at.thread.running);
-    let Concerned { frontend, backend, .. } = record::concerned(at.thread, at.exchange);
+    let concerned = record::concerned(at.thread, at.exchange);
+    let Concerned { frontend, backend, .. } = concerned;
     let denied = at.exchange.ending.cause == b'P';
     match verdict {
         Verdict::Continue => service::is_page(at, section).then_some(Decision::Statistics(index)),
         Verdict::Reply(reply) => {
             // A backend's rules are counted in both sections.
             if denied {
-                frontend.inspect(|one| one.denied_requests.add(1));
+                concerned.fronts().for_each(|one| one.denied_requests.add(1));
                 backend.inspect(|one| one.denied_requests.add(1));
             } else {
-                frontend.inspect(|one| one.intercepted.add(1));
+                // As HAProxy: only what a frontend answers before a backend is chosen.
+                frontend.filter(|_| backend.is_none()).inspect(|one| one.intercepted.add(1));
             }
             Some(Decision::Answer(reply))
         }
         Verdict::Tarpit(reply) => {
-            frontend.inspect(|one| one.denied_requests.add(1));
+            concerned.fronts().for_each(|one| one.denied_requests.add(1));
             backend.inspect(|one| one.denied_requests.add(1));
             Some(Decision::Tarpit(reply, section.timeouts.tarpit.or(section.timeouts.connect)))
         }

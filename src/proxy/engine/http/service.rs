@@ -69,7 +69,10 @@ fn served(at: &mut At<'_>, service: &'static str) {
     let times = &mut at.exchange.times;
     (times.dequeued, times.connected, times.response_head) = (now, now, now);
     answer::note(at.exchange, b'L', b'R');
-    record::concerned(at.thread, at.exchange).frontend.inspect(|one| one.intercepted.add(1));
+    // As HAProxy: only what a frontend answers before a backend is chosen.
+    let elsewhere = at.exchange.route.backend.is_some_and(|backend| backend != at.exchange.session.frontend);
+    let frontend = record::concerned(at.thread, at.exchange).frontend;
+    frontend.filter(|_| !elsewhere).inspect(|one| one.intercepted.add(1));
 }
 
 enum Form {
