@@ -182,6 +182,7 @@ const SAME: &[&str] = &[
     "show table int",
     "clear table int",
     "show sess 0x1",
+    "show errors nobody",
     "shutdown session",
     "shutdown session 0x1234567",
     "shutdown sessions server",
@@ -278,6 +279,7 @@ fn rights_are_haproxys() {
     for command in [
         "clear counters",
         "set table int key 5",
+        "show errors nobody",
         "show sess 0x1",
         "shutdown session 0x1",
         "shutdown sessions server be/nobody",
