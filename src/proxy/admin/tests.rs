@@ -325,7 +325,7 @@ fn help_shows_what_haproxy_shows_of_the_same_commands() {
     let real = Real::start();
     let theirs = real.ask("admin.sock", "help");
     let (ours, _) = converse(&running(real.path()), Level::Admin, b"help\n");
-    for line in ours.lines() {
+    for line in ours.lines().filter(|line| !line.ends_with("(not in HAProxy)")) {
         assert!(theirs.lines().any(|their| their == line), "{line}");
     }
     let (near, _) = converse(&running(real.path()), Level::Admin, b"set maxconn\n");
