@@ -207,13 +207,13 @@ const SAME: &[&str] = &[
     "show cli level <<\npayload\n\nshow cli level",
 ];
 
-/// Seconds since the last change differ by when one was asked.
+/// Seconds since the last change, and in which a server was down, differ by when one was asked.
 fn masked(answer: &str) -> String {
     let line = |line: &str| {
         let separator = if line.contains(',') { "," } else { " " };
         let mut fields: Vec<&str> = line.split(separator).collect();
         match (separator, fields.len()) {
-            (",", 100..) if !line.starts_with('#') => fields[23] = "-",
+            (",", 100..) if !line.starts_with('#') => (fields[23], fields[24]) = ("-", "-"),
             // The health of what is not checked is whatever its last change of state left there.
             (" ", 25) if !line.starts_with('#') => (fields[9], fields[12]) = ("-", "-"),
             _ => {}
@@ -222,8 +222,9 @@ fn masked(answer: &str) -> String {
             *entry = "0x:";
         }
         let line = fields.join(separator);
-        match line.split_once(".lastchg.1:MAP:u32:") {
-            Some((before, _)) => format!("{before}.lastchg"),
+        let counted = [".lastchg.1:MAP:u32:", ".downtime.1:MCP:u32:"];
+        match counted.iter().find_map(|seconds| line.split_once(seconds)) {
+            Some((before, _)) => format!("{before}.seconds"),
             None => line,
         }
     };
