@@ -65,6 +65,10 @@ pub struct Outgoing {
 /// Makes a response ready for the client. Call it last, after all rules, for each head that is sent to it. A client
 /// (or a response) of HTTP/1.0 gets no chunks: its body ends with the connection.
 pub fn prepare_response(head: &mut ResponseHead, parsed: &ParsedResponse, client: Client) -> Outgoing {
+    if head.status < 200 || head.status == 204 {
+        // They frame nothing (RFC 9110 section 8.6).
+        head.fields.retain(|name, _| name != b"content-length" && name != b"transfer-encoding");
+    }
     if parsed.interim || parsed.tunnel {
         return Outgoing { framing: Framing::None, keep_alive: parsed.interim && client.keep_alive };
     }

@@ -94,6 +94,15 @@ fn what_the_client_is_told() {
         (new, Close, upgrade, "HTTP/1.1 200 OK|connection: upgrade|content-length: 2||-"),
         (new, ServerClose, chunked, "HTTP/1.1 200 OK|transfer-encoding: chunked||+"),
         (new, ServerClose, "HTTP/1.1 103 Early\r\nLink: a\r\n\r\n", "HTTP/1.1 103 Early|link: a||+"),
+        (new, ServerClose, "HTTP/1.1 102 P\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 102 P||+"),
+        (new, ServerClose, "HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 204 No||+"),
+        (new, ServerClose, "HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 204 No||+"),
+        (
+            new,
+            ServerClose,
+            "HTTP/1.1 304 No\r\nContent-Length: 5\r\n\r\n",
+            "HTTP/1.1 304 No|content-length: 5||+",
+        ),
         // HAProxy sends chunks to HTTP/1.0 too (RFC 9112 section 6.1 forbids it).
         (old, ServerClose, chunked, "HTTP/1.1 200 OK|connection: close||-"),
         (old_keep, ServerClose, chunked, "HTTP/1.1 200 OK|connection: close||-"),
@@ -104,7 +113,7 @@ fn what_the_client_is_told() {
         assert_eq!(client, told, "{request} {mode:?} {response}");
     }
     let ask = "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n";
-    let switch = "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n";
+    let switch = "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: foo\r\nContent-Length: 5\r\n\r\n";
     assert_eq!(
         exchange(ask, Close, switch).1,
         "HTTP/1.1 101 X\r\nconnection: Upgrade\r\nupgrade: foo\r\n\r\n"

@@ -218,14 +218,11 @@ impl ResponseParser {
         }
         let interim = head.status < 200 && !switches;
         let tunnel = switches || asked.connect && (200..300).contains(&head.status);
-        // Transfer-Encoding wins (RFC 9112 section 6.3); what frames nothing goes (RFC 9110 section 8.6).
-        let bodiless = interim || switches || head.status == 204;
-        if announced.length.is_some() && (announced.coded || bodiless) {
+        // Transfer-Encoding wins (RFC 9112 section 6.3).
+        if announced.length.is_some() && announced.coded {
             head.fields.remove(b"content-length");
         }
-        if announced.coded && bodiless {
-            head.fields.remove(b"transfer-encoding");
-        }
+        let bodiless = interim || switches || head.status == 204;
         let framing = match announced.length {
             _ if tunnel || bodiless || asked.head || head.status == 304 => Framing::None,
             _ if announced.chunked => Framing::Chunked,

@@ -22,7 +22,7 @@ pub use frontend::{Frontend, Listener};
 pub use gate::{Gate, Pass};
 pub use news::{Happening, News};
 pub use samples::{FrontendSamples, Growth, Rate, Samples};
-pub use saved::{restore, save};
+pub use saved::{read_states, restore, save};
 pub use server::{Administration, Checked, Operation, Server};
 pub use timings::{Spent, Timings};
 pub use waiting::Waiting;
