@@ -3,13 +3,14 @@
 
 use super::environment::Environment;
 use super::model::{
-    Bind, Captures, ConnectionMode, CookiePolicy, ErrorFile, ForwardFor, HttpCheck, Identity, LogTarget,
-    Mode, Options, Reuse, Server, ServerCheck, StickTable, Timeouts,
+    Bind, Captures, ConnectionMode, CookiePolicy, ErrorFile, ForwardFor, HttpCheck, Identity, LoadState,
+    LogTarget, Mode, Options, Reuse, Server, ServerCheck, StickTable, Timeouts,
 };
 use super::surroundings::Surroundings;
 use super::words::{Line, Word};
 use crate::settings::Site;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Which section it is.
@@ -144,6 +145,8 @@ pub(crate) struct Draft {
     pub(crate) retries: u32,
     pub(crate) redispatch: i32,
     pub(crate) fullconn: Option<u32>,
+    pub(crate) load_state: LoadState,
+    pub(crate) state_file_name: Option<PathBuf>,
     pub(crate) check: CheckChoice,
     pub(crate) http_check: HttpCheck,
     pub(crate) stick_table: Option<StickTable>,
@@ -187,6 +190,8 @@ impl Draft {
             retries: 3,
             redispatch: 0,
             fullconn: None,
+            load_state: LoadState::None,
+            state_file_name: None,
             check: CheckChoice::default(),
             http_check: HttpCheck::default(),
             stick_table: None,
