@@ -96,6 +96,7 @@ async fn watch(
             backend.report(server, report);
         }
         let interval = checked.lock().health.interval(&timing).max(Duration::from_millis(1));
+        let interval = vary(interval, running.config.global.spread_checks, rand::random());
         next += interval;
         let now = Instant::now();
         if next < now {
@@ -104,6 +105,13 @@ async fn watch(
             next += interval * u32::try_from(behind).unwrap_or(u32::MAX);
         }
     }
+}
+
+/// `spread-checks`: an interval that is up to `percent` longer or shorter, as `chance` says.
+fn vary(interval: Duration, percent: u32, chance: u32) -> Duration {
+    let most = interval.as_micros() as u64 * u64::from(percent.min(50)) / 100;
+    let chosen = (u128::from(2 * most) * u128::from(chance) / u128::from(u32::MAX)) as u64;
+    interval - Duration::from_micros(most) + Duration::from_micros(chosen)
 }
 
 /// Where a check goes: the server's present address, with the check's own port and address. `None`: there is no port to check.

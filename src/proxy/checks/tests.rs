@@ -59,6 +59,14 @@ const TIMING: &str = "inter 1s fastinter 30 downinter 30";
 const HEAD: &str = "defaults\n mode http\n timeout connect 2s\n timeout client 5s\n timeout server 5s\n \
                     option log-health-checks\n";
 
+#[test]
+fn intervals_vary_within_their_bounds() {
+    let interval = Duration::from_millis(1000);
+    let of = |chance| vary(interval, 20, chance).as_millis();
+    assert_eq!([of(0), of(u32::MAX / 2), of(u32::MAX)], [800, 999, 1200]);
+    assert_eq!(vary(interval, 0, 12345), interval);
+}
+
 /// An address of this machine that nobody else uses: 127.x.y.z has room for all.
 fn own_address() -> IpAddr {
     let [a, b, c] = rand::random::<[u8; 3]>();

@@ -424,6 +424,8 @@ fn plain(draft: &Draft, global: &Global) -> Proxy {
         retries: draft.retries,
         redispatch: draft.redispatch,
         fullconn: draft.fullconn,
+        load_state: draft.load_state,
+        state_file_name: draft.state_file_name.clone(),
         check: check(draft),
         stick_table: draft.stick_table.clone(),
         stick_rules: Vec::new(),

@@ -3,14 +3,15 @@
 
 use super::environment::Environment;
 use super::model::{
-    Bind, Captures, ConnectionMode, CookiePolicy, ErrorFile, ForwardFor, HttpCheck, Identity, LogTarget,
-    Mode, Options, Reuse, Server, ServerCheck, StickTable, Timeouts,
+    Bind, Captures, ConnectionMode, CookiePolicy, ErrorFile, ForwardFor, HttpCheck, Identity, LoadState,
+    LogTarget, Mode, Options, Reuse, Server, ServerCheck, StickTable, Timeouts,
 };
 use super::surroundings::Surroundings;
 use super::words::{Line, Word};
 use crate::settings::Site;
 use ehpc_proto::http::Version;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Which section it is.
@@ -156,6 +157,8 @@ pub(crate) struct Draft {
     pub(crate) retries: u32,
     pub(crate) redispatch: i32,
     pub(crate) fullconn: Option<u32>,
+    pub(crate) load_state: LoadState,
+    pub(crate) state_file_name: Option<PathBuf>,
     pub(crate) check: CheckChoice,
     pub(crate) http_check: HttpCheck,
     pub(crate) check_send: CheckSend,
@@ -200,6 +203,8 @@ impl Draft {
             retries: 3,
             redispatch: 0,
             fullconn: None,
+            load_state: LoadState::None,
+            state_file_name: None,
             check: CheckChoice::default(),
             http_check: HttpCheck::default(),
             check_send: CheckSend::default(),

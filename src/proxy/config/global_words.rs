@@ -171,6 +171,27 @@ pub(crate) const ROWS: &[Row] = &[
         "name of the stats page",
     ),
     honoured(
+        "server-state-base",
+        |g, w, _| {
+            let value = path(w, "a directory")?;
+            set(&mut g.server_state_base, value)
+        },
+        "directory of state files",
+    ),
+    honoured(
+        "server-state-file",
+        |g, w, _| {
+            let value = path(w, "a file")?;
+            set(&mut g.server_state_file, value)
+        },
+        "states of servers at the start",
+    ),
+    honoured(
+        "spread-checks",
+        |g, w, _| set(&mut g.spread_checks, number(w, "percent", 0..=50)?),
+        "how much the time between checks varies",
+    ),
+    honoured(
         "pidfile",
         |g, w, c| {
             let value = path(w, "a file")?;
@@ -377,11 +398,8 @@ pub(crate) const ROWS: &[Row] = &[
     refused("mworker-max-reloads", "not supported yet"),
     refused("noreuseport", "not supported yet"),
     refused("pp2-never-send-local", "the PROXY protocol is not supported yet"),
-    refused("server-state-base", "server state is handed over by a reload itself"),
-    refused("server-state-file", "server state is handed over by a reload itself"),
     refused("set-var", "process variables are not supported yet"),
     refused("set-var-fmt", "process variables are not supported yet"),
-    refused("spread-checks", "not supported yet"),
 ];
 
 fn rest(words: &mut Words<'_>) -> Parsed<String> {

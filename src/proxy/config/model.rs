@@ -55,6 +55,12 @@ pub struct Global {
     pub stats_maxconn: u32,
     pub hard_stop_after: Option<Duration>,
     pub node: Option<String>,
+    /// `spread-checks`: percent by which the time between two checks of a server varies, 0 to 50.
+    pub spread_checks: u32,
+    /// `server-state-file`: states for `load-server-state-from-file global`.
+    pub server_state_file: Option<PathBuf>,
+    /// `server-state-base`: directory of relative names of state files.
+    pub server_state_base: Option<PathBuf>,
     pub description: Option<String>,
     pub tune: Tune,
     /// Warnings are problems.
@@ -124,6 +130,10 @@ pub struct Proxy {
     pub fullconn: Option<u32>,
     pub check: Check,
     pub stick_table: Option<StickTable>,
+    /// `load-server-state-from-file`.
+    pub load_state: LoadState,
+    /// `server-state-file-name`; absent: the backend's name.
+    pub state_file_name: Option<PathBuf>,
     pub stick_rules: Vec<StickRule>,
     pub reuse: Reuse,
 
@@ -153,6 +163,18 @@ pub enum Mode {
     #[default]
     Tcp,
     Http,
+}
+
+/// Where the states of a backend's servers are read from at the start (4.2 `load-server-state-from-file`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub enum LoadState {
+    #[default]
+    None,
+    /// `server-state-file`
+    Global,
+    /// A file of its own.
+    Local,
 }
 
 /// How long connections live (4.2 `option httpclose`, `http-server-close`, `http-keep-alive`).
@@ -601,6 +623,9 @@ impl Default for Global {
             stats_maxconn: 10,
             hard_stop_after: None,
             node: None,
+            spread_checks: 0,
+            server_state_file: None,
+            server_state_base: None,
             description: None,
             tune: Tune::default(),
             zero_warning: false,

@@ -2,7 +2,7 @@
 //! is needed to understand them.
 
 use super::draft::{BalanceChoice, Context, Draft, FormatChoice, LogChoice, Prefix};
-use super::model::{ConnectionMode, ForwardFor, Mode, Reuse};
+use super::model::{ConnectionMode, ForwardFor, LoadState, Mode, Reuse};
 use super::values::{number, timeout};
 use super::vocabulary::Class::{Honoured, Refused, WithoutMeaning};
 use super::vocabulary::{DB, DF, DFB, FB, Handler, Places, Row, row};
@@ -11,6 +11,7 @@ use super::{
     bind_words, check_words, cookie_words, error_words, log_words, server_words, stats_words, stick_words,
 };
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 type Read = fn(&mut Draft, &mut Words<'_>, &mut Context<'_>) -> Parsed<()>;
 
@@ -125,6 +126,17 @@ fn hash_type(_: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parse
         ("map-based", None | Some("sdbm")) => Ok(()),
         _ => Err(words.problem_before("only `hash-type map-based sdbm` is supported yet", "map-based", "")),
     }
+}
+
+fn load_state(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
+    let expected = "global, local or none";
+    draft.load_state = match words.expect(expected)? {
+        "global" => LoadState::Global,
+        "local" => LoadState::Local,
+        "none" => LoadState::None,
+        other => return Err(words.problem_before(&format!("unknown value `{other}`"), expected, "")),
+    };
+    Ok(())
 }
 
 fn retry_on(_: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
@@ -271,6 +283,16 @@ pub(crate) const ROWS: &[Row] = &[
         |d, w, _| set(&mut d.fullconn, limit(w)?),
         "load at which minconn limits are maxconn",
     ),
+    honoured("load-server-state-from-file", DB, load_state, "states of servers are read at the start"),
+    honoured(
+        "server-state-file-name",
+        DB,
+        |d, w, _| {
+            let name = w.next().filter(|name| *name != "use-backend-name");
+            set(&mut d.state_file_name, name.map(PathBuf::from))
+        },
+        "file of a backend's states",
+    ),
     honoured("hash-type", DB, hash_type, "only map-based"),
     honoured("http-check disable-on-404", DB, check_words::disable_on_404, "404 means: no new sessions"),
     honoured("http-check expect", DB, check_words::expect, "what a good answer is"),
@@ -409,11 +431,9 @@ pub(crate) const ROWS: &[Row] = &[
     refused("http-check unset-var", DB, "not supported yet"),
     refused("http-error", DFB, "not supported yet; use errorfile"),
     refused("http-send-name-header", DB, "not supported yet"),
-    refused("load-server-state-from-file", DB, "server state is handed over by a reload itself"),
     refused("max-keep-alive-queue", DB, "not supported yet"),
     refused("persist", DB, "not supported yet"),
     refused("rate-limit", DF, "rates are not limited yet; use maxconn"),
-    refused("server-state-file-name", DB, "server state is handed over by a reload itself"),
     refused("server-template", Places::BACK, "not supported yet; write the servers out"),
     refused("source", DB, "not supported yet"),
     refused("srvtcpka-cnt", DB, "not supported yet"),

@@ -14,6 +14,7 @@ use super::version;
 use super::worker::{CONTROL, Worker};
 use crate::host::signals::{self, Forked};
 use crate::proxy::config::{self, Config};
+use crate::proxy::state;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use std::ffi::OsString;
 use std::fs::File;
@@ -177,6 +178,10 @@ fn prepare(
         Some(past) => past.gather(&mut inherited, notices),
         None => gather::from_old(&arguments, &mut inherited, notices),
     };
+    // What the process before said comes later, and counts.
+    let (from_files, warnings) = state::read_states(&config, |path| std::fs::read_to_string(path));
+    warnings.iter().for_each(|warning| notices.warning(warning));
+    let states = from_files + &states;
     inherited.keep_only(open::binds(&config).map(|(_, bind, _, _)| bind));
     let sockets = if arguments.one_socket { 1 } else { threads };
     let reuse_port = !arguments.one_socket;

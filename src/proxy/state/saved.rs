@@ -6,9 +6,12 @@
 use super::change::Restored;
 use super::server::{Administration, Operation, Server};
 use super::{Backend, Running};
-use crate::proxy::config::model::{self, Proxy, ProxyIndex, ServerAddress};
+use crate::proxy::config::Config;
+use crate::proxy::config::model::{self, LoadState, Proxy, ProxyIndex, ServerAddress};
 use crate::proxy::health::{CheckReport, CheckStatus};
 use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -163,6 +166,47 @@ pub fn restore(running: &Running, text: &str, now: u64) -> usize {
         take_over(backend, *index, written, &saved, now);
     }
     found
+}
+
+/// Reads the files that `load-server-state-from-file` names, before chroot: a text for [`restore`], and warnings of what cannot be
+/// read. A file that is not there yet is none: HAProxy's users write it at a reload.
+pub fn read_states(config: &Config, read: impl Fn(&Path) -> io::Result<String>) -> (String, Vec<String>) {
+    let (mut text, mut warnings) = ("1\n".to_owned(), Vec::new());
+    let global = &config.global;
+    for proxy in config.proxies.iter().filter(|proxy| proxy.back && !proxy.disabled) {
+        let name = match proxy.load_state {
+            LoadState::None => continue,
+            LoadState::Global => global.server_state_file.clone(),
+            LoadState::Local => {
+                Some(proxy.state_file_name.clone().unwrap_or_else(|| PathBuf::from(&proxy.name)))
+            }
+        };
+        let Some(name) = name else {
+            warnings.push(format!(
+                "{}: backend `{}`: load-server-state-from-file global, but there is no server-state-file in section \
+                 global",
+                proxy.site, proxy.name
+            ));
+            continue;
+        };
+        let path = global.server_state_base.as_deref().map_or(name.clone(), |base| base.join(&name));
+        let found = match read(&path) {
+            Ok(found) if found.lines().next().map(str::trim) == Some("1") => found,
+            Ok(_) => {
+                warnings.push(format!("{}: not a file of server states of version 1", path.display()));
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                warnings.push(format!("{}: cannot read server states: {error}", path.display()));
+                continue;
+            }
+        };
+        let own =
+            found.lines().filter(|line| read_line(line).is_some_and(|saved| saved.backend == proxy.name));
+        own.for_each(|line| text.extend([line, "\n"]));
+    }
+    (text, warnings)
 }
 
 fn take_over(backend: &Arc<Backend>, index: usize, written: &model::Server, saved: &Saved<'_>, now: u64) {

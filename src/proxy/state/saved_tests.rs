@@ -133,3 +133,35 @@ fn a_checked_server_in_maintenance_has_no_points() {
     backend.set_administration(0, Administration::MAINTENANCE, 0);
     assert_eq!(lines(&running, super::super::seconds())[1], "http h 127.0.0.1 0 1 1 1 0 1 0 0 14 0");
 }
+
+#[test]
+fn states_are_read_from_the_files_that_are_named() {
+    let text = format!("global\n server-state-file all\n server-state-base /states\n{TEXT}")
+        .replace("backend dead\n", "backend dead\n load-server-state-from-file global\n")
+        .replace("backend http\n", "backend http\n load-server-state-from-file local\n");
+    let running = running(&text);
+    let read = |path: &Path| match path.to_str() {
+        Some("/states/all") => Ok(HAPROXYS.to_owned()),
+        Some("/states/http") => Ok("2\nother".to_owned()),
+        other => panic!("{other:?}"),
+    };
+    let (states, warnings) = read_states(&running.config, read);
+    assert_eq!(warnings, ["/states/http: not a file of server states of version 1"]);
+    assert_eq!(
+        restore(&running, &states, 1_000_000),
+        1,
+        "of the file of all, only who asks for it: {states}"
+    );
+    assert_eq!(running.proxies[0].backend.as_ref().unwrap().usable(), (0, 0));
+    let missing = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
+    assert_eq!(read_states(&running.config, missing), ("1\n".to_owned(), Vec::new()));
+}
+
+#[test]
+fn what_the_process_before_says_counts_more_than_a_file() {
+    let running = running(TEXT);
+    let later =
+        HAPROXYS.replace("dead 1 x 127.0.0.1 0 0 1 1 23 8 2 0 6", "dead 1 x 127.0.0.1 2 0 1 1 23 6 3 4 6");
+    restore(&running, &(HAPROXYS.to_owned() + &later), 1_000_000);
+    assert_eq!(running.proxies[0].backend.as_ref().unwrap().usable(), (1, 0));
+}
