@@ -335,7 +335,10 @@ impl Line<'_, '_> {
     /// `{first|second}`; nothing when nothing is declared.
     fn captures(&mut self, list: &[Option<Vec<u8>>], request: bool, flags: Flags) {
         let count = self.declared(request);
-        if count == 0 {
+        // Of a request that could not be read HAProxy captures nothing, not even emptiness.
+        let unread = self.context.exchange.request_line.is_empty()
+            && self.context.frontend().is_some_and(|proxy| proxy.mode == Mode::Http);
+        if count == 0 || unread {
             return;
         }
         self.quote(flags);

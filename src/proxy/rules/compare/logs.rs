@@ -65,5 +65,15 @@ fn log_lines_are_haproxys() {
             }
         }
     }
+    let peer = Peer::start_with("  option httplog\n", &log, "");
+    let request = Request::unreadable();
+    peer.ask(&request);
+    let mut buffer = [0; 8192];
+    let length = socket.recv(&mut buffer).unwrap();
+    let theirs = String::from_utf8_lossy(&buffer[..length]).trim_end_matches(['\n', '\0']).to_owned();
+    let times =
+        |line: &str| regex::Regex::new("-1/-1/-1/-1/[0-9]+ ").unwrap().replace(line, "TIMES ").into_owned();
+    let unread = peer.unread_line(&request);
+    assert_eq!(times(&masked(&theirs)), times(&masked(&unread)), "{theirs}\n{unread}");
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
 }

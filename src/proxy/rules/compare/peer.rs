@@ -28,6 +28,11 @@ impl Request {
         Request { raw: bytes, client: std::cell::Cell::new(None) }
     }
 
+    /// Bytes that are no request.
+    pub(super) fn unreadable() -> Request {
+        Request { raw: "GET /x\r\n\r\n".to_owned(), client: std::cell::Cell::new(None) }
+    }
+
     /// `\u{e9}` stands for the byte.
     fn bytes(&self) -> Vec<u8> {
         self.raw.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
@@ -153,8 +158,7 @@ impl Peer {
         }
     }
 
-    /// The exchange as it is in the end, and the answer.
-    pub(super) fn exchange(&self, request: &Request) -> Result<(Exchange, Vec<u8>), String> {
+    fn begin(&self, request: &Request) -> Exchange {
         let client = request.client.get().unwrap();
         let session = Session {
             client: Endpoint::Tcp(client),
@@ -166,7 +170,29 @@ impl Peer {
             number: 1,
             variables: Variables::default(),
         };
-        let mut exchange = Exchange::new(session, SystemTime::now(), Instant::now());
+        Exchange::new(session, SystemTime::now(), Instant::now())
+    }
+
+    /// Our log line of what could not be read.
+    pub(super) fn unread_line(&self, request: &Request) -> String {
+        let mut exchange = self.begin(request);
+        exchange.response.status = 400;
+        (exchange.ending.cause, exchange.ending.state) = (b'P', b'R');
+        (exchange.counts.active, exchange.counts.frontend_active) = (1, 1);
+        exchange.times.ended = Some(Instant::now());
+        self.rendered(&exchange)
+    }
+
+    fn rendered(&self, exchange: &Exchange) -> String {
+        let context = Context { exchange, running: &self.running };
+        let mut line = Vec::new();
+        self.running.config.proxies[0].log_format.render(&context, &mut line);
+        String::from_utf8_lossy(&line).into_owned()
+    }
+
+    /// The exchange as it is in the end, and the answer.
+    pub(super) fn exchange(&self, request: &Request) -> Result<(Exchange, Vec<u8>), String> {
+        let mut exchange = self.begin(request);
         let bytes = request.bytes();
         let parsed = http1::parse_request(&bytes, &http1::Limits::default(), false, &mut exchange.request);
         if let Err(bad) = parsed {
@@ -222,10 +248,7 @@ impl Peer {
         let now = Instant::now();
         exchange.times.request_head = Some(now);
         exchange.times.ended = Some(now);
-        let context = Context { exchange: &exchange, running: &self.running };
-        let mut line = Vec::new();
-        self.running.config.proxies[0].log_format.render(&context, &mut line);
-        String::from_utf8_lossy(&line).into_owned()
+        self.rendered(&exchange)
     }
 
     /// What the section `origin` answers, after `http-response`; without it there is no server.
