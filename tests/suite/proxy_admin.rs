@@ -309,6 +309,22 @@ fn sessions_are_listed_and_ended() {
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).expect("closed");
     assert_eq!(side.command(&format!("show sess {id}")), "Session not found.\n\n");
+    // What was refused can be looked at.
+    assert!(
+        side.talk("fe.sock", "GET / HTTP/1.1\r\nHost: x\r\na b: \x01\r\n\r\n").starts_with("HTTP/1.1 400")
+    );
+    let errors = side.command("show errors");
+    assert!(
+        errors.contains("] : 1\n") && errors.contains("] frontend fe (#2): invalid request\n"),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("error at position") && errors.contains("  00000  GET / HTTP/1.1\\r\\n\n"),
+        "{errors}"
+    );
+    assert!(errors.contains("  00025  a b: \\x01\\r\\n\n"), "{errors}");
+    assert_eq!(side.command("show errors nobody"), "No such proxy.\n\n");
+    assert_eq!(side.command("show errors fe response").lines().count(), 2);
     let metrics = side.request("GET /metrics", "").1;
     assert!(metrics.contains("haproxy_frontend_http_requests_total{proxy=\"fe\"} "), "{metrics}");
 }

@@ -1,6 +1,8 @@
 //! The one table of commands: words, usage and help, who may, what it does.
 
-use super::{Answer, Context, Severity, counters, frontends, servers, servers_state, sessions, show, tables};
+use super::{
+    Answer, Context, Severity, counters, errors, frontends, servers, servers_state, sessions, show, tables,
+};
 use crate::proxy::config::model::Level;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -66,6 +68,8 @@ commands! {
     "show" "cli" "level", "", "display the level of the current CLI session", User, show::level;
     "show" "cli" "sockets", "", "dump list of cli sockets", User, show::sockets;
     "show" "env", " [var]", "dump environment variables known to the process", Operator, show::environment;
+    "show" "errors", " [<px>] [request|response]", "report last request and/or response errors for each proxy",
+        Operator, errors::show;
     "show" "info", " [desc|json|typed|float]*", "report information about the running process", User, show::info;
     "show" "metrics", "", "report everything in Prometheus' text format (not in HAProxy)", User, show::metrics;
     "show" "servers" "conn", " [<backend>]", "dump server connections status (all or for a single backend)", User,

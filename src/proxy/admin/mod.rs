@@ -7,6 +7,7 @@
 mod commands;
 mod console;
 mod counters;
+mod errors;
 mod frontends;
 mod servers;
 mod servers_state;

@@ -48,20 +48,20 @@ pub(crate) fn send_state(draft: &mut Draft, _: &mut Words<'_>, _: &mut Context<'
 
 /// `http-check send [meth M] [uri U] [ver V] [hdr NAME VALUE]... [body TEXT]`.
 pub(crate) fn send(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
-    let check = &mut draft.http_check;
+    let check = &mut draft.check_send;
     while let Some(word) = words.next() {
         match word {
             "meth" => {
                 let method = words.expect("a method")?;
-                check.method = token(method, words)?;
+                check.method = Some(token(method, words)?);
             }
             "uri" => {
                 let uri = words.expect("a URI")?;
-                check.uri = token(uri, words)?;
+                check.uri = Some(token(uri, words)?);
             }
             "ver" => {
                 let text = words.expect("HTTP/1.0 or HTTP/1.1")?;
-                check.version = version(text, words)?;
+                check.version = Some(version(text, words)?);
             }
             "hdr" => {
                 let name = words.expect("a header's name and value")?;

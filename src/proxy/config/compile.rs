@@ -3,8 +3,8 @@
 
 use super::draft::{BalanceChoice, CheckChoice, Draft, FormatChoice, LogChoice, ServerDraft, StatsDraft};
 use super::model::{
-    BackendName, Balance, Captures, Check, Config, Global, LogTarget, Mode, Proxy, ProxyIndex, Server,
-    StatsPage, StickRule, UseBackend,
+    BackendName, Balance, Captures, Check, Config, Global, HttpCheck, LogTarget, Mode, Proxy, ProxyIndex,
+    Server, StatsPage, StickRule, UseBackend,
 };
 use super::sections::Sections;
 use super::surroundings::Surroundings;
@@ -108,8 +108,8 @@ impl Compiler<'_> {
     /// Lines that another line would have to give an effect.
     fn without_effect(&mut self, proxy: &Proxy) {
         let (draft, site) = (self.draft, &self.draft.site);
-        let check = &draft.http_check;
-        let asked = check.expect.is_some() || !check.headers.is_empty() || !check.body.is_empty();
+        let (check, send) = (&draft.http_check, &draft.check_send);
+        let asked = check.expect.is_some() || send.uri.is_some() || !send.headers.is_empty();
         if draft.kind.back() && asked && draft.check != CheckChoice::Http {
             let what = "`http-check` has no effect without `option httpchk`";
             self.warnings.push(format!("{site}: `{}`: {what}", draft.name));
@@ -460,9 +460,20 @@ fn logs(draft: &Draft, global: &Global) -> Vec<LogTarget> {
 fn check(draft: &Draft) -> Check {
     match &draft.check {
         CheckChoice::Connect => Check::Connect,
-        CheckChoice::Http => Check::Http(draft.http_check.clone()),
+        CheckChoice::Http => Check::Http(http_check(draft)),
         CheckChoice::Mysql { user, post_41 } => Check::Mysql { user: user.clone(), post_41: *post_41 },
     }
+}
+
+/// `option httpchk` with what `http-check send` adds.
+fn http_check(draft: &Draft) -> HttpCheck {
+    let (mut check, send) = (draft.http_check.clone(), &draft.check_send);
+    check.method = send.method.clone().unwrap_or(check.method);
+    check.uri = send.uri.clone().unwrap_or(check.uri);
+    check.version = send.version.unwrap_or(check.version);
+    check.headers.extend(send.headers.iter().cloned());
+    check.body.clone_from(&send.body);
+    check
 }
 
 fn server(draft: &ServerDraft) -> Server {

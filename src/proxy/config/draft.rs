@@ -9,6 +9,7 @@ use super::model::{
 use super::surroundings::Surroundings;
 use super::words::{Line, Word};
 use crate::settings::Site;
+use ehpc_proto::http::Version;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -91,6 +92,17 @@ pub(crate) enum CheckChoice {
     },
 }
 
+/// `http-check send`: added to what `option httpchk` says, whichever stands first.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub(crate) struct CheckSend {
+    pub(crate) method: Option<Vec<u8>>,
+    pub(crate) uri: Option<Vec<u8>>,
+    pub(crate) version: Option<Version>,
+    pub(crate) headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+}
+
 /// `stats ...` lines; absent: no page.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
@@ -149,6 +161,7 @@ pub(crate) struct Draft {
     pub(crate) state_file_name: Option<PathBuf>,
     pub(crate) check: CheckChoice,
     pub(crate) http_check: HttpCheck,
+    pub(crate) check_send: CheckSend,
     pub(crate) stick_table: Option<StickTable>,
     pub(crate) reuse: Reuse,
 
@@ -194,6 +207,7 @@ impl Draft {
             state_file_name: None,
             check: CheckChoice::default(),
             http_check: HttpCheck::default(),
+            check_send: CheckSend::default(),
             stick_table: None,
             reuse: Reuse::default(),
             timeouts: Timeouts::default(),

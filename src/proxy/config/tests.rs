@@ -314,6 +314,27 @@ fn unix_sockets_get_what_unix_bind_says() {
 }
 
 #[test]
+fn a_check_is_what_both_its_lines_say_in_any_order() {
+    let check = |lines: &str| {
+        let text =
+            format!("backend b\n timeout connect 1s\n timeout server 1s\n{lines} server s 1.1.1.1:1 check\n");
+        let config = parse(&text).expect("fine");
+        let Check::Http(check) = config.proxies[0].check.clone() else { panic!() };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers: Vec<String> =
+            check.headers.iter().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect();
+        format!("{} {} {:?} {}", text(&check.method), text(&check.uri), check.version, headers.join(", "))
+    };
+    let option = " option httpchk GET /a HTTP/1.1\\r\\nHost:\\ one\n";
+    let send = " http-check send uri /b hdr X-Y two\n";
+    assert_eq!(check(" option httpchk\n"), "OPTIONS / Http10 ");
+    assert_eq!(check(option), "GET /a Http11 Host: one");
+    let both = "GET /b Http11 Host: one, X-Y: two";
+    assert_eq!(check(&format!("{option}{send}")), both);
+    assert_eq!(check(&format!("{send}{option}")), both);
+}
+
+#[test]
 fn stick_lines_match_or_store() {
     let config = parse(
         "backend b\n timeout connect 1s\n timeout server 1s\n stick-table type ip size 10\n stick on src\n \

@@ -2,13 +2,16 @@
 
 use super::thread::Thread;
 use crate::proxy::config::model::{Proxy, ProxyIndex};
-use crate::proxy::exchange::{Exchange, LogLevel, Session};
+use crate::proxy::exchange::{Endpoint, Exchange, LogLevel, Session};
 use crate::proxy::expression::Context;
 use crate::proxy::log::Severity;
-use crate::proxy::state::{Backend, BackendCounters, FrontendCounters, Listener, ServerCounters, Spent};
+use crate::proxy::state::{
+    Backend, BackendCounters, FrontendCounters, Listener, Refused, ServerCounters, Spent,
+};
+use ehpc_proto::http1::BadMessage;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// A session's presence in a backend (`scur`); ends when dropped.
 pub(crate) struct Presence {
@@ -138,6 +141,26 @@ pub(crate) fn count_times(thread: &Thread, exchange: &Exchange) {
     };
     server.timings.add(spent);
     backend.inspect(|backend| backend.timings.add(spent));
+}
+
+/// A message that was not understood, for `show errors`.
+pub(crate) fn refused(exchange: &Exchange, bytes: &[u8], bad: BadMessage) -> Refused {
+    /// HAProxy's buffer.
+    const MOST: usize = 16_384;
+    Refused {
+        number: 0,
+        when: SystemTime::now(),
+        frontend: exchange.session.frontend,
+        backend: exchange.route.backend,
+        server: exchange.route.server,
+        source: match exchange.session.client {
+            Endpoint::Tcp(address) => address.to_string(),
+            Endpoint::Unix => "unix:0".to_owned(),
+        },
+        bytes: bytes.get(..bytes.len().min(MOST)).unwrap_or_default().to_vec(),
+        position: bad.at,
+        fault: bad.fault.to_string(),
+    }
 }
 
 /// Whether HAProxy would call it an error (`strm_log`).

@@ -45,9 +45,10 @@ pub(super) fn from_old(arguments: &Arguments, inherited: &mut Inherited, notices
 
 /// Sockets and server states of a process: by its own hand, or else without asking it.
 pub(super) fn from_one(pid: i32, inherited: &mut Inherited) -> io::Result<String> {
-    let (descriptors, states) = match handover::request(pid)? {
-        Some(estate) => (estate.sockets, estate.states),
-        None => (adopt::sockets_of(pid)?, String::new()),
+    let (descriptors, states) = match handover::request(pid) {
+        Ok(Some(estate)) => (estate.sockets, estate.states),
+        // It does not hand over, or another process has that name (process numbers repeat in containers).
+        Ok(None) | Err(_) => (adopt::sockets_of(pid)?, String::new()),
     };
     inherited.add_all(descriptors);
     Ok(states)

@@ -225,6 +225,7 @@ fn alone(plan: Plan) -> Result<ExitCode, String> {
         None => None,
     };
     write_pid(&mut pidfile, &plan)?;
+    drop(pidfile);
     let (arguments, notices) = (plan.arguments.clone(), plan.notices);
     let mut worker = Worker { ready, ..plan.worker() };
     if worker.ready.is_none() {

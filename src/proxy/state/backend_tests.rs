@@ -302,3 +302,30 @@ fn a_starting_server_has_a_part_of_its_weight_and_of_its_connections() {
     backend.set_warmth(1, 0);
     assert_eq!(chosen(&backend, wish), 1, "never nothing at all");
 }
+
+/// Orders seen at HAProxy 2.6.12 with one thread: seven requests one after the other, then as many as below at once.
+#[test]
+fn busy_servers_are_chosen_in_haproxys_order() {
+    let cases: [(Method, [u32; 3], u32, &str, &str); 6] = [
+        (Method::LeastConn, [3, 1, 1], 0, "0120120", "1200000120"),
+        (Method::LeastConn, [1, 1, 1], 0, "0120120", "1201201201"),
+        (Method::LeastConn, [5, 3, 2], 0, "0120120", "1200010210"),
+        (Method::First, [1, 1, 1], 3, "0000000", "000111222"),
+        (Method::RoundRobin, [3, 1, 1], 4, "0010200", "1020010212"),
+        (Method::StaticRoundRobin, [3, 1, 2], 4, "0020120", "0201200212"),
+    ];
+    for (method, weights, maxconn, idle, busy) in cases {
+        let servers = weights.map(|weight| {
+            server("s", |s| {
+                s.weight = weight;
+                s.maxconn = (maxconn > 0).then_some(maxconn);
+            })
+        });
+        let backend = backend(method, &servers);
+        let one_by_one: String =
+            idle.chars().map(|_| chosen(&backend, Wish::default()).to_string()).collect();
+        let slots: Vec<Slot> = busy.chars().map(|_| take(&backend, Wish::default())).collect();
+        let at_once: String = slots.iter().map(|slot| slot.server.to_string()).collect();
+        assert_eq!((one_by_one.as_str(), at_once.as_str()), (idle, busy), "{method:?} {weights:?}");
+    }
+}

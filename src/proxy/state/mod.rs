@@ -5,6 +5,7 @@ mod backend;
 mod change;
 mod clear;
 mod counters;
+mod errors;
 mod frontend;
 mod gate;
 mod news;
@@ -16,6 +17,7 @@ mod waiting;
 
 pub use backend::{Backend, Choice, Method, Policy, Slot, Wish};
 pub use counters::{BackendCounters, Codes, FrontendCounters, ServerCounters, Traffic};
+pub use errors::{Errors, Refused};
 pub use frontend::{Frontend, Listener};
 pub use gate::{Gate, Pass};
 pub use news::{Happening, News};
@@ -49,6 +51,8 @@ pub struct Running {
     pub requests: AtomicU64,
     /// Connections since the start.
     pub connections: AtomicU64,
+    /// Messages that were no HTTP.
+    pub errors: Errors,
     /// Rates, read once a second.
     pub samples: Samples,
     /// No new connections are accepted; the process ends when the last has gone.
@@ -95,6 +99,7 @@ impl Running {
             threads: AtomicU16::new(1),
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            errors: Errors::default(),
             samples: Samples::default(),
             stopping: AtomicBool::new(false),
             news,

@@ -255,11 +255,13 @@ impl View<'_> {
     }
 
     fn servers(&self, proxy: &Proxy, backend: &Backend, selection: &Selection, found: &mut Vec<Row>) {
-        for (server, state) in proxy.servers.iter().zip(&backend.servers) {
+        for (index, (server, state)) in proxy.servers.iter().zip(&backend.servers).enumerate() {
             let hidden =
                 selection.up && !state.is_up() || selection.without_maintenance && state.is_in_maintenance();
             if !hidden && selection.wants_id(server.id) {
-                found.push(self.server(proxy, server, state));
+                let mut row = self.server(proxy, server, state);
+                row.set(At::Qmax, backend.most_queued(Some(index)));
+                found.push(row);
             }
         }
     }
@@ -268,7 +270,6 @@ impl View<'_> {
         let counters = &state.counters;
         let mut row = Row::new(Kind::Server, proxy, server.id, server.name.clone());
         row.set(At::Qcur, state.queued.load(Relaxed));
-        row.set(At::Qmax, 0_u32);
         row.set(At::Scur, state.sessions.load(Relaxed));
         row.set(At::Smax, counters.most.load(Relaxed));
         let maxconn = state.maxconn.load(Relaxed);
@@ -356,7 +357,7 @@ impl View<'_> {
         let counters = &state.counters;
         let mut row = Row::new(Kind::Backend, proxy, 0, "BACKEND".to_owned());
         row.set(At::Qcur, state.queued.load(Relaxed));
-        row.set(At::Qmax, 0_u32);
+        row.set(At::Qmax, state.most_queued(None));
         row.set(At::Scur, counters.now.load(Relaxed));
         row.set(At::Smax, counters.most.load(Relaxed));
         row.set(At::Slim, fullconn(self.running, index));

@@ -62,6 +62,9 @@ pub(super) async fn refuse(at: &mut At<'_>, refused: Refused) -> Next {
         counters.requests.add(1);
         counters.codes.add(status);
     }
+    if let Refused::Bad(bad) = refused {
+        keep(at, bad);
+    }
     at.exchange.request.clear();
     at.exchange.request_line.clear();
     at.exchange.response.status = status;
@@ -74,6 +77,12 @@ pub(super) async fn refuse(at: &mut At<'_>, refused: Refused) -> Next {
         return Next::Close;
     }
     answer::refuse(at, status).await
+}
+
+/// Keeps what came for `show errors`.
+fn keep(at: &At<'_>, bad: BadMessage) {
+    let refused = record::refused(at.exchange, super::received(&at.client.input), bad);
+    at.thread.running.errors.note_request(refused);
 }
 
 /// A connection on which no byte came.

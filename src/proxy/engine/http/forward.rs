@@ -185,7 +185,11 @@ impl Forward<'_, '_> {
                     match parser.parse(input.data(), &limits, lenient, asked, response) {
                         Ok(Some(parsed)) => return Poll::Ready(Ok(parsed)),
                         Ok(None) => {}
-                        Err(_) => return Poll::Ready(Err(Trouble::Failed(self.failed(502, b'P')))),
+                        Err(bad) => {
+                            let refused = record::refused(self.at.exchange, input.data(), bad);
+                            self.at.thread.running.errors.note_response(self.backend, refused);
+                            return Poll::Ready(Err(Trouble::Failed(self.failed(502, b'P'))));
+                        }
                     }
                 }
                 match self.receive(context) {
