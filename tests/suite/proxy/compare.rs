@@ -138,6 +138,28 @@ fn masked_time(part: &str) -> String {
     }
 }
 
+/// A transcript whose masked times say only whether there is one, and without %ac: a connection that has just ended may
+/// still count.
+pub(crate) fn without_times(transcript: &str) -> String {
+    let masked = |part: &str| {
+        part == "-1" || part.strip_suffix('s').is_some_and(|number| number.parse::<u64>().is_ok())
+    };
+    let word = |word: &str| {
+        if word.contains('/') && word.split('/').all(masked) {
+            word.split('/').map(|part| if part == "-1" { "-1" } else { "0s" }).collect::<Vec<_>>().join("/")
+        } else {
+            match word.split_once('/') {
+                Some((active, rest)) if rest.split('/').count() == 4 && active.parse::<u32>().is_ok() => {
+                    format!("ac/{rest}")
+                }
+                _ => word.to_owned(),
+            }
+        }
+    };
+    let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ");
+    transcript.lines().map(line).collect::<Vec<_>>().join("\n") + "\n"
+}
+
 /// The first line that differs, with what is around it.
 pub(crate) fn difference(reference: &str, ours: &str) -> Option<String> {
     if reference == ours {
