@@ -50,7 +50,8 @@ impl Forward<'_, '_> {
         if let Some(cause) = cause {
             self.note_cut(cause);
             down.release(&self.at.thread.buffers);
-            return Next::Close;
+            // A client that is well may still have earlier answers to read, and be sending requests.
+            return if matches!(cause, b'S' | b's') { Next::Linger } else { Next::Close };
         }
         let rest = down.take_rest(&self.at.thread.buffers);
         down.release(&self.at.thread.buffers);
