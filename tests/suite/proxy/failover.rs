@@ -5,6 +5,9 @@ use super::load::{Failure, Load};
 use super::running::{self, Running, Style};
 use super::web::{Kind, Web};
 use super::{haproxy, inside};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -52,7 +55,7 @@ fn assert_excused(failures: &[Failure], ends: &[(Instant, Instant)], said: &str)
 }
 
 struct Scene {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     webs: [Web; 2],
     proxy: Running,
     load: Load,
@@ -75,7 +78,7 @@ impl Scene {
         let proxy = proxy.with_take_over(&take_over);
         let load = Load::start(ADDRESS, 80, CLIENTS, rest);
         load.more(200);
-        Scene { _directory: directory, webs, proxy, load, repeats: program == haproxy(), ends: Vec::new() }
+        Scene { directory, webs, proxy, load, repeats: program == haproxy(), ends: Vec::new() }
     }
 
     /// One server is killed or stopped, load goes on with the other, it comes back and is used again.
@@ -94,7 +97,32 @@ impl Scene {
         self.webs[which].restart();
         let listening = begun.elapsed();
         self.load.more_by(self.webs[which].name);
+        self.wait_up(self.webs[which].name);
         println!("  {} listens after {listening:?}, used after {:?}", self.webs[which].name, begun.elapsed());
+    }
+
+    /// Waits until the proxy's checks say that a server is well. It may have been used before: a check that failed
+    /// before it came back may be the one that takes it out, and then no server would be left at the next end.
+    fn wait_up(&self, name: &str) {
+        let until = Instant::now() + Duration::from_secs(30);
+        let mut said = String::new();
+        while Instant::now() < until {
+            said.clear();
+            let asked = UnixStream::connect(self.directory.path().join("admin")).and_then(|mut stream| {
+                stream.write_all(b"show stat\n")?;
+                stream.shutdown(Shutdown::Write)?;
+                stream.read_to_string(&mut said)
+            });
+            let field = |line: &str, at: usize| line.split(',').nth(at).unwrap_or_default().to_owned();
+            let row = said.lines().find(|line| field(line, 1) == name);
+            // status, check_status
+            if asked.is_ok()
+                && row.is_some_and(|row| field(row, 17) == "UP" && field(row, 36).ends_with("L4OK"))
+            {
+                return;
+            }
+        }
+        panic!("{name} is not up:\n{said}");
     }
 
     fn finish(self) -> (u64, u64) {
@@ -135,6 +163,7 @@ fn scenario(program: &Path, style: Style) {
     scene.load.more(300);
     scene.webs[0].restart();
     scene.load.more_by("web1");
+    scene.wait_up("web1");
     println!("{:?}: a reload during a failure", begun.elapsed());
     // One after the other, without a pause.
     for _ in 0..5 {
