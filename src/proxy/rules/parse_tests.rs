@@ -29,7 +29,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("http-request set-header X %[nbsrv(nobody)]", "|there is no backend `nobody`"),
     ("http-request set-header X %[srv_conn(b/nobody)]", "|there is no server `b/nobody`"),
     ("http-request set-header X %[path,map(none.map)]", "|none.map: "),
-    ("http-request set-header X %[ssl_fc]", "|TLS is not supported yet"),
+    ("http-request set-header X %[ssl_fc_sni]", "|TLS is not supported yet"),
     ("http-request set-header X %[sc0_conn_rate]", "|rate tracking is not supported yet"),
     ("http-request set-header X %[req.body]", "|bodies are not buffered"),
     ("http-request set-header X %[path,hmac(a,b)]", "|cryptography is not supported"),

@@ -15,6 +15,7 @@ pub(super) const TABLE: &[Fetch] = &[
     row("always_true", Kind::Bool, Run::One(always_true), "true"),
     row("wait_end", Kind::Bool, Run::One(always_true), "true: content is not waited for"),
     row("always_false", Kind::Bool, Run::One(always_false), "false"),
+    row("ssl_fc", Kind::Bool, Run::One(always_false), "the client's connection uses TLS: none does yet"),
     row("int", Kind::Integer, CONSTANT, "a number").takes(&[Slot::Integer], 1),
     row("str", Kind::Text, CONSTANT, "a text").takes(&[Slot::Text], 1),
     row("bool", Kind::Bool, CONSTANT, "a truth value").takes(&[Slot::Text], 1).prepared(prepare_bool),
