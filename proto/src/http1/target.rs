@@ -82,9 +82,16 @@ fn host_and_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
     let digits = authority.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let at = authority.len() - digits;
     match at.checked_sub(1) {
-        Some(colon) if authority[colon] == b':' => (&authority[..colon], Some(&authority[at..])),
+        Some(colon) if authority[colon] == b':' && is_host(&authority[..colon]) => {
+            (&authority[..colon], Some(&authority[at..]))
+        }
         _ => (authority, None),
     }
+}
+
+/// `h:80:80` is no host and port: taking one of them off would leave what the next reader shortens again.
+fn is_host(bytes: &[u8]) -> bool {
+    !bytes.contains(&b':') || bytes.last() == Some(&b']')
 }
 
 fn without_default_port<'a>(scheme: &[u8], authority: &'a [u8]) -> &'a [u8] {
@@ -123,6 +130,7 @@ mod tests {
             ("ftp://h/", "h", "ftp://h/"),
             ("HTTP://h/", "h", "HTTP://h/"),
             ("http://[::1]:80/", "[::1]", "http://[::1]/"),
+            ("http://h:80:80/", "h:80:80", "http://h:80:80/"),
         ] {
             assert_eq!(get(target, Some(host)), Ok(sent.to_owned()), "{target} {host}");
         }
@@ -156,7 +164,7 @@ mod tests {
         for (target, host) in [("i:443", "h"), ("h:1", "h"), ("h:1", "h:2")] {
             assert_eq!(connect(target, host), Err(Fault::HostMismatch), "{target} {host}");
         }
-        for target in ["h", "/", "h:", "h:x", ""] {
+        for target in ["h", "/", "h:", "h:x", "h:80:80", ""] {
             assert_eq!(connect(target, "h"), Err(Fault::ConnectTarget), "{target}");
         }
     }
