@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how a test fails
 
 mod bad_state;
+mod browser;
 mod cli;
 mod executable;
 mod exports;

@@ -57,6 +57,8 @@ pub enum Which {
     Server(ProxyIndex, ServerIndex),
     /// All of a frontend.
     Frontend(ProxyIndex),
+    /// Every one.
+    All,
 }
 
 /// The part of a session that others may look at.
@@ -139,6 +141,7 @@ impl Sessions {
             Which::Number(number) => row.number == number,
             Which::Server(backend, server) => (row.backend, row.server) == (Some(backend), Some(server)),
             Which::Frontend(frontend) => row.frontend == frontend,
+            Which::All => true,
         };
         let mut count = 0;
         for live in self.rows.borrow().iter().flatten().filter(|live| meant(&live.row.get())) {

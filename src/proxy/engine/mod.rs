@@ -18,6 +18,7 @@ mod accept;
 mod buffer;
 mod deadline;
 mod dial;
+mod fault;
 mod http;
 mod idle;
 mod live;
@@ -35,5 +36,6 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
+pub use fault::note_panics;
 pub use live::{Doing, SessionRow, Which};
 pub use thread::{Engine, OpenListener, Service, Start, run};

@@ -3,6 +3,7 @@
 use super::accept::Passes;
 use super::buffer::{Buffer, Buffers};
 use super::deadline::Deadline;
+use super::fault::Witness;
 use super::live::{Doing, SessionRow};
 use super::stream::Stream;
 use super::thread::Thread;
@@ -65,6 +66,7 @@ impl Client {
 pub(crate) async fn serve(thread: Rc<Thread>, mut client: Client, mut session: Session, passes: Passes) {
     let running = &thread.running;
     let Some(proxy) = running.config.proxies.get(session.frontend) else { return };
+    let _witness = Witness::new(&thread, &session);
     let member = thread.sessions.join(SessionRow {
         number: session.number,
         thread: thread.index,

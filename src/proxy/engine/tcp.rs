@@ -89,6 +89,8 @@ async fn relay(
             concerned.backend.inspect(|one| one.server_aborts.add(1));
             concerned.server.inspect(|one| one.server_aborts.add(1));
         }
+        // As HAProxy: in no state when an operator ended it.
+        Err(Failure { cause: b'K', .. }) => return Err(Failure { status: 0, cause: b'K', state: b'-' }),
         Err(_) => {}
     }
     ending

@@ -12,6 +12,7 @@ use crate::proxy::state::Running;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
 
 /// One listening socket of a `bind`: open and listening.
 #[derive(Debug)]
@@ -94,7 +96,8 @@ pub(crate) struct Thread {
 impl Thread {
     /// Sends a log line of a section: `render` appends it to an empty text.
     pub(crate) fn log(&self, proxy: ProxyIndex, severity: Severity, render: impl FnOnce(&mut Vec<u8>)) {
-        let mut log = self.log.borrow_mut();
+        // Borrowed only by a line that is being made when its making panics.
+        let Ok(mut log) = self.log.try_borrow_mut() else { return };
         if log.wants(proxy, severity) {
             let mut text = self.buffers.take_text();
             render(&mut text);
@@ -152,7 +155,7 @@ impl Thread {
 
 impl Engine {
     /// No new connections are accepted (listening sockets stay open in whoever else holds them); sessions end when
-    /// their clients are idle next, and `run` returns when the last has gone, at the latest after `hard-stop-after`.
+    /// their clients are idle next, and `run` returns when the last has gone.
     pub fn stop(&self) {
         self.running.stopping.store(true, Ordering::SeqCst);
         self.tell(|| Command::Stop);
@@ -212,7 +215,8 @@ impl Engine {
 /// the first.
 ///
 /// # Errors
-/// When a runtime or a thread cannot be made, or a listening socket is not usable. Nothing keeps running then.
+/// When a runtime or a thread cannot be made, a listening socket is not usable, or something that everything depends on
+/// has panicked. Nothing keeps running then.
 pub fn run(start: Start) -> io::Result<()> {
     let threads = start.loggers.len();
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..threads).map(|_| mpsc::unbounded_channel()).unzip();
@@ -231,7 +235,16 @@ pub fn run(start: Start) -> io::Result<()> {
     let mut result = Ok(());
     for part in parts {
         let name = format!("proxy-{}", part.index);
-        match std::thread::Builder::new().name(name).spawn(move || part.run(Vec::new())) {
+        let others_leave = engine.clone();
+        let life = move || {
+            let result = catch_unwind(AssertUnwindSafe(|| part.run(Vec::new())));
+            let result = result.unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
+            if result.is_err() {
+                others_leave.leave();
+            }
+            result
+        };
+        match std::thread::Builder::new().name(name).spawn(life) {
             Ok(thread) => others.push(thread),
             Err(error) => result = Err(error),
         }
@@ -292,18 +305,32 @@ impl Part {
             running,
         });
         runtime.block_on(async {
+            // Without any of these the process would look alive and do nothing.
+            let mut needed = JoinSet::new();
             for service in services {
-                tokio::task::spawn_local(service(self.engine.clone()));
+                needed.spawn_local(service(self.engine.clone()));
             }
             for listener in self.listeners {
-                tokio::task::spawn_local(accept::serve(thread.clone(), accept::prepare(listener)?));
+                needed.spawn_local(accept::serve(thread.clone(), accept::prepare(listener)?));
             }
-            tokio::task::spawn_local(idle::keep_house(thread.clone()));
-            thread.obey(&mut self.commands).await;
-            Ok(())
+            needed.spawn_local(idle::keep_house(thread.clone()));
+            tokio::select! {
+                () = thread.obey(&mut self.commands) => Ok(()),
+                fault = panicked(&mut needed) => Err(io::Error::other(fault)),
+            }
         })
         // Dropping the runtime drops every task, and with it sessions that were told to go.
     }
+}
+
+/// Ready when one of them has panicked.
+async fn panicked(tasks: &mut JoinSet<()>) -> String {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            return format!("a task that everything depends on has ended: {error}");
+        }
+    }
+    std::future::pending().await
 }
 
 impl Thread {
@@ -311,7 +338,7 @@ impl Thread {
         loop {
             let command = tokio::select! {
                 command = commands.recv() => command,
-                () = self.last_session(), if self.stopping.get() => return,
+                () = self.sessions.emptied(), if self.stopping.get() => return,
             };
             match command {
                 Some(Command::Sessions(back)) => drop(back.send(self.sessions.list())),
@@ -323,16 +350,6 @@ impl Thread {
                     self.idle.clear();
                 }
                 Some(Command::Leave) | None => return,
-            }
-        }
-    }
-
-    /// Ready when no session is left, or `hard-stop-after` has passed.
-    async fn last_session(&self) {
-        match self.running.config.global.hard_stop_after {
-            None => self.sessions.emptied().await,
-            Some(limit) => {
-                let _ = tokio::time::timeout(limit, self.sessions.emptied()).await;
             }
         }
     }

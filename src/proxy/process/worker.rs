@@ -8,20 +8,19 @@ use super::open::OpenBind;
 use super::sampling;
 use crate::host::signals;
 use crate::proxy::admin::socket::{self, AskProcess, HandOver, OpenSocket};
-use crate::proxy::admin::{self, Answer, Context};
 use crate::proxy::checks;
 use crate::proxy::config::Config;
-use crate::proxy::config::model::Level;
-use crate::proxy::engine::{self, Engine, Service, Start};
+use crate::proxy::engine::{self, Engine, Service, Start, Which};
 use crate::proxy::listen::ListeningSocket;
 use crate::proxy::log::{Logger, Logs, Severity};
 use crate::proxy::state::{self, Running};
-use crate::proxy::stats::{Moment, Process};
+use crate::proxy::stats::Process;
 use std::fs::File;
 use std::io::{self, PipeWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -122,7 +121,7 @@ impl Worker {
             notices: self.notices,
         };
         let ask = process_of(Arc::clone(&running), logs.dropped_counter());
-        let states = states_of(Arc::clone(&running), Arc::clone(&ask));
+        let states = states_of(Arc::clone(&running));
         let notices = self.notices;
         let open = open_sockets(config, stats, &exported);
         let (asked, until, sampled) = (Arc::clone(&running), stopping.clone(), Arc::clone(&running));
@@ -138,6 +137,7 @@ impl Worker {
             }),
             Box::new(move |_| Box::pin(sampling::run(sampled))),
         ];
+        engine::note_panics(move |what| notices.alert(&format!("panic: {what}")));
         let checked = Arc::clone(&running);
         services.push(Box::new(move |engine| Box::pin(checks::run(checked, checks_logger, engine))));
         if let Some(heirs) = heirs {
@@ -145,7 +145,7 @@ impl Worker {
             services.push(Box::new(move |engine| Box::pin(serve(engine))));
         }
         engine::run(Start { running, listeners, loggers, services })
-            .map_err(|error| format!("the engine does not start: {error}"))
+            .map_err(|error| format!("the engine has ended: {error}"))
     }
 }
 
@@ -154,17 +154,9 @@ fn process_of(running: Arc<Running>, dropped: Arc<AtomicU64>) -> AskProcess {
     Arc::new(move || Process { dropped_logs: dropped.load(Ordering::Relaxed), ..Process::of(&running) })
 }
 
-/// The states of all servers as `show servers state` has them.
-fn states_of(running: Arc<Running>, ask: AskProcess) -> exported::States {
-    Arc::new(move || {
-        let process = ask();
-        let context = Context { running: &running, process: &process, moment: Moment::now() };
-        let words = ["show", "servers", "state"].map(str::to_owned);
-        match admin::execute(&context, Level::Admin, &words) {
-            Answer::Text(text) => text,
-            _ => String::new(),
-        }
-    })
+/// The states of all servers, for whoever takes over.
+fn states_of(running: Arc<Running>) -> exported::States {
+    Arc::new(move || state::save(&running, None, state::seconds()))
 }
 
 /// The open `stats socket`s with their rights.
@@ -217,9 +209,21 @@ impl Obeying {
         if let Some(act) = self.when_ready.take() {
             act();
         }
+        let mut hard_stop = HardStop::default();
         loop {
             tokio::select! {
-                _ = finish.recv() => self.finish(&engine).await,
+                _ = finish.recv() => {
+                    self.finish(&engine).await;
+                    hard_stop.begin(self.running.config.global.hard_stop_after);
+                }
+                () = hard_stop.due() => {
+                    if hard_stop.killed {
+                        self.tell("Some sessions resisted to hard-stop, exiting now.");
+                        return engine.leave();
+                    }
+                    hard_stop.next();
+                    self.hard_stop(&engine).await;
+                }
                 () = tokio::time::sleep(STEERED_AT_MOST / 4) => self.exported.steer_back(),
                 _ = end.recv() => return self.end(&engine, signals::SIGTERM),
                 _ = interrupt.recv() => return self.end(&engine, signals::SIGINT),
@@ -260,6 +264,28 @@ impl Obeying {
         }
     }
 
+    /// `hard-stop-after` has passed: sessions that are left are ended, with `K` in the log.
+    async fn hard_stop(&mut self, engine: &Engine) {
+        self.tell("soft-stop running for too long, performing a hard-stop.");
+        let config = Arc::clone(&self.running.config);
+        for (index, proxy) in config.proxies.iter().enumerate() {
+            let frontend = self.running.proxies[index].frontend.as_ref();
+            let left = frontend.map_or(0, |frontend| frontend.gate.now());
+            if left > 0 {
+                let name = &proxy.name;
+                let text = format!("Proxy {name} hard-stopped ({left} remaining conns will be closed).");
+                self.notices.warning(&text);
+                self.logger.send(index, Severity::Warning, text.as_bytes());
+            }
+        }
+        engine.kill(Which::All).await;
+    }
+
+    fn tell(&mut self, text: &str) {
+        self.notices.warning(text);
+        self.logger.send_global(Severity::Warning, text.as_bytes());
+    }
+
     /// No connection is lost if another process listens on the addresses, with sockets of its own.
     async fn leave_addresses(&self, engine: &Engine) {
         self.exported.steer_to_the_first();
@@ -291,6 +317,36 @@ impl Obeying {
                 self.notices.warning(&text);
                 self.logger.send(index, Severity::Warning, text.as_bytes());
             }
+        }
+    }
+}
+
+/// When a soft stop has lasted too long.
+#[derive(Default)]
+struct HardStop {
+    at: Option<Instant>,
+    /// Sessions were told to end.
+    killed: bool,
+}
+
+/// What sessions that were told to end have for it.
+const RESISTANCE: Duration = Duration::from_secs(1);
+
+impl HardStop {
+    /// A soft stop has begun (only the first counts).
+    fn begin(&mut self, limit: Option<Duration>) {
+        self.at = self.at.or_else(|| Instant::now().checked_add(limit?));
+    }
+
+    fn next(&mut self) {
+        self.killed = true;
+        self.at = Some(Instant::now() + RESISTANCE);
+    }
+
+    async fn due(&self) {
+        match self.at {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
         }
     }
 }

@@ -211,6 +211,33 @@ fn fails_over_and_reloads_with_a_master() {
     });
 }
 
+/// HAProxy under HTTP load is replaced without having been told before, and takes over again, as often as one likes.
+#[test]
+fn haproxy_is_replaced_and_comes_back_under_http_load() {
+    inside::inside("proxy::failover::haproxy_is_replaced_and_comes_back_under_http_load", || {
+        let ours = ehpc_tools::process::executable();
+        let mut scene = Scene::new(&haproxy(), Style::Finish, 2);
+        let socket = scene.directory.path().join("admin").display().to_string();
+        for round in 0..4 {
+            let given = ["-x", &socket];
+            scene.proxy.become_next(&ours, if round % 2 == 0 { &[] } else { &given });
+            let old = scene.proxy.reload();
+            scene.load.more(500);
+            scene.proxy.wait_ended(&old);
+            scene.wait_up("web1");
+            // HAProxy closes what is idle when it stops; ours lets a request that is on its way come in.
+            let repeated = scene.load.repeated();
+            scene.proxy.become_next(&haproxy(), &["-x", &socket]);
+            let old = scene.proxy.reload();
+            scene.load.more(500);
+            scene.proxy.wait_ended(&old);
+            assert_eq!(scene.load.repeated(), repeated, "ours closed connections under requests");
+        }
+        assert!(!scene.proxy.said().contains("cannot"), "{}", scene.proxy.said());
+        scene.finish();
+    });
+}
+
 /// `--full`: 10 minutes (or $EHPC_SOAK_SECONDS) at full load, servers flapping, a reload every 30 s; neither memory nor descriptors grow.
 #[test]
 fn soak() {

@@ -14,7 +14,7 @@ pub(crate) mod inside;
 mod load;
 mod message;
 mod running;
-mod side;
+pub(crate) mod side;
 mod syslog;
 mod web;
 mod whole_guide;
@@ -31,7 +31,7 @@ use std::time::Duration;
 const AT_ONCE: usize = 6;
 
 /// A moment that a script asks for.
-fn pause(milliseconds: u64) {
+pub(crate) fn pause(milliseconds: u64) {
     let (_keep, never) = mpsc::channel::<()>();
     let _ = never.recv_timeout(Duration::from_millis(milliseconds));
 }

@@ -36,8 +36,7 @@ impl Running {
         style: Style,
         at: (&str, u16),
     ) -> Running {
-        let link = directory.join("haproxy");
-        std::os::unix::fs::symlink(program, &link).expect("linked");
+        let link = link(program, directory);
         fs::write(directory.join("haproxy.cfg"), configuration).expect("written");
         let directory = directory.to_owned();
         let mut running =
@@ -62,6 +61,12 @@ impl Running {
     pub(crate) fn with_take_over(mut self, arguments: &[&str]) -> Running {
         self.take_over = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         self
+    }
+
+    /// The next reload starts this program instead, with these arguments besides `-sf`.
+    pub(crate) fn become_next(&mut self, program: &Path, arguments: &[&str]) {
+        self.program = link(program, &self.directory);
+        self.take_over = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     }
 
     fn command(&self) -> Command {
@@ -156,6 +161,18 @@ impl Drop for Running {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         }
     }
+}
+
+/// The program under HAProxy's name: ours takes this role then.
+fn link(program: &Path, directory: &Path) -> PathBuf {
+    let of = program.file_name().expect("a name").to_str().expect("text");
+    let place = directory.join(format!("{of}-link"));
+    fs::create_dir_all(&place).expect("made");
+    let link = place.join("haproxy");
+    if !link.exists() {
+        std::os::unix::fs::symlink(program, &link).expect("linked");
+    }
+    link
 }
 
 /// The process behind the admin socket is this one.

@@ -59,19 +59,30 @@ impl Load {
 
     /// Ends the clients; how many connections were served. Any that failed is a failure of the test.
     pub(crate) fn end(self) -> u64 {
+        self.end_excusing(0)
+    }
+
+    /// The same, but so many connections may have been cut (none refused, none answered wrongly).
+    pub(crate) fn end_excusing(self, most: usize) -> u64 {
         self.stop.store(true, Ordering::SeqCst);
         let faults: Vec<String> =
             self.clients.into_iter().flat_map(|client| client.join().expect("no panic")).collect();
         let served = self.served.load(Ordering::SeqCst);
+        let (cut, bad): (Vec<&String>, Vec<&String>) =
+            faults.iter().partition(|fault| fault.starts_with(CUT));
         assert!(
-            faults.is_empty(),
-            "{} of {served} connections failed: {:?}",
+            bad.is_empty() && cut.len() <= most,
+            "{} of {served} connections failed ({most} may be cut): {:?}",
             faults.len(),
-            &faults[..faults.len().min(5)]
+            bad.iter().chain(&cut).take(5).collect::<Vec<_>>()
         );
+        println!("{served} served, {} cut", cut.len());
         served
     }
 }
+
+/// How the fault of a connection begins that was made and then ended by the proxy.
+const CUT: &str = "cut: ";
 
 fn hammer(at: SocketAddr, stop: &AtomicBool, served: &AtomicU64) -> Vec<String> {
     let mut faults = Vec::new();
@@ -88,15 +99,15 @@ fn hammer(at: SocketAddr, stop: &AtomicBool, served: &AtomicU64) -> Vec<String> 
 fn once(at: SocketAddr) -> Result<(), String> {
     let mut stream = TcpStream::connect(at).map_err(|error| format!("connect: {error}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
-    let said = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+    let said = |what: &'static str| move |error: std::io::Error| format!("{CUT}{what}: {error}");
     stream.write_all(b"hello through the proxy").map_err(said("send"))?;
     stream.shutdown(Shutdown::Write).map_err(said("half close"))?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).map_err(said("receive"))?;
-    if answer == b"hello through the proxy" {
-        Ok(())
-    } else {
-        Err(format!("answer of {} bytes", answer.len()))
+    match &answer[..] {
+        b"hello through the proxy" => Ok(()),
+        b"" => Err(format!("{CUT}no answer")),
+        other => Err(format!("answer of {} bytes", other.len())),
     }
 }
 

@@ -4,6 +4,6 @@
 mod adoption;
 mod load;
 mod master;
-mod process;
+pub(crate) mod process;
 mod reload;
 mod start;

@@ -1,7 +1,7 @@
 //! Our own reloads lose nothing, however often, and with fewer or more threads.
 
 use super::load::{Load, echo};
-use super::process::{Place, Proxy, listening, wait_listening};
+use super::process::{HAPROXY, Place, Proxy, listening, wait_listening};
 use crate::proxy::inside::inside;
 use std::net::SocketAddr;
 
@@ -149,4 +149,58 @@ fn terminating_the_old_process_takes_its_connections_and_no_new_ones() {
             Load::start(FRONT, 2, 0).end();
         },
     );
+}
+
+/// `-st`: what the old process has is cut, at most once a client; nobody is turned away.
+#[test]
+fn terminating_the_old_process_under_load_cuts_only_what_it_had() {
+    inside("proxy_process::reload::terminating_the_old_process_under_load_cuts_only_what_it_had", || {
+        const CLIENTS: usize = 6;
+        const ROUNDS: usize = 8;
+        let place = Place::new(&relay("nbthread 2", echo()));
+        let mut proxy = place.start(&place.ours, &["-db"]);
+        wait_listening(FRONT, &mut proxy);
+        let load = Load::start(FRONT, CLIENTS, 0);
+        for _ in 0..ROUNDS {
+            let next = place.start(&place.ours, &["-db", "-st", &proxy.pid().to_string()]);
+            let mut old = std::mem::replace(&mut proxy, next);
+            old.ended();
+            load.wait_for(200);
+        }
+        load.end_excusing(CLIENTS * ROUNDS);
+    });
+}
+
+/// As HAProxy: a warning, and `K` in the log of whoever was still there.
+#[test]
+fn a_soft_stop_that_lasts_too_long_becomes_a_hard_one() {
+    inside("proxy_process::reload::a_soft_stop_that_lasts_too_long_becomes_a_hard_one", || {
+        let text = relay("log {dir}/log local0\n hard-stop-after 1s\n nbthread 2", echo());
+        let place = Place::new(&text.replace("mode tcp", "mode tcp\n log global\n option tcplog"));
+        for program in [HAPROXY.as_ref(), place.ours.as_path()] {
+            let log = place.path("log");
+            let _ = std::fs::remove_file(&log);
+            let log = super::start::receiver(&log);
+            let mut proxy = place.start(program, &["-db"]);
+            wait_listening(FRONT, &mut proxy);
+            let mut kept = std::net::TcpStream::connect(FRONT).expect("connects");
+            std::io::Write::write_all(&mut kept, b"x").expect("sent");
+            std::io::Read::read_exact(&mut kept, &mut [0]).expect("answered");
+            proxy.signal("USR1");
+            assert!(proxy.ended().success(), "{}", proxy.said());
+            assert_eq!(std::io::Read::read(&mut kept, &mut [0]).expect("closed"), 0);
+            let said = proxy.said();
+            let hard = "soft-stop running for too long, performing a hard-stop.";
+            let left = "Proxy front hard-stopped (1 remaining conns will be closed).";
+            assert!(said.contains(hard) && said.contains(left), "{}: {said}", program.display());
+            let mut lines = Vec::new();
+            while !lines.last().is_some_and(|line: &String| line.contains(" front back/s ")) {
+                lines.push(super::start::line(&log));
+            }
+            assert!(lines.iter().any(|line| line.ends_with(&format!("{hard}\n"))), "{lines:#?}");
+            assert!(lines.iter().any(|line| line.ends_with(&format!("{left}\n"))), "{lines:#?}");
+            let line = lines.last().expect("there is one");
+            assert!(line.contains(" 1 K- 1/1/0/0/0 0/0"), "{}: {line}", program.display());
+        }
+    });
 }

@@ -8,14 +8,14 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-fn receiver(path: &Path) -> UnixDatagram {
+pub(crate) fn receiver(path: &Path) -> UnixDatagram {
     let socket = UnixDatagram::bind(path).expect("bound");
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("set");
     socket.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
     socket
 }
 
-fn line(socket: &UnixDatagram) -> String {
+pub(crate) fn line(socket: &UnixDatagram) -> String {
     let mut bytes = [0; 2000];
     let length = socket.recv(&mut bytes).expect("a line in time");
     String::from_utf8_lossy(&bytes[..length]).into_owned()

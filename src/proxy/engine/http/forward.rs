@@ -216,7 +216,11 @@ impl Forward<'_, '_> {
         self.at.client.deadline = deadline;
         match result {
             Ok(result) => result,
-            Err(Interrupted::Killed) => Err(self.killed(b'H')),
+            // As HAProxy: who has sent its request whole is answered.
+            Err(Interrupted::Killed) => {
+                let status = if self.up.sent { 502 } else { 0 };
+                Err(Trouble::Failed(Failure { status, cause: b'K', state: b'H' }))
+            }
             Err(Interrupted::Expired) if blame == Party::Server => {
                 Err(Trouble::Failed(self.failed(504, b's')))
             }
@@ -310,10 +314,6 @@ impl Forward<'_, '_> {
         let concerned = record::concerned(self.at.thread, self.at.exchange);
         concerned.backend.inspect(|one| one.client_aborts.add(1));
         concerned.server.inspect(|one| one.client_aborts.add(1));
-    }
-
-    fn killed(&self, state: u8) -> Trouble {
-        Trouble::Failed(Failure { status: 0, cause: b'K', state })
     }
 
     /// Gives the memory back.

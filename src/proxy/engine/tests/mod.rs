@@ -28,6 +28,8 @@ struct Proxy {
     running: Arc<Running>,
     engine: Engine,
     log: UnixDatagram,
+    /// Makes a service panic.
+    fail: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
     _directory: tempfile::TempDir,
 }
@@ -56,18 +58,20 @@ impl Proxy {
         }
         let loggers = (0..threads).map(|_| logs.logger().unwrap()).collect();
         let (told, engine) = mpsc::channel();
+        let (fail, failing) = tokio::sync::oneshot::channel();
         let service: super::Service = Box::new(move |engine| {
             told.send(engine).unwrap();
             Box::pin(async move {
                 // Keeps the logs open as long as the engine runs.
                 let _logs = logs;
+                assert!(failing.await.is_err(), "a fault, on purpose");
                 std::future::pending().await
             })
         });
         let start = Start { running: running.clone(), listeners, loggers, services: vec![service] };
         let thread = std::thread::spawn(move || run(start));
         let engine = engine.recv_timeout(PATIENCE).unwrap();
-        Proxy { at, running, engine, log, thread: Some(thread), _directory: directory }
+        Proxy { at, running, engine, log, fail: Some(fail), thread: Some(thread), _directory: directory }
     }
 
     fn connect(&self) -> TcpStream {

@@ -80,8 +80,8 @@ fn sessions_are_listed_and_ended() {
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].backend, rows[0].server, rows[0].requests), (Some(0), Some(0), 1));
     assert_eq!(within(proxy.engine.kill(Which::Server(0, 0))), 1);
-    assert_eq!(read_until(&mut client, |_| false), b"");
-    assert!(proxy.line().contains(" K"), "ended by an operator");
+    assert!(read_until(&mut client, |_| false).starts_with(b"HTTP/1.1 502 "));
+    assert_eq!(proxy.ending(), ("502".to_owned(), "KH--".to_owned()));
     eventually("it has gone", || within(proxy.engine.sessions()).is_empty());
 }
 
@@ -108,4 +108,63 @@ fn a_soft_stop_serves_what_is_under_way_and_what_comes_at_the_last_moment() {
     assert!(all.ends_with(b"ok") && String::from_utf8_lossy(&all).contains("connection: close\r\n"));
     // Nobody is left: it ends by itself.
     proxy.thread.take().unwrap().join().unwrap().unwrap();
+}
+
+/// A fault in the rules of the request, in those of the answer, in the making of the log line.
+#[test]
+fn a_panic_ends_one_connection_and_nothing_else() {
+    crate::proxy::engine::note_panics(|_| {});
+    let at = server(|mut stream| {
+        while read_until(&mut stream, ends_with("\r\n\r\n")).ends_with(b"\r\n\r\n") {
+            ask(&mut stream, OK);
+        }
+    });
+    let proxy = Proxy::start(
+        1,
+        &http(
+            " option http-keep-alive\n maxconn 3\n http-request set-header a %[path,test_panic] if { path /request }\n \
+             http-request set-var(txn.answer) str(x) if { path /answer }\n \
+             http-response set-header a %[var(txn.answer),test_panic]\n \
+             http-request set-var(txn.line) str(x) if { path /line }\n log-format %[path],%[var(txn.line),test_panic]",
+            at,
+            "maxconn 3",
+        ),
+    );
+    let mut other = proxy.connect();
+    for path in ["/request", "/answer", "/line"].iter().cycle().take(12) {
+        let mut client = proxy.connect();
+        ask(&mut client, &GET.replace("/x", path));
+        let seen = read_until(&mut client, |_| false);
+        // Only the log line is made after the answer.
+        assert_eq!(seen.is_empty(), *path != "/line", "{path}: {}", String::from_utf8_lossy(&seen));
+        let told = proxy.line();
+        let client = client.local_addr().unwrap();
+        assert!(told.contains(&format!("ended the connection of {client}: a fault, on purpose at ")), "{told}");
+        ask(&mut other, GET);
+        assert!(read_until(&mut other, ends_with("ok")).ends_with(b"ok"));
+        assert_eq!(proxy.line(), "/x,");
+    }
+    drop(other);
+    let running = &proxy.running;
+    let backend = running.proxies[0].backend.clone().unwrap();
+    let held = || {
+        (
+            running.gate.now(),
+            running.proxies[0].frontend.as_ref().unwrap().gate.now(),
+            backend.counters.now.load(Ordering::SeqCst),
+            backend.servers[0].sessions.load(Ordering::SeqCst),
+            within(proxy.engine.sessions()).len(),
+        )
+    };
+    eventually("nothing is held by who has gone", || held() == (0, 0, 0, 0, 0));
+}
+
+/// What everything depends on is different: the process ends, and whoever supervises it starts it again.
+#[test]
+fn a_panic_of_a_needed_task_ends_the_engine() {
+    let (at, _asked) = patient();
+    let mut proxy = Proxy::start(2, &http("", at, ""));
+    proxy.fail.take().unwrap().send(()).unwrap();
+    let result = proxy.thread.take().unwrap().join().unwrap();
+    assert!(result.unwrap_err().to_string().contains("everything depends on"), "it says so");
 }

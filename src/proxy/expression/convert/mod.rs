@@ -45,7 +45,14 @@ impl Converter {
     }
 }
 
+/// For the test that a fault in one connection ends no other.
+#[cfg(test)]
+const FAULTY: &[Converter] =
+    &[row("test_panic", Kind::Text, Kind::Text, |_, _, _| panic!("a fault, on purpose"), "panics")];
+
 const TABLES: &[&[Converter]] = &[
+    #[cfg(test)]
+    FAULTY,
     texts::TABLE,
     numbers::TABLE,
     bytes::TABLE,

@@ -282,7 +282,8 @@ fn state(row: &Row, out: &mut String) {
     let age = row.get(At::Lastchg).number().map(duration);
     let status = match age {
         Some(_) if status == "no check" => "<i>no check</i>".to_owned(),
-        Some(age) => format!("{age} {status}"),
+        Some(age) if status.starts_with("MAINT") => format!("{age} {status}"),
+        Some(age) => format!("{age} {status}{}", arrow(row)),
         None => status,
     };
     let _ = write!(out, "<td class=\"ac\">{status}</td>");
@@ -310,6 +311,24 @@ fn state(row: &Row, out: &mut String) {
         percent => format!("{percent} %"),
     };
     let _ = write!(out, "<td>{down}</td><td class=\"ac\">{slow}</td>");
+}
+
+/// Where a server is going: checks that contradict its status (`stats_dump_fields_html` of HAProxy).
+fn arrow(row: &Row) -> &'static str {
+    if row.kind != Kind::Server {
+        return "";
+    }
+    let number = |at: At| row.get(at).number().unwrap_or(0);
+    let health = number(At::CheckHealth);
+    let levels = number(At::CheckRise) + number(At::CheckFall);
+    if row.get(At::Status).text().starts_with("DOWN") {
+        if health > 0 { " &uarr;" } else { "" }
+    } else if levels == 0 || health < levels - 1 {
+        // Also of who is not checked.
+        " &darr;"
+    } else {
+        ""
+    }
 }
 
 /// `L7OK/200 in 1ms`, with its meaning behind it.
