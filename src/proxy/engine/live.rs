@@ -87,6 +87,11 @@ impl Live {
         self.killed.get()
     }
 
+    /// Its end has begun: what it still says is not interrupted.
+    pub(crate) fn is_ending(&self) {
+        self.killed.set(false);
+    }
+
     /// Notes how its task is woken. Once is enough: a task's waker stays the same.
     pub(crate) fn note_waker(&self, context: &Context<'_>) {
         *self.waker.borrow_mut() = Some(context.waker().clone());

@@ -108,7 +108,12 @@ pub(super) async fn run(at: &mut At<'_>, backend: ProxyIndex, parsed: ParsedRequ
             Err(Trouble::Failed(failure)) => {
                 forward.release();
                 drop(forward);
-                break answer::fail(at, failure, parsed).await;
+                let killed = failure.cause == b'K';
+                if killed {
+                    at.live.is_ending();
+                }
+                let next = answer::fail(at, failure, parsed).await;
+                break if killed && next == Next::Keep { Next::Close } else { next };
             }
         }
     };

@@ -113,7 +113,7 @@ fn a_soft_stop_serves_what_is_under_way_and_what_comes_at_the_last_moment() {
 /// A fault in the rules of the request, in those of the answer, in the making of the log line.
 #[test]
 fn a_panic_ends_one_connection_and_nothing_else() {
-    crate::proxy::engine::note_panics(|_| {});
+    crate::proxy::engine::note_panics(|what| eprintln!("{what}"));
     let at = server(|mut stream| {
         while read_until(&mut stream, ends_with("\r\n\r\n")).ends_with(b"\r\n\r\n") {
             ask(&mut stream, OK);
@@ -125,7 +125,7 @@ fn a_panic_ends_one_connection_and_nothing_else() {
             " option http-keep-alive\n maxconn 3\n http-request set-header a %[path,test_panic] if { path /request }\n \
              http-request set-var(txn.answer) str(x) if { path /answer }\n \
              http-response set-header a %[var(txn.answer),test_panic]\n \
-             http-request set-var(txn.line) str(x) if { path /line }\n log-format %[path],%[var(txn.line),test_panic]",
+             http-request set-var(txn.line) str(x) if { path /line }\n log-format %HP,%[var(txn.line),test_panic]",
             at,
             "maxconn 3",
         ),
@@ -142,7 +142,7 @@ fn a_panic_ends_one_connection_and_nothing_else() {
         assert!(told.contains(&format!("ended the connection of {client}: a fault, on purpose at ")), "{told}");
         ask(&mut other, GET);
         assert!(read_until(&mut other, ends_with("ok")).ends_with(b"ok"));
-        assert_eq!(proxy.line(), "/x,");
+        assert_eq!(proxy.line(), "/x,-");
     }
     drop(other);
     let running = &proxy.running;
