@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 pub(crate) struct Deadline {
     at: Option<Instant>,
     /// Made when somebody waits for the first time.
-    timer: Option<(Pin<Box<Sleep>>, Instant)>,
+    timer: Option<Pin<Box<Sleep>>>,
     /// The timer knows this task.
     registered: bool,
 }
@@ -38,13 +38,13 @@ impl Deadline {
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let Some(at) = self.at else { return Poll::Pending };
-            let (timer, armed) = self.timer.get_or_insert_with(|| {
+            let timer = self.timer.get_or_insert_with(|| {
                 self.registered = false;
-                (Box::pin(tokio::time::sleep_until(at.into())), at)
+                Box::pin(tokio::time::sleep_until(at.into()))
             });
-            if *armed > at {
+            let armed = Instant::from(timer.deadline());
+            if armed > at {
                 timer.as_mut().reset(at.into());
-                *armed = at;
                 self.registered = false;
             }
             if self.registered && !timer.is_elapsed() {
@@ -54,11 +54,10 @@ impl Deadline {
             if timer.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
-            if *armed >= at || Instant::now() >= at {
+            if armed >= at || Instant::now() >= at {
                 return Poll::Ready(());
             }
             timer.as_mut().reset(at.into());
-            *armed = at;
             self.registered = false;
         }
     }

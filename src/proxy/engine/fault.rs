@@ -1,12 +1,13 @@
 //! Faults of the program itself. One in a connection ends that connection: others go on, and the operator is told in the
 //! log. One in what everything depends on ends the process.
 
+use super::live::Live;
 use super::thread::Thread;
-use crate::proxy::config::model::ProxyIndex;
-use crate::proxy::exchange::{Endpoint, Session};
+use crate::proxy::exchange::Endpoint;
 use crate::proxy::log::Severity;
 use std::cell::RefCell;
 use std::panic;
+use std::rc::Rc;
 
 thread_local! {
     /// What the last panic of this thread said, and where it was.
@@ -25,15 +26,8 @@ pub fn note_panics(tell: impl Fn(&str) + Send + Sync + 'static) {
 
 /// Stands beside a session, and tells if it ends by a panic.
 pub(crate) struct Witness<'t> {
-    thread: &'t Thread,
-    frontend: ProxyIndex,
-    client: Endpoint,
-}
-
-impl<'t> Witness<'t> {
-    pub(crate) fn new(thread: &'t Thread, session: &Session) -> Witness<'t> {
-        Witness { thread, frontend: session.frontend, client: session.client }
-    }
+    pub(crate) thread: &'t Thread,
+    pub(crate) live: Rc<Live>,
 }
 
 impl Drop for Witness<'_> {
@@ -42,11 +36,12 @@ impl Drop for Witness<'_> {
             return;
         }
         let what = LAST.take().unwrap_or_else(|| "panic".to_owned());
-        let client = match self.client {
+        let row = self.live.row.get();
+        let client = match row.client {
             Endpoint::Tcp(address) => address.to_string(),
             Endpoint::Unix => "unix:0".to_owned(),
         };
-        self.thread.log(self.frontend, Severity::Alert, |text| {
+        self.thread.log(row.frontend, Severity::Alert, |text| {
             let told = format!("A fault of this program ended the connection of {client}: {what}. Others go on; please report it.");
             text.extend_from_slice(told.as_bytes());
         });

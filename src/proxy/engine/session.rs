@@ -4,7 +4,7 @@ use super::accept::Passes;
 use super::buffer::{Buffer, Buffers};
 use super::deadline::Deadline;
 use super::fault::Witness;
-use super::live::{Doing, SessionRow};
+use super::live::{Doing, Member, SessionRow};
 use super::stream::Stream;
 use super::thread::Thread;
 use super::{http, tcp};
@@ -63,11 +63,46 @@ impl Client {
 }
 
 /// The life of a session.
-pub(crate) async fn serve(thread: Rc<Thread>, mut client: Client, mut session: Session, passes: Passes) {
-    let running = &thread.running;
-    let Some(proxy) = running.config.proxies.get(session.frontend) else { return };
-    let _witness = Witness::new(&thread, &session);
-    let member = thread.sessions.join(SessionRow {
+///
+/// No `async fn`: those keep their arguments twice, and this is what every idle connection costs.
+pub(crate) fn serve(
+    thread: Rc<Thread>,
+    mut client: Client,
+    mut session: Session,
+    passes: Passes,
+) -> impl Future<Output = ()> {
+    async move {
+        let running = &thread.running;
+        let Some(proxy) = running.config.proxies.get(session.frontend) else { return };
+        let member = join(&thread, &session);
+        let _witness = Witness { thread: &thread, live: member.live.clone() };
+        poll_fn(|context| {
+            member.live.note_waker(context);
+            Poll::Ready(())
+        })
+        .await;
+        prepare(proxy, &client.stream);
+        if !admit(&thread, proxy, &mut session) {
+            return;
+        }
+        let arrival = super::record::Arrival::new(&thread, &session);
+        let linger = match proxy.mode {
+            Mode::Tcp => {
+                Box::pin(tcp::serve(&thread, &member.live, proxy, &mut client, &session)).await;
+                false
+            }
+            Mode::Http => http::serve(&thread, &member.live, proxy, &mut client, &mut session).await,
+        };
+        // Its place is free: what is left is a courtesy.
+        drop((arrival, passes));
+        if linger {
+            Box::pin(http::linger(&thread, &member.live, &mut client)).await;
+        }
+    }
+}
+
+fn join<'t>(thread: &'t Thread, session: &Session) -> Member<'t> {
+    thread.sessions.join(SessionRow {
         number: session.number,
         thread: thread.index,
         client: session.client,
@@ -77,29 +112,7 @@ pub(crate) async fn serve(thread: Rc<Thread>, mut client: Client, mut session: S
         accepted_at: session.accepted_at,
         doing: Doing::Request,
         requests: 0,
-    });
-    poll_fn(|context| {
-        member.live.note_waker(context);
-        Poll::Ready(())
     })
-    .await;
-    prepare(proxy, &client.stream);
-    if !admit(&thread, proxy, &mut session) {
-        return;
-    }
-    let arrival = super::record::Arrival::new(&thread, &session);
-    let linger = match proxy.mode {
-        Mode::Tcp => {
-            Box::pin(tcp::serve(&thread, &member.live, proxy, &mut client, &session)).await;
-            false
-        }
-        Mode::Http => http::serve(&thread, &member.live, proxy, &mut client, &mut session).await,
-    };
-    // Its place is free: what is left is a courtesy.
-    drop((arrival, passes));
-    if linger {
-        Box::pin(http::linger(&thread, &member.live, &mut client)).await;
-    }
 }
 
 /// Socket options of a client's connection.

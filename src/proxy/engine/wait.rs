@@ -18,12 +18,12 @@ pub(crate) enum Interrupted {
 ///
 /// # Errors
 /// [`Interrupted`] when something else came first.
-pub(crate) async fn until<T>(
-    deadline: &mut Deadline,
-    live: &Live,
-    mut poll: impl FnMut(&mut Context<'_>, &mut Deadline) -> Poll<T>,
-) -> Result<T, Interrupted> {
-    poll_fn(|context| {
+pub(crate) fn until<'a, T>(
+    deadline: &'a mut Deadline,
+    live: &'a Live,
+    mut poll: impl FnMut(&mut Context<'_>, &mut Deadline) -> Poll<T> + 'a,
+) -> impl Future<Output = Result<T, Interrupted>> + 'a {
+    poll_fn(move |context| {
         if live.killed() {
             return Poll::Ready(Err(Interrupted::Killed));
         }
@@ -32,5 +32,4 @@ pub(crate) async fn until<T>(
         }
         deadline.poll(context).map(|()| Err(Interrupted::Expired))
     })
-    .await
 }

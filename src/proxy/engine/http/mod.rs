@@ -67,43 +67,45 @@ enum Next {
 }
 
 /// The life of an HTTP session; whether its client may still be sending when it ends ([`linger`]).
-pub(crate) async fn serve(
-    thread: &Thread,
-    live: &Live,
-    frontend: &Proxy,
-    client: &mut Client,
-    session: &mut Session,
-) -> bool {
+pub(crate) fn serve<'s>(
+    thread: &'s Thread,
+    live: &'s Live,
+    frontend: &'s Proxy,
+    client: &'s mut Client,
+    session: &'s mut Session,
+) -> impl Future<Output = bool> + 's {
     let mut first = true;
-    loop {
-        if client.input.is_none() {
-            live.doing(if first { Doing::Request } else { Doing::Idle });
-            if !arrive(thread, live, frontend, client, session, first).await {
-                if !first {
-                    return false;
+    async move {
+        loop {
+            if client.input.is_none() {
+                live.doing(if first { Doing::Request } else { Doing::Idle });
+                if !arrive(thread, live, frontend, client, session, first).await {
+                    if !first {
+                        return false;
+                    }
+                    let next = Box::pin(finish::nothing_came(thread, live, frontend, client, session)).await;
+                    return next == Next::Linger && !client.ended;
                 }
-                let next = Box::pin(finish::nothing_came(thread, live, frontend, client, session)).await;
-                return next == Next::Linger && !client.ended;
             }
-        }
-        let next = Box::pin(one(thread, live, frontend, client, session, first)).await;
-        match next {
-            Next::Keep => first = false,
-            Next::Close => return false,
-            Next::Linger => return true,
+            let next = Box::pin(one(thread, live, frontend, client, session, first)).await;
+            match next {
+                Next::Keep => first = false,
+                Next::Close => return false,
+                Next::Linger => return true,
+            }
         }
     }
 }
 
 /// Waits for the first byte of a request. `false`: none came.
-async fn arrive(
-    thread: &Thread,
-    live: &Live,
+fn arrive<'s>(
+    thread: &'s Thread,
+    live: &'s Live,
     frontend: &Proxy,
-    client: &mut Client,
+    client: &'s mut Client,
     session: &Session,
     first: bool,
-) -> bool {
+) -> impl Future<Output = bool> + use<'s> {
     let timeouts = &frontend.timeouts;
     let patience = match first {
         true => shorter(timeouts.client, timeouts.http_request),
@@ -112,8 +114,8 @@ async fn arrive(
     let since = if first { session.accepted_at } else { Instant::now() };
     let Client { stream, input, deadline, ended, .. } = client;
     deadline.set_after(since, patience);
-    let mut told = false;
-    let arrived = until(deadline, live, |context, deadline| {
+    let mut told = first;
+    let arrived = until(deadline, live, move |context, deadline| {
         let mut buffer = thread.buffers.take();
         let read = stream.poll_read(context, buffer.room(1));
         if let Poll::Ready(Ok(count)) = &read {
@@ -125,15 +127,14 @@ async fn arrive(
         } else {
             *input = Some(buffer);
         }
-        if read.is_pending() && !first && !told && thread.stopping.get() {
+        if read.is_pending() && !told && thread.stopping.get() {
             told = true;
             let soon = Instant::now() + LAST_CHANCE;
             deadline.set(Some(deadline.at().map_or(soon, |at| at.min(soon))));
         }
         read
-    })
-    .await;
-    matches!(arrived, Ok(Ok(count)) if count > 0)
+    });
+    async move { matches!(arrived.await, Ok(Ok(count)) if count > 0) }
 }
 
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {

@@ -6,7 +6,10 @@ use super::{Options, report};
 use anyhow::{Context, Result};
 use rustix::process::{Resource, getrlimit};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Until a crowd counts as idle: both proxies have given back by then what they give back.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// As many as a proxy accepts that keeps two descriptors for each, where the limit is below what the guide's maxconn needs.
 fn connections() -> usize {
@@ -36,7 +39,10 @@ pub(super) fn run(
             let context = || format!("asking {name}, {at_once} at once");
             world.open(&plan).with_context(context)?;
             world.ask_once(at_once).with_context(context)?;
-            world.turn(Some(Duration::from_millis(200)))?;
+            let settled = Instant::now() + SETTLED;
+            while let Some(left) = settled.checked_duration_since(Instant::now()) {
+                world.turn(Some(left))?;
+            }
             found.push(report::Idle {
                 name,
                 connections,
