@@ -8,7 +8,6 @@ use super::values::{mode, number, timeout};
 use super::vocabulary::Class::{Honoured, Refused, WithoutMeaning};
 use super::vocabulary::{self, Handler, Places, Row, row};
 use super::words::{Parsed, Words};
-use crate::settings::Site;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,7 +45,7 @@ fn limit(words: &mut Words<'_>) -> Parsed<Option<u32>> {
 }
 
 fn level(bind: &mut Bind, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
-    bind.level = match words.expect("user, operator or admin")? {
+    bind.level = match words.demand("user, operator or admin")? {
         "user" => Level::User,
         "operator" => Level::Operator,
         "admin" => Level::Admin,
@@ -59,7 +58,7 @@ fn level(bind: &mut Bind, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<
 }
 
 fn expose(bind: &mut Bind, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
-    if words.expect("listeners")? != "listeners" {
+    if words.demand("listeners")? != "listeners" {
         return Err(words.problem_before(
             "only listeners can be exposed",
             "listeners",
@@ -71,7 +70,7 @@ fn expose(bind: &mut Bind, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed
 }
 
 fn http1_only(_: &mut Bind, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
-    match words.expect("h1")? {
+    match words.demand("h1")? {
         "h1" => context.meaningless("proto h1"),
         other => {
             let what = format!("`proto {other}` is not supported yet");
@@ -99,7 +98,7 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     honoured(
         "interface",
-        |b, w, _| set(&mut b.interface, Some(w.expect("an interface")?.to_owned())),
+        |b, w, _| set(&mut b.interface, Some(w.demand("an interface")?.to_owned())),
         "only through this interface",
     ),
     honoured("level", level, "rights on a stats socket"),
@@ -107,7 +106,7 @@ pub(crate) const ROWS: &[Row] = &[
     honoured("mode", |b, w, _| set(&mut b.unix_mode, Some(mode(w)?)), "file mode of a Unix socket"),
     honoured(
         "name",
-        |b, w, _| set(&mut b.name, Some(w.expect("a name")?.to_owned())),
+        |b, w, _| set(&mut b.name, Some(w.demand("a name")?.to_owned())),
         "name in the statistics",
     ),
     honoured("proto", http1_only, "only h1"),
@@ -194,7 +193,7 @@ pub(crate) fn stats_socket(
 }
 
 fn read(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<Vec<Bind>> {
-    let text = words.expect("an address: *:80, 10.0.0.1:80, /path, fd@3")?;
+    let text = words.demand("an address: *:80, 10.0.0.1:80, /path, fd@3")?;
     let site = words.site_before();
     let mut addresses = Vec::new();
     // HAProxy ignores a comma at the end.
@@ -208,7 +207,7 @@ fn read(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<Vec<Bind>> {
     if addresses.is_empty() {
         return Err(words.problem_before("there is no address", "*:80, 10.0.0.1:80, /path, fd@3", ""));
     }
-    let mut pattern = blank(site);
+    let mut pattern = Bind::new(BindAddress::Descriptor(-1), site);
     words_of(&mut pattern, words, context)?;
     let unix = &*context.unix_bind;
     let bind = |address: BindAddress| match address {
@@ -239,7 +238,7 @@ pub(crate) fn unix_bind(_: &mut Global, words: &mut Words<'_>, context: &mut Con
     let mut unix = context.unix_bind.clone();
     while let Some(word) = words.next() {
         match word {
-            "prefix" => words.expect("a text")?.clone_into(&mut unix.prefix),
+            "prefix" => words.demand("a text")?.clone_into(&mut unix.prefix),
             "mode" => unix.mode = Some(mode(words)?),
             "user" => unix.user = identity::user(words, context)?,
             "uid" => unix.user = identity::id(words)?,
@@ -276,33 +275,13 @@ fn add(addresses: &mut Vec<BindAddress>, address: Address, text: &str, words: &W
     Ok(())
 }
 
-fn blank(site: Site) -> Bind {
-    Bind {
-        site,
-        address: BindAddress::Descriptor(-1),
-        name: None,
-        id: 0,
-        maxconn: None,
-        backlog: None,
-        interface: None,
-        tcp_user_timeout: None,
-        defer_accept: false,
-        v6only: None,
-        unix_mode: None,
-        unix_user: None,
-        unix_group: None,
-        level: Level::default(),
-        expose_listeners: false,
-    }
-}
-
 fn words_of(bind: &mut Bind, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
     while let Some(word) = words.next() {
         match vocabulary::find(P, word, None).map(|row| row.class) {
             Some(Honoured(Handler::Bind(read))) => read(bind, words, context)?,
             Some(WithoutMeaning(arguments)) => {
                 context.meaningless(&format!("bind {word}"));
-                (0..arguments).try_for_each(|_| words.expect("its argument").map(drop))?;
+                (0..arguments).try_for_each(|_| words.demand("its argument").map(drop))?;
             }
             Some(Refused(reason)) => {
                 let what = format!("`{word}` is refused: {reason}");

@@ -19,7 +19,7 @@ pub(crate) fn httpchk(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<
         return Ok(());
     }
     check.method = token(first, words)?;
-    let uri = words.expect("a URI")?;
+    let uri = words.demand("a URI")?;
     check.uri = token(uri, words)?;
     let Some(version) = words.next() else { return Ok(()) };
     // Before `http-check send`, headers were written behind the version: HTTP/1.1\r\nHost:\ www.
@@ -52,21 +52,21 @@ pub(crate) fn send(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>
     while let Some(word) = words.next() {
         match word {
             "meth" => {
-                let method = words.expect("a method")?;
+                let method = words.demand("a method")?;
                 check.method = Some(token(method, words)?);
             }
             "uri" => {
-                let uri = words.expect("a URI")?;
+                let uri = words.demand("a URI")?;
                 check.uri = Some(token(uri, words)?);
             }
             "ver" => {
-                let text = words.expect("HTTP/1.0 or HTTP/1.1")?;
+                let text = words.demand("HTTP/1.0 or HTTP/1.1")?;
                 check.version = Some(version(text, words)?);
             }
             "hdr" => {
-                let name = words.expect("a header's name and value")?;
+                let name = words.demand("a header's name and value")?;
                 let name = token(name, words)?;
-                let value = words.expect("the header's value")?;
+                let value = words.demand("the header's value")?;
                 if value.contains("%[") {
                     return Err(words.problem_before(
                         "expressions in checks are not supported yet",
@@ -76,8 +76,8 @@ pub(crate) fn send(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>
                 }
                 check.headers.push((name, header_value(value, words)?));
             }
-            "body" => check.body = words.expect("a text")?.as_bytes().to_vec(),
-            "comment" => drop(words.expect("a text")?),
+            "body" => check.body = words.demand("a text")?.as_bytes().to_vec(),
+            "comment" => drop(words.demand("a text")?),
             "uri-lf" | "body-lf" => {
                 return Err(words.problem_before(
                     "formats in checks are not supported yet",
@@ -99,13 +99,13 @@ pub(crate) fn expect(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'
     let mut negated = false;
     let expected = "[!] status, rstatus, string or rstring, then a pattern";
     let word = loop {
-        match words.expect(expected)? {
+        match words.demand(expected)? {
             "!" => negated = !negated,
-            "comment" => drop(words.expect("a text")?),
+            "comment" => drop(words.demand("a text")?),
             word => break word,
         }
     };
-    let pattern = words.expect("a pattern")?;
+    let pattern = words.demand("a pattern")?;
     let what = match word {
         "status" => Expected::Status(statuses(pattern, words)?),
         "rstatus" => Expected::StatusRegex(regex(pattern, words)?),
@@ -130,7 +130,7 @@ pub(crate) fn mysql_check(draft: &mut Draft, words: &mut Words<'_>, _: &mut Cont
         if !words.take("user") {
             return Err(words.problem("`option mysql-check` knows only `user`", "user NAME", ""));
         }
-        user = Some(words.expect("a user's name")?.as_bytes().to_vec());
+        user = Some(words.demand("a user's name")?.as_bytes().to_vec());
         match words.next() {
             None | Some("post-41") => {}
             Some("pre-41") => post_41 = false,

@@ -246,19 +246,19 @@ impl Compiler<'_> {
         let target = if dynamic {
             BackendName::Dynamic(LogFormat::parse_text(words, &scope)?)
         } else {
-            let name = words.expect("the name of a backend")?;
+            let name = words.demand("the name of a backend")?;
             BackendName::Fixed(self.backend(name, words)?)
         };
         Ok(UseBackend { target, condition: Condition::parse_optional(words, &scope)? })
     }
 
     fn stick(&self, words: &mut Words<'_>, captures: &Captures) -> Parsed<StickRule> {
-        let kind = words.expect("on, match, store-request or store-response")?;
+        let kind = words.demand("on, match, store-request or store-response")?;
         let scope = self.scope(captures);
         let expression = Expression::parse(words, &scope)?;
         let table = match words.take("table") {
             true => {
-                let name = words.expect("the name of a backend")?;
+                let name = words.demand("the name of a backend")?;
                 self.backend(name, words)?
             }
             false => self.index,
@@ -355,14 +355,14 @@ fn no_backend(name: &str) -> String {
 
 /// `most_cookie`: `tune.http.cookielen`. `capture cookie NAME len N`, `capture request|response header NAME len N`.
 fn capture(proxy: &mut Proxy, words: &mut Words<'_>, most_cookie: usize) -> Parsed<()> {
-    let kind = words.expect("cookie, request header or response header")?;
+    let kind = words.demand("cookie, request header or response header")?;
     if kind != "cookie" {
-        let word = words.expect("header")?;
+        let word = words.demand("header")?;
         if word != "header" {
             return Err(words.problem_before(&format!("`{word}` cannot be captured"), "header", ""));
         }
     }
-    let name = words.expect("a name")?;
+    let name = words.demand("a name")?;
     let length = length(words)?;
     match kind {
         "cookie" => {
@@ -379,7 +379,7 @@ fn capture(proxy: &mut Proxy, words: &mut Words<'_>, most_cookie: usize) -> Pars
 
 /// `declare capture request|response len N`.
 fn declare(proxy: &mut Proxy, words: &mut Words<'_>) -> Parsed<()> {
-    let side = words.expect("request or response")?;
+    let side = words.demand("request or response")?;
     let captures = match side {
         "request" => &mut proxy.captures.request,
         "response" => &mut proxy.captures.response,
@@ -392,7 +392,7 @@ fn declare(proxy: &mut Proxy, words: &mut Words<'_>) -> Parsed<()> {
 }
 
 fn length(words: &mut Words<'_>) -> Parsed<usize> {
-    match words.expect("len N")? {
+    match words.demand("len N")? {
         "len" => number(words, "bytes", 1..=65_535_usize),
         other => Err(words.problem_before(&format!("unknown word `{other}`"), "len N", "")),
     }

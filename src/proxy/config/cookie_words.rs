@@ -7,7 +7,7 @@ use super::words::{Parsed, Words};
 
 /// `cookie NAME [rewrite|insert|prefix] [words]`.
 pub(crate) fn cookie(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
-    let name = words.expect("the name of a cookie")?;
+    let name = words.demand("the name of a cookie")?;
     if name.bytes().any(|byte| !byte.is_ascii_graphic() || b"=;,".contains(&byte)) {
         return Err(words.problem_before(
             &format!("`{name}` cannot name a cookie"),
@@ -84,7 +84,7 @@ fn consistent(policy: &CookiePolicy, words: &Words<'_>) -> Parsed<()> {
 }
 
 fn domain(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<Vec<u8>> {
-    let text = words.expect("a domain such as .example.com")?;
+    let text = words.demand("a domain such as .example.com")?;
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     if !plain {
         return Err(words.problem_before(&format!("`{text}` is not a domain"), "letters, digits, - . _", ""));
@@ -98,7 +98,7 @@ fn domain(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<Vec<u8>> {
 }
 
 fn attribute(words: &mut Words<'_>) -> Parsed<Vec<u8>> {
-    let text = words.expect("an attribute such as SameSite=Strict")?;
+    let text = words.demand("an attribute such as SameSite=Strict")?;
     match text.bytes().any(|byte| byte == b';' || byte.is_ascii_control()) {
         false => Ok(text.as_bytes().to_vec()),
         true => {

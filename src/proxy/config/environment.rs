@@ -66,15 +66,15 @@ impl Environment {
     pub fn obey(&mut self, first: &str, words: &mut Words<'_>) -> Parsed<bool> {
         match first {
             "setenv" | "presetenv" => {
-                let name = words.expect("a variable's name")?;
-                let value = words.expect("its value; \"\" cannot be set, use `unsetenv`")?;
+                let name = words.demand("a variable's name")?;
+                let value = words.demand("its value; \"\" cannot be set, use `unsetenv`")?;
                 words.end()?;
                 if first == "setenv" || self.get(name.as_bytes()).is_none() {
                     self.set(name, value);
                 }
             }
             "unsetenv" => {
-                words.clone().expect("names of variables")?;
+                words.clone().demand("names of variables")?;
                 for word in words.rest() {
                     self.now.remove(word.text.as_bytes());
                 }

@@ -12,7 +12,7 @@ const STATUSES: [u16; 18] =
 /// `errorfile CODE FILE`: the file's bytes are sent as they are.
 pub(crate) fn error_file(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
     let code = status(words)?;
-    let text = words.expect("a file")?;
+    let text = words.demand("a file")?;
     let path = PathBuf::from(text);
     let most = context.bufsize as u64;
     let content = match (context.surroundings.read)(&path, most) {
@@ -60,7 +60,7 @@ pub(crate) fn error_location_303(
 
 fn location(draft: &mut Draft, words: &mut Words<'_>, line: &str) -> Parsed<()> {
     let code = status(words)?;
-    let url = words.expect("a URL")?;
+    let url = words.demand("a URL")?;
     if url.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
         return Err(words.problem_before("a URL has no blanks", "a URL", "write %20"));
     }
@@ -74,7 +74,7 @@ fn location(draft: &mut Draft, words: &mut Words<'_>, line: &str) -> Parsed<()> 
 
 fn status(words: &mut Words<'_>) -> Parsed<u16> {
     let expected = "a status: 400 401 403 404 405 407 408 410 413 425 429 500 501 502 503 504, or 200";
-    let text = words.expect(expected)?;
+    let text = words.demand(expected)?;
     text.parse::<u16>().ok().filter(|code| STATUSES.contains(code)).ok_or_else(|| {
         words.problem_before(&format!("`{text}` is no status that this proxy answers itself"), expected, "")
     })

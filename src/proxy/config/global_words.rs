@@ -36,7 +36,7 @@ const fn refused(word: &'static str, reason: &'static str) -> Row {
 
 /// A path.
 fn path(words: &mut Words<'_>, what: &str) -> Parsed<Option<PathBuf>> {
-    Ok(Some(PathBuf::from(words.expect(what)?)))
+    Ok(Some(PathBuf::from(words.demand(what)?)))
 }
 
 fn set<T>(place: &mut T, value: T) -> Parsed<()> {
@@ -83,7 +83,7 @@ fn log_send_hostname(global: &mut Global, words: &mut Words<'_>, _: &mut Context
 }
 
 fn nbproc(_: &mut Global, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
-    if words.expect("1")? != "1" {
+    if words.demand("1")? != "1" {
         return Err(words.problem_before("several processes are not supported", "1", "use nbthread"));
     }
     context.meaningless("nbproc");
@@ -91,7 +91,7 @@ fn nbproc(_: &mut Global, words: &mut Words<'_>, context: &mut Context<'_>) -> P
 }
 
 fn thread_groups(_: &mut Global, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
-    if words.expect("1")? != "1" {
+    if words.demand("1")? != "1" {
         return Err(words.problem_before("several thread groups are not supported", "1", "use nbthread"));
     }
     context.meaningless("thread-groups");
@@ -99,7 +99,7 @@ fn thread_groups(_: &mut Global, words: &mut Words<'_>, context: &mut Context<'_
 }
 
 fn default_path(_: &mut Global, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
-    match words.expect("current")? {
+    match words.demand("current")? {
         "current" => Ok(()),
         _ => Err(words.problem_before(
             "only `default-path current` is supported",
@@ -147,7 +147,7 @@ pub(crate) const ROWS: &[Row] = &[
     honoured("log-send-hostname", log_send_hostname, "host name in syslog headers"),
     honoured(
         "log-tag",
-        |g, w, _| set(&mut g.log_tag, w.expect("a name")?.to_owned()),
+        |g, w, _| set(&mut g.log_tag, w.demand("a name")?.to_owned()),
         "program name in syslog headers",
     ),
     honoured("master-worker", master_worker, "a master process that reloads"),
@@ -167,7 +167,7 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     honoured(
         "node",
-        |g, w, _| set(&mut g.node, Some(w.expect("a name")?.to_owned())),
+        |g, w, _| set(&mut g.node, Some(w.demand("a name")?.to_owned())),
         "name of the stats page",
     ),
     honoured(
@@ -403,7 +403,7 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 fn rest(words: &mut Words<'_>) -> Parsed<String> {
-    words.clone().expect("a text")?;
+    words.clone().demand("a text")?;
     Ok(words.rest().iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" "))
 }
 

@@ -26,7 +26,7 @@ fn named(
     what: &str,
     find: fn(&str) -> io::Result<Option<u32>>,
 ) -> Parsed<Option<Identity>> {
-    let name = words.expect("a name")?;
+    let name = words.demand("a name")?;
     let fault = match find(name) {
         Ok(Some(_)) => return Ok(Some(Identity::Name(name.to_owned()))),
         Ok(None) => format!("there is no {what} `{name}` on this machine"),

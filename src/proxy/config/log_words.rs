@@ -15,7 +15,7 @@ const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice",
 
 /// Reads what stands behind `log`.
 pub(crate) fn parse(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<LogChoice> {
-    let text = words.expect("`global` or an address, then a facility")?;
+    let text = words.demand("`global` or an address, then a facility")?;
     if text == "global" {
         words.end()?;
         return Ok(LogChoice::Global);
@@ -73,14 +73,14 @@ pub(crate) fn parse(words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<
 
 fn one_of(words: &mut Words<'_>, what: &str, names: &[&str]) -> Parsed<u8> {
     let expected = format!("a {what}: {}", names.join(" "));
-    let text = words.expect(&expected)?;
+    let text = words.demand(&expected)?;
     let found = names.iter().position(|name| *name == text).and_then(|at| u8::try_from(at).ok());
     found.ok_or_else(|| words.problem_before(&format!("unknown log {what} `{text}`"), &expected, ""))
 }
 
 fn format(words: &mut Words<'_>) -> Parsed<SyslogFormat> {
     let expected = "one of local, rfc3164, rfc5424, priority, short, timed, raw";
-    Ok(match words.expect(expected)? {
+    Ok(match words.demand(expected)? {
         "local" => SyslogFormat::Local,
         "rfc3164" => SyslogFormat::Rfc3164,
         "rfc5424" => SyslogFormat::Rfc5424,

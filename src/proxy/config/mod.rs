@@ -28,6 +28,7 @@ mod identity;
 mod lexer;
 mod log_words;
 pub mod model;
+mod option_words;
 mod proxy_words;
 mod rule_words;
 mod sections;

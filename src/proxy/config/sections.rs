@@ -140,7 +140,7 @@ impl Reader<'_> {
 
     /// The defaults section that the next word names.
     fn named_defaults(&self, words: &mut Words<'_>) -> Parsed<usize> {
-        let name = words.expect("the name of a defaults section")?;
+        let name = words.demand("the name of a defaults section")?;
         let mut same = self.sections.defaults.iter().enumerate().filter(|(_, draft)| draft.name == name);
         let found = same.next().map(|(at, _)| at);
         if let Some((_, other)) = same.next() {
@@ -281,7 +281,7 @@ impl Reader<'_> {
         if prefix != Prefix::None {
             words.next();
         }
-        let first = words.expect("a word")?;
+        let first = words.demand("a word")?;
         let row =
             vocabulary::find(whole, first, words.peek()).ok_or_else(|| unknown(whole, first, &mut words))?;
         self.class(row, place, prefix, line, words)
@@ -394,7 +394,7 @@ fn defer(draft: &mut Draft, line: &Line, row: &Row, words: &Words<'_>) -> Parsed
 
 /// A section's name.
 fn name<'l>(words: &mut Words<'l>) -> Parsed<&'l str> {
-    let name = words.expect("a name")?;
+    let name = words.demand("a name")?;
     match name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
         None => Ok(name),
         Some(wrong) => {

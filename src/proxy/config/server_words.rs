@@ -55,7 +55,7 @@ fn interval(words: &mut Words<'_>) -> Parsed<Duration> {
 }
 
 fn exactly(words: &mut Words<'_>, only: &str) -> Parsed<()> {
-    match words.expect(only)? {
+    match words.demand(only)? {
         word if word == only => Ok(()),
         word => {
             Err(words.problem_before(&format!("`{word}` cannot stand here"), only, &format!("write {only}")))
@@ -64,7 +64,7 @@ fn exactly(words: &mut Words<'_>, only: &str) -> Parsed<()> {
 }
 
 fn address(draft: &mut ServerDraft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
-    let text = words.expect("an address")?;
+    let text = words.demand("an address")?;
     match address::parse(text, Transport::Stream, words, context)? {
         Address::Internet { ip, port: Port::None, .. } => draft.timing.address = Some(ip),
         Address::Internet { ip, port: Port::One(port), .. } => {
@@ -84,7 +84,7 @@ fn http1_only(_: &mut ServerDraft, words: &mut Words<'_>, context: &mut Context<
 
 /// Where addresses come from at the start: only the resolver is asked here.
 fn init_addr(_: &mut ServerDraft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
-    let text = words.expect("libc")?;
+    let text = words.demand("libc")?;
     if !text.split(',').any(|method| method == "libc") || text.split(',').any(|method| method == "none") {
         return Err(words.problem_before(
             "names are resolved when the file is read",
@@ -103,7 +103,7 @@ pub(crate) const ROWS: &[Row] = &[
     honoured("check", |s, _, _| set(&mut s.check, true), "ask it whether it is well"),
     honoured(
         "cookie",
-        |s, w, _| set(&mut s.server.cookie, Some(w.expect("a value")?.as_bytes().to_vec())),
+        |s, w, _| set(&mut s.server.cookie, Some(w.demand("a value")?.as_bytes().to_vec())),
         "its value of the persistence cookie",
     ),
     honoured("disabled", |s, _, _| set(&mut s.server.disabled, true), "begins in maintenance"),
@@ -286,13 +286,13 @@ pub(crate) fn server(draft: &mut Draft, words: &mut Words<'_>, context: &mut Con
     if draft.kind == Kind::Defaults {
         return Err(words.problem_before("`server` cannot stand in `defaults`", "default-server", "move it"));
     }
-    let name = words.expect("a name and an address")?;
+    let name = words.demand("a name and an address")?;
     let site = words.site_before();
     if let Some(wrong) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
         let what = format!("the name `{name}` contains `{wrong}`");
         return Err(words.problem_before(&what, "letters, digits, - _ . :", "use another name"));
     }
-    let text = words.expect("an address: 10.0.0.1:80, web1:80, /path")?;
+    let text = words.demand("an address: 10.0.0.1:80, web1:80, /path")?;
     let address = match address::parse(text, Transport::Stream, words, context)? {
         Address::Unix(path) => ServerAddress::Unix(path),
         Address::Abstract(name) => ServerAddress::Abstract(name),
@@ -349,7 +349,7 @@ fn words_of(server: &mut ServerDraft, words: &mut Words<'_>, context: &mut Conte
             Some(Honoured(Handler::Server(read))) => read(server, words, context)?,
             Some(WithoutMeaning(arguments)) => {
                 context.meaningless(&format!("server {word}"));
-                (0..arguments).try_for_each(|_| words.expect("its argument").map(drop))?;
+                (0..arguments).try_for_each(|_| words.demand("its argument").map(drop))?;
             }
             Some(Refused(reason)) => {
                 let what = format!("`{word}` is refused: {reason}");

@@ -17,13 +17,13 @@ pub(crate) fn enable(draft: &mut Draft, _: &mut Words<'_>, _: &mut Context<'_>) 
 
 /// `stats uri PREFIX`.
 pub(crate) fn uri(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
-    page(draft).uri = Some(words.expect("a URI")?.as_bytes().to_vec());
+    page(draft).uri = Some(words.demand("a URI")?.as_bytes().to_vec());
     Ok(())
 }
 
 /// `stats realm TEXT`.
 pub(crate) fn realm(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
-    let text = words.expect("a text")?;
+    let text = words.demand("a text")?;
     if words.peek().is_some() {
         let next = "write it in quotes, or a backslash before each blank";
         return Err(words.problem("the realm is one word", "the end of the line", next));
@@ -34,7 +34,7 @@ pub(crate) fn realm(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_
 
 /// `stats auth USER:PASSWORD`.
 pub(crate) fn auth(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
-    let text = words.expect("USER:PASSWORD")?;
+    let text = words.demand("USER:PASSWORD")?;
     let Some((user, password)) = text.split_once(':') else {
         return Err(words.problem_before("there is no password", "USER:PASSWORD", "add it"));
     };
@@ -78,7 +78,7 @@ pub(crate) fn show_legends(draft: &mut Draft, _: &mut Words<'_>, _: &mut Context
 
 /// `stats scope NAME`.
 pub(crate) fn scope(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_>) -> Parsed<()> {
-    let name = words.expect("the name of a section, or `.` for this one")?.to_owned();
+    let name = words.demand("the name of a section, or `.` for this one")?.to_owned();
     page(draft).scope.push(name);
     Ok(())
 }

@@ -15,7 +15,7 @@ pub(crate) fn table(draft: &mut Draft, words: &mut Words<'_>, _: &mut Context<'_
             "size" => entries = Some(size(words)?).filter(|size| *size > 0),
             "expire" => expire = Some(time(words, Unit::Milliseconds)?).filter(|time| !time.is_zero()),
             "nopurge" => nopurge = true,
-            "srvkey" => match words.expect("name")? {
+            "srvkey" => match words.demand("name")? {
                 "name" => {}
                 _ => return Err(words.problem_before("servers are remembered by name", "name", "")),
             },
@@ -47,7 +47,7 @@ fn key(words: &mut Words<'_>) -> Parsed<StickKey> {
         true => number(words, "bytes", 1..=65_535_usize),
         false => Ok(default),
     };
-    Ok(match words.expect(expected)? {
+    Ok(match words.demand(expected)? {
         "ip" => StickKey::Ip,
         "ipv6" => StickKey::Ipv6,
         "integer" => StickKey::Integer,

@@ -15,7 +15,7 @@ pub(crate) struct UserlistDraft {
 
 /// `userlist NAME`.
 pub(crate) fn begin(words: &mut Words<'_>, known: &[UserlistDraft]) -> Parsed<UserlistDraft> {
-    let name = words.expect("a name")?;
+    let name = words.demand("a name")?;
     if known.iter().any(|draft| draft.list.name == name) {
         return Err(words.problem_before(&format!("there is another userlist `{name}`"), "", "rename one"));
     }
@@ -32,12 +32,12 @@ pub(crate) fn begin(words: &mut Words<'_>, known: &[UserlistDraft]) -> Parsed<Us
 /// [`complain`] finds those whose line never came.
 pub(crate) fn line(draft: &mut UserlistDraft, words: &mut Words<'_>) -> Parsed<()> {
     let list = &mut draft.list;
-    match words.expect("`user` or `group`")? {
+    match words.demand("`user` or `group`")? {
         "group" => {
-            let name = words.expect("a group's name")?.to_owned();
+            let name = words.demand("a group's name")?.to_owned();
             draft.groups.push(name.clone());
             if words.take("users") {
-                let members = words.expect("names with commas between")?;
+                let members = words.demand("names with commas between")?;
                 for member in members.split(',').filter(|member| !member.is_empty()) {
                     entry(list, member).groups.push(name.clone());
                 }
@@ -45,7 +45,7 @@ pub(crate) fn line(draft: &mut UserlistDraft, words: &mut Words<'_>) -> Parsed<(
             words.end()
         }
         "user" => {
-            let name = words.expect("a user's name")?.to_owned();
+            let name = words.demand("a user's name")?.to_owned();
             let taken = list.users.iter().any(|user| user.name == name && !is_pending(user));
             if taken {
                 return Err(words.problem_before(
@@ -58,7 +58,7 @@ pub(crate) fn line(draft: &mut UserlistDraft, words: &mut Words<'_>) -> Parsed<(
             while let Some(word) = words.next() {
                 match word {
                     "password" => {
-                        let hash = words.expect("a crypt(3) hash")?;
+                        let hash = words.demand("a crypt(3) hash")?;
                         if let Err(what) = crate::proxy::expression::check_hash(hash) {
                             let next = "make one with `openssl passwd -6`";
                             return Err(words.problem_before(&what, "$1$, $5$, $6$, $2y$ or DES", next));
@@ -66,10 +66,10 @@ pub(crate) fn line(draft: &mut UserlistDraft, words: &mut Words<'_>) -> Parsed<(
                         password = Some(Password::Crypt(hash.to_owned()));
                     }
                     "insecure-password" => {
-                        password = Some(Password::Plain(words.expect("a password")?.to_owned()));
+                        password = Some(Password::Plain(words.demand("a password")?.to_owned()));
                     }
                     "groups" => groups
-                        .extend(words.expect("names with commas between")?.split(',').map(str::to_owned)),
+                        .extend(words.demand("names with commas between")?.split(',').map(str::to_owned)),
                     other => {
                         let expected = "password, insecure-password or groups";
                         return Err(words.problem_before(&format!("unknown word `{other}`"), expected, ""));

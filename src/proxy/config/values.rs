@@ -17,7 +17,7 @@ pub(crate) enum Unit {
 /// `10s`, `5000`, `1d`, `500us`.
 pub(crate) fn time(words: &mut Words<'_>, unit: Unit) -> Parsed<Duration> {
     let expected = "a time such as 500ms, 10s, 1m";
-    let text = words.expect(expected)?;
+    let text = words.demand(expected)?;
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let default = match unit {
@@ -60,7 +60,7 @@ where
     N: std::str::FromStr + PartialOrd + std::fmt::Display,
 {
     let expected = format!("{what}: a whole number from {} to {}", range.start(), range.end());
-    let text = words.expect(&expected)?;
+    let text = words.demand(&expected)?;
     let digits = text.strip_prefix('-').unwrap_or(text);
     let value = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<N>().ok()).flatten();
     value.filter(|value| range.contains(value)).ok_or_else(|| {
@@ -71,7 +71,7 @@ where
 /// A size with an optional `k`, `m` or `g` (powers of 1024).
 pub(crate) fn size(words: &mut Words<'_>) -> Parsed<usize> {
     let expected = "a size such as 200000, 64k, 1m";
-    let text = words.expect(expected)?;
+    let text = words.demand(expected)?;
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let shift = match suffix {
@@ -90,7 +90,7 @@ pub(crate) fn size(words: &mut Words<'_>) -> Parsed<usize> {
 
 /// A file mode in octal.
 pub(crate) fn mode(words: &mut Words<'_>) -> Parsed<u32> {
-    let text = words.expect("a file mode such as 660")?;
+    let text = words.demand("a file mode such as 660")?;
     u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| {
         words.problem_before(&format!("`{text}` is not a file mode"), "octal digits such as 660", "")
     })

@@ -4,7 +4,7 @@
 use super::draft::{Context, Draft, ServerDraft};
 use super::model::{Bind, Options};
 use super::words::{Parsed, Words};
-use super::{bind_words, global_words, proxy_words, rule_words, server_words};
+use super::{bind_words, global_words, option_words, proxy_words, rule_words, server_words};
 use crate::proxy::expression;
 use crate::settings::problem::nearest;
 use std::fmt::Write;
@@ -127,7 +127,7 @@ pub(crate) fn tables() -> [(&'static str, &'static [Row]); 7] {
     [
         ("global", global_words::ROWS),
         ("defaults, frontend, backend, listen", proxy_words::ROWS),
-        ("options", proxy_words::OPTIONS),
+        ("options", option_words::OPTIONS),
         ("rules and conditions", rule_words::ROWS),
         ("removed words", rule_words::REMOVED),
         ("bind", bind_words::ROWS),

@@ -68,7 +68,7 @@ impl<'l> Words<'l> {
     }
 
     /// Takes the next word; a problem that says `what` was expected when there is none.
-    pub fn expect(&mut self, what: &str) -> Parsed<&'l str> {
+    pub fn demand(&mut self, what: &str) -> Parsed<&'l str> {
         let before = self.before();
         self.next().ok_or_else(|| self.problem(&format!("`{before}` is not complete"), what, ""))
     }

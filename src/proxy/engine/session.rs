@@ -63,8 +63,7 @@ impl Client {
 }
 
 /// The life of a session.
-///
-/// No `async fn`: those keep their arguments twice, and this is what every idle connection costs.
+#[allow(clippy::manual_async_fn)] // keeps its arguments twice, and this is what every idle connection costs
 pub(crate) fn serve(
     thread: Rc<Thread>,
     mut client: Client,

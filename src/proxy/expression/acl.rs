@@ -35,7 +35,7 @@ impl Test {
 impl Acl {
     /// Reads `acl NAME CRITERION [flags] [operator] [value]...`; the cursor stands behind `acl`.
     pub fn parse(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<Acl> {
-        let name = words.expect("the name of the acl")?.to_owned();
+        let name = words.demand("the name of the acl")?.to_owned();
         if matches!(name.as_str(), "or" | "||" | "{" | "}" | "!" | "if" | "unless") {
             return Err(words.problem_before(
                 &format!("`{name}` cannot be the name of an acl"),
@@ -104,7 +104,7 @@ pub(super) fn anonymous(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<Test
 /// Criterion, flags and values; up to the end of the line, or of the braces.
 fn test(words: &mut Words<'_>, scope: &Scope<'_>, braces: bool) -> Parsed<Test> {
     let quoted = words.peek_word().is_some_and(|word| word.quoted);
-    let word = words.expect("a criterion, as in `path_beg` or `hdr(host)`")?;
+    let word = words.demand("a criterion, as in `path_beg` or `hdr(host)`")?;
     let name = &word[..word
         .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '+')))
         .unwrap_or(word.len())];
@@ -188,7 +188,7 @@ fn values(
             "-n" if flag => {}
             "-M" if flag => map_file = true,
             "-u" if flag => {
-                words.expect("a number")?;
+                words.demand("a number")?;
             }
             "--" if flag => flags = false,
             "-m" if flag => *method = Some(match_method(words, &groups)?),
@@ -220,7 +220,7 @@ fn push(groups: &mut Vec<Group>, ignore_case: bool, texts: Vec<Vec<u8>>) {
 }
 
 fn match_method(words: &mut Words<'_>, groups: &[Group]) -> Parsed<Method> {
-    let name = words.expect("a match method")?;
+    let name = words.demand("a match method")?;
     if !groups.is_empty() {
         return Err(words.problem_before("`-m` stands behind a pattern file", "`-m` first", ""));
     }
@@ -238,7 +238,7 @@ fn match_method(words: &mut Words<'_>, groups: &[Group]) -> Parsed<Method> {
 
 /// Lines of a pattern file; of a map file (`-M`) their first words.
 fn file(words: &mut Words<'_>, scope: &Scope<'_>, map_file: bool) -> Parsed<Vec<Vec<u8>>> {
-    let path = words.expect("a file")?;
+    let path = words.demand("a file")?;
     let content = (scope.read)(Path::new(path)).map_err(|error| {
         words.problem_before(&format!("pattern file {path}: {error}"), "a file that can be read", "")
     })?;

@@ -89,7 +89,7 @@ fn term(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<Term> {
         let test = acl::anonymous(words, scope)?;
         return Ok(Term { negated, tests: [Arc::new(test)].into() });
     }
-    let word = words.expect("the name of an acl")?;
+    let word = words.demand("the name of an acl")?;
     let name = word.trim_start_matches('!');
     negated ^= (word.len() - name.len()) % 2 == 1;
     match named(scope.acls, name, scope) {

@@ -35,7 +35,7 @@ impl Fault {
 /// Takes a word and reads it as an expression; then words that are converters.
 pub(super) fn expression(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<Expression> {
     let quoted = words.peek_word().is_some_and(|word| word.quoted);
-    let word = words.expect("an expression, as in `hdr(host),lower`")?;
+    let word = words.demand("an expression, as in `hdr(host),lower`")?;
     let mut reader = match Reader::start(word, 0, scope) {
         Ok(reader) => reader,
         Err(fault) => return Err(fault.into_problem(words, quoted)),

@@ -20,7 +20,7 @@ enum Kind {
 impl Dynamic {
     /// Reads `REGEX FORMAT`.
     pub(in crate::proxy) fn parse(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<Dynamic> {
-        let source = words.expect("a regular expression")?.as_bytes();
+        let source = words.demand("a regular expression")?.as_bytes();
         let regex = pattern::compile(source, false).map_err(|what| words.problem_before(&what, "", ""))?;
         let format = LogFormat::parse_line(words, scope)?;
         let kind = match format.as_literal() {
@@ -54,10 +54,10 @@ pub(in crate::proxy) struct HeaderNames(Patterns);
 impl HeaderNames {
     /// Reads `NAME [-m METHOD]`.
     pub(in crate::proxy) fn parse(words: &mut Words<'_>) -> Parsed<HeaderNames> {
-        let name = words.expect("the name of a header")?.as_bytes().to_vec();
+        let name = words.demand("the name of a header")?.as_bytes().to_vec();
         let mut method = Method::Exact;
         if words.take("-m") {
-            let text = words.expect("a match method")?;
+            let text = words.demand("a match method")?;
             method = match Method::find(text) {
                 Some(
                     known @ (Method::Exact | Method::Begin | Method::End | Method::Within | Method::Regex),

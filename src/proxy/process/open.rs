@@ -254,7 +254,7 @@ impl fmt::Display for Shown<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::proxy::config::model::{Identity, Level};
+    use crate::proxy::config::model::Identity;
     use crate::settings::Site;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
@@ -265,23 +265,7 @@ pub(super) mod tests {
         Way { sockets: 2, reuse_port: true, beside_old: false, notices: Notices { quiet: true } };
 
     pub(in crate::proxy::process) fn bind(address: BindAddress) -> Bind {
-        Bind {
-            site: Site::At { file: "haproxy.cfg".into(), line: 3, column: 8 },
-            address,
-            name: None,
-            id: 1,
-            maxconn: None,
-            backlog: None,
-            interface: None,
-            tcp_user_timeout: None,
-            defer_accept: false,
-            v6only: None,
-            unix_mode: None,
-            unix_user: None,
-            unix_group: None,
-            level: Level::default(),
-            expose_listeners: false,
-        }
+        Bind::new(address, Site::At { file: "haproxy.cfg".into(), line: 3, column: 8 })
     }
 
     /// A port that was free a moment ago.

@@ -151,7 +151,7 @@ impl Answer {
 }
 
 fn parse_status(words: &mut Words<'_>) -> Parsed<u16> {
-    let word = words.expect("a status")?;
+    let word = words.demand("a status")?;
     match word.parse::<u16>() {
         Ok(status) if (200..=599).contains(&status) => Ok(status),
         _ => Err(words.problem_before(&format!("`{word}` is no status"), "200 to 599", "")),
@@ -162,10 +162,10 @@ fn parse_body(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<Body> {
     let kind = words.next().unwrap_or("");
     match kind {
         "default-errorfiles" => Ok(Body::ErrorFiles),
-        "string" => Ok(Body::Plain(words.expect("a text")?.as_bytes().into())),
+        "string" => Ok(Body::Plain(words.demand("a text")?.as_bytes().into())),
         "lf-string" => LogFormat::parse_text(words, scope).map(Body::Format),
         _ => {
-            let path = words.expect("a file")?;
+            let path = words.demand("a file")?;
             let content = (scope.read)(Path::new(path)).map_err(|error| {
                 words.problem_before(&format!("{path}: {error}"), "a file that can be read", "")
             })?;

@@ -109,7 +109,7 @@ impl ResponseRule {
 impl TcpRule {
     /// Reads a line; the cursor stands behind `tcp-request`.
     pub fn parse(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<TcpRule> {
-        let of_connection = match words.expect("`connection`, `session` or `content`")? {
+        let of_connection = match words.demand("`connection`, `session` or `content`")? {
             "connection" | "session" => true,
             "content" => false,
             "inspect-delay" => {

@@ -72,7 +72,7 @@ const ACTIONS: &[(&str, &[Ruleset], Read)] = &[
     ("set-log-level", &[Request, Response, Content], log_level),
     ("set-method", REQUEST, |words, scope, _| LogFormat::parse_line(words, scope).map(Action::SetMethod)),
     ("set-nice", &[Request, Response, Content], |words, _, _| {
-        words.expect("a number")?;
+        words.demand("a number")?;
         Ok(Action::Nothing("set-nice"))
     }),
     ("set-path", REQUEST, |words, scope, _| {
@@ -147,7 +147,7 @@ pub(super) fn rule(words: &mut Words<'_>, scope: &Scope<'_>, set: Ruleset) -> Pa
         Connection | Content => Moment::Any,
     };
     let scope = &Scope { moment, ..*scope };
-    let word = words.expect("an action")?;
+    let word = words.demand("an action")?;
     let action = match word.split_once('(') {
         Some((name, rest)) if CALLS.contains(&name) => variable(words, scope, name, rest)?,
         _ => match ACTIONS.iter().find(|(name, sets, _)| *name == word && sets.contains(&set)) {
@@ -178,7 +178,7 @@ fn unknown(words: &Words<'_>, word: &str, set: Ruleset) -> Box<crate::settings::
 
 /// The name of a header, lowered.
 pub(super) fn header(words: &mut Words<'_>) -> Parsed<Box<[u8]>> {
-    let name = words.expect("the name of a header")?;
+    let name = words.demand("the name of a header")?;
     if name.is_empty() || !name.bytes().all(super::is_token) {
         return Err(words.problem_before(
             &format!("`{name}` is no name of a header"),
@@ -191,7 +191,7 @@ pub(super) fn header(words: &mut Words<'_>) -> Parsed<Box<[u8]>> {
 
 /// A word that becomes a part of a head.
 pub(super) fn one_line<'l>(words: &mut Words<'l>, what: &str) -> Parsed<&'l str> {
-    let text = words.expect(what)?;
+    let text = words.demand(what)?;
     match text.bytes().any(|byte| b"\r\n\0".contains(&byte)) {
         true => Err(words.problem_before("a head cannot hold a line end or a NUL", "a text of one line", "")),
         false => Ok(text),
@@ -209,10 +209,10 @@ fn auth(words: &mut Words<'_>, scope: &Scope<'_>, _: Ruleset) -> Parsed<Action> 
 /// `capture EXPRESSION len N` or `capture EXPRESSION id N`.
 fn capture(words: &mut Words<'_>, scope: &Scope<'_>, set: Ruleset) -> Parsed<Action> {
     let value = Expression::parse(words, scope)?;
-    let kind = words.expect("`len` or `id`")?;
+    let kind = words.demand("`len` or `id`")?;
     let side = if set == Request { Side::Request } else { Side::Response };
     let number = |words: &mut Words<'_>| {
-        let text = words.expect("a number")?;
+        let text = words.demand("a number")?;
         text.parse::<usize>()
             .map_err(|_| words.problem_before(&format!("`{text}` is no number"), "a number", ""))
     };
@@ -263,7 +263,7 @@ fn end(words: &mut Words<'_>, scope: &Scope<'_>, end: End) -> Parsed<Action> {
 
 fn log_level(words: &mut Words<'_>, _: &Scope<'_>, _: Ruleset) -> Parsed<Action> {
     const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
-    let name = words.expect("a level")?;
+    let name = words.demand("a level")?;
     if name == "silent" {
         return Ok(Action::SetLogLevel(LogLevel::Silent));
     }
@@ -277,7 +277,7 @@ fn log_level(words: &mut Words<'_>, _: &Scope<'_>, _: Ruleset) -> Parsed<Action>
 }
 
 fn status(words: &mut Words<'_>, _: &Scope<'_>, _: Ruleset) -> Parsed<Action> {
-    let text = words.expect("a status")?;
+    let text = words.demand("a status")?;
     let Ok(status @ 100..=999) = text.parse::<u16>() else {
         return Err(words.problem_before(&format!("`{text}` is no status"), "100 to 999", ""));
     };
@@ -289,14 +289,14 @@ fn status(words: &mut Words<'_>, _: &Scope<'_>, _: Ruleset) -> Parsed<Action> {
 }
 
 fn strict_mode(words: &mut Words<'_>, _: &Scope<'_>, _: Ruleset) -> Parsed<Action> {
-    match words.expect("`on` or `off`")? {
+    match words.demand("`on` or `off`")? {
         "on" | "off" => Ok(Action::Nothing("strict-mode")),
         other => Err(words.problem_before(&format!("`{other}` is no mode"), "`on` or `off`", "")),
     }
 }
 
 fn service(words: &mut Words<'_>, _: &Scope<'_>, _: Ruleset) -> Parsed<Action> {
-    match words.expect("the name of a service")? {
+    match words.demand("the name of a service")? {
         "prometheus-exporter" => Ok(Action::Prometheus),
         other => {
             Err(words.problem_before(&format!("there is no service `{other}`"), "`prometheus-exporter`", ""))

@@ -43,7 +43,7 @@ impl Redirect {
                 "prefix" => to = Some((Kind::Prefix, LogFormat::parse_line(words, scope)?)),
                 "scheme" => to = Some((Kind::Scheme, LogFormat::parse_line(words, scope)?)),
                 "code" => {
-                    let code = words.expect("a status")?;
+                    let code = words.demand("a status")?;
                     status = match code.parse() {
                         Ok(code @ (301 | 302 | 303 | 307 | 308)) => code,
                         _ => {

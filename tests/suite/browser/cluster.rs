@@ -19,7 +19,8 @@ fn a_file_sent_from_a_browser_is_on_the_backup() {
         browser.open(&format!("http://{}/", node.address("proxy")));
         browser.write("input[type=file]", file.to_str().expect("text"));
         browser.click("form button");
-        let shown = eventually("the page lists the file", || browser.text(), |text| text.contains("report.txt"));
+        let shown =
+            eventually("the page lists the file", || browser.text(), |text| text.contains("report.txt"));
         assert!(shown.contains("web1") || shown.contains("web2"), "{shown}");
         let mirror = data.join("backup/mirror/report.txt");
         let same = || fs::read(&mirror).ok() == fs::read(&file).ok();

@@ -20,7 +20,8 @@ pub(crate) struct Browser {
 impl Browser {
     pub(crate) fn start() -> Browser {
         let profile = tempfile::Builder::new().prefix("ehpc-browser-").tempdir().expect("a directory");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
         let driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
             .stdin(Stdio::null())

@@ -84,14 +84,22 @@ fn the_page_has_haproxys_rows_colours_and_actions() {
                 let of = |name: &str| rows.iter().find(|row| row[0] == name);
                 of("dead").is_some_and(|row| row[2].starts_with("DOWN") && row[3].starts_with("L4CON"))
                     && of("gone").is_some_and(|row| row[2].starts_with("DOWN"))
-                    && ["well", "second"].map(|name| of(name).is_some_and(|row| row[3] == "L4OK")) == [true; 2]
+                    && ["well", "second"].map(|name| of(name).is_some_and(|row| row[3] == "L4OK"))
+                        == [true; 2]
             };
             let mut states = vec![eventually("checks have results", || rows(&browser, &page), settled)];
-            for (server, action) in
-                [("well", "maint"), ("unchecked", "drain"), ("away", "ready"), ("well", "ready"), ("second", "maint")]
-            {
+            for (server, action) in [
+                ("well", "maint"),
+                ("unchecked", "drain"),
+                ("away", "ready"),
+                ("well", "ready"),
+                ("second", "maint"),
+            ] {
                 let text = act(&browser, &page, server, action);
-                assert!(text.contains("Action processed successfully"), "{address}: {action} {server}: {text}");
+                assert!(
+                    text.contains("Action processed successfully"),
+                    "{address}: {action} {server}: {text}"
+                );
                 // What the action began is over when the row stands still.
                 states.push(eventually(
                     "the row is as the action wants it",

@@ -1,7 +1,7 @@
 //! The end of an exchange: counters and the log line.
 
 use super::head::Refused;
-use super::{At, Next, answer, mode};
+use super::{At, Next, answer};
 use crate::proxy::config::model::Proxy;
 use crate::proxy::engine::live::Live;
 use crate::proxy::engine::record::{self, Concerned};
@@ -103,16 +103,6 @@ pub(super) async fn nothing_came(
     if frontend.options.dontlognull {
         exchange.log_level = Some(crate::proxy::exchange::LogLevel::Silent);
     }
-    let mut at = At {
-        thread,
-        live,
-        frontend,
-        client,
-        exchange: &mut exchange,
-        mode: mode(frontend.connection, frontend.connection),
-        bytes_in: 0,
-        bytes_out: 0,
-        logged: false,
-    };
+    let mut at = At::new(thread, live, frontend, client, &mut exchange);
     Box::pin(refuse(&mut at, refused)).await
 }

@@ -164,24 +164,34 @@ async fn one(
     if first {
         exchange.times.idle = now_at.saturating_duration_since(exchange.session.accepted_at);
     }
-    let mut at = At {
-        thread,
-        live,
-        frontend,
-        client,
-        exchange: &mut exchange,
-        mode: mode(frontend.connection, frontend.connection),
-        bytes_in: 0,
-        bytes_out: 0,
-        logged: false,
-    };
+    let mut at = At::new(thread, live, frontend, client, &mut exchange);
     let next = at.serve().await;
     std::mem::swap(session, &mut exchange.session);
     thread.give_exchange(exchange);
     next
 }
 
-impl At<'_> {
+impl<'r> At<'r> {
+    fn new(
+        thread: &'r Thread,
+        live: &'r Live,
+        frontend: &'r Proxy,
+        client: &'r mut Client,
+        exchange: &'r mut Exchange,
+    ) -> At<'r> {
+        At {
+            thread,
+            live,
+            frontend,
+            client,
+            exchange,
+            mode: mode(frontend.connection, frontend.connection),
+            bytes_in: 0,
+            bytes_out: 0,
+            logged: false,
+        }
+    }
+
     async fn serve(&mut self) -> Next {
         let parsed = match head::read(self).await {
             Ok(parsed) => parsed,

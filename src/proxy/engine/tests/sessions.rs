@@ -139,7 +139,10 @@ fn a_panic_ends_one_connection_and_nothing_else() {
         assert_eq!(seen.is_empty(), *path != "/line", "{path}: {}", String::from_utf8_lossy(&seen));
         let told = proxy.line();
         let client = client.local_addr().unwrap();
-        assert!(told.contains(&format!("ended the connection of {client}: a fault, on purpose at ")), "{told}");
+        assert!(
+            told.contains(&format!("ended the connection of {client}: a fault, on purpose at ")),
+            "{told}"
+        );
         ask(&mut other, GET);
         assert!(read_until(&mut other, ends_with("ok")).ends_with(b"ok"));
         assert_eq!(proxy.line(), "/x,-");

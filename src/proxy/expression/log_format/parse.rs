@@ -10,7 +10,7 @@ use crate::settings::problem;
 /// Takes a word and compiles it.
 pub(super) fn word(words: &mut Words<'_>, use_: Use, scope: &Scope<'_>) -> Parsed<LogFormat> {
     let quoted = words.peek_word().is_some_and(|word| word.quoted);
-    let text = words.expect("a format, as in `\"%ci %[src]\"`")?;
+    let text = words.demand("a format, as in `\"%ci %[src]\"`")?;
     match steps(text, use_, Some(scope)) {
         Ok(steps) => Ok(LogFormat { steps, use_ }),
         Err(fault) => Err(fault.into_problem(words, quoted)),
