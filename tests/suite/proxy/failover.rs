@@ -3,6 +3,7 @@
 
 use super::load::{Failure, Load};
 use super::running::{self, Running, Style};
+use super::syslog::Syslog;
 use super::web::{Kind, Web};
 use super::{haproxy, inside};
 use std::io::{Read, Write};
@@ -62,6 +63,7 @@ struct Scene {
     /// The program closes idle connections when it stops.
     repeats: bool,
     ends: Vec<(Instant, Instant)>,
+    log: Syslog,
 }
 
 impl Scene {
@@ -72,13 +74,14 @@ impl Scene {
             Web::start(Kind::Nginx, "web1", ADDRESS, 9001, &path),
             Web::start(Kind::Gunicorn, "web2", ADDRESS, 9002, &path),
         ];
+        let log = Syslog::start(ADDRESS);
         let proxy = Running::start(program, &configuration(&path), &path, style, (ADDRESS, 80));
         let socket = path.join("admin").display().to_string();
         let take_over = if program == haproxy() { vec!["-x", &socket] } else { vec![] };
         let proxy = proxy.with_take_over(&take_over);
         let load = Load::start(ADDRESS, 80, CLIENTS, rest);
         load.more(200);
-        Scene { directory, webs, proxy, load, repeats: program == haproxy(), ends: Vec::new() }
+        Scene { directory, webs, proxy, load, repeats: program == haproxy(), ends: Vec::new(), log }
     }
 
     /// One server is killed or stopped, load goes on with the other, it comes back and is used again.
@@ -126,8 +129,14 @@ impl Scene {
     }
 
     fn finish(self) -> (u64, u64) {
-        let (said, repeated) = (self.proxy.said(), self.load.repeated());
+        let (mut said, repeated) = (self.proxy.said(), self.load.repeated());
         let (answered, connections, failures) = self.load.stop();
+        // What its log says of failures and of servers.
+        while let Some(line) = self.log.next(Instant::now()) {
+            if !line.contains(" 200 ") && !line.contains(" 502 ") {
+                said.push_str(&line);
+            }
+        }
         println!(
             "{answered} requests over {connections} connections, {repeated} repeated, {} failed at {} ends of servers",
             failures.len(),
