@@ -23,6 +23,10 @@ pub struct Step {
 pub struct Body {
     reader: Reader,
     to_chunks: bool,
+    /// Whoever sends it must put it into chunks.
+    wraps: bool,
+    /// The other side gets nothing of it.
+    drops: bool,
     payload: u64,
 }
 
@@ -34,7 +38,8 @@ enum Reader {
 }
 
 impl Body {
-    /// A body that arrives framed as `incoming` and leaves as `outgoing`: the same, or [`Framing::UntilClose`].
+    /// A body that arrives framed as `incoming` and leaves as `outgoing`: the same, [`Framing::UntilClose`], chunks
+    /// (see [`Body::wraps`]) or [`Framing::None`] (it is read, and forgotten).
     pub fn new(incoming: Framing, outgoing: Framing) -> Body {
         let reader = match incoming {
             Framing::None => Reader::Length(0),
@@ -42,7 +47,14 @@ impl Body {
             Framing::Chunked => Reader::Chunked(Chunks::default()),
             Framing::UntilClose => Reader::UntilClose { closed: false },
         };
-        Body { reader, to_chunks: outgoing == Framing::Chunked, payload: 0 }
+        let to_chunks = outgoing == Framing::Chunked;
+        let wraps = to_chunks && incoming != Framing::Chunked;
+        Body { reader, to_chunks, wraps, drops: outgoing == Framing::None, payload: 0 }
+    }
+
+    /// Bytes to send have to be put into chunks ([`write_chunk`]): they arrived without.
+    pub fn wraps(&self) -> bool {
+        self.wraps
     }
 
     /// Reads on. `input` are the bytes behind those of the step before; bytes behind the body are not touched.
@@ -56,18 +68,18 @@ impl Body {
                 let send = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= send as u64;
                 self.payload += send as u64;
-                Ok(Step { send, skip: 0, data: send })
+                Ok(plain(send, self.drops))
             }
             Reader::UntilClose { closed } => {
                 let send = if *closed { 0 } else { input.len() };
                 self.payload += send as u64;
-                Ok(Step { send, skip: 0, data: send })
+                Ok(plain(send, self.drops))
             }
             Reader::Chunked(chunks) => {
                 let mut step = Step::default();
                 while let Some(first) = input.get(step.send + step.skip) {
                     let kind = chunks.kind(*first);
-                    let passes = kind == Kind::Data || kind == Kind::Frame && self.to_chunks;
+                    let passes = !self.drops && (kind == Kind::Data || kind == Kind::Frame && self.to_chunks);
                     let at = step.send + step.skip;
                     if passes && step.skip > 0 {
                         break;
@@ -140,6 +152,14 @@ impl Body {
             }
             out.extend_from_slice(b"\r\n");
         }
+    }
+}
+
+/// A step over bytes that are all body.
+fn plain(count: usize, drops: bool) -> Step {
+    match drops {
+        true => Step { send: 0, skip: count, data: 0 },
+        false => Step { send: count, skip: 0, data: count },
     }
 }
 

@@ -2,10 +2,10 @@
 //! byte. What concerns one hop only has gone on arrival ([`super::RequestParser`]); fields that `connection` names are
 //! passed on with it, as HAProxy does.
 
-use super::framing::Framing;
+use super::framing::{Framing, decimal};
 use super::request::{ParsedRequest, Upgrade};
 use super::response::ParsedResponse;
-use crate::http::{RequestHead, ResponseHead, Version};
+use crate::http::{Fields, RequestHead, ResponseHead, Version};
 
 /// How connections are used: `option http-keep-alive`, `http-server-close`, `httpclose` (4.2 of the manual).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -19,16 +19,76 @@ pub enum Mode {
     Close,
 }
 
-/// Makes a request ready for its server. Call it last, after all rules.
-pub fn prepare_request(head: &mut RequestHead, upgrade: Upgrade, mode: Mode) {
-    if upgrade != Upgrade::None {
-        return; // `connection: upgrade` must stay the only one
+/// What the fields of a head say of its framing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    /// What it is.
+    Right,
+    /// Nothing, though there is a body.
+    Nothing,
+    /// Something else: rules have changed them.
+    Wrong,
+}
+
+fn told(fields: &Fields, framing: Framing) -> Told {
+    let (mut right, mut wrong) = (0, 0);
+    for (name, value) in fields.iter() {
+        let same = match (name, framing) {
+            (b"content-length", Framing::Length(length)) => decimal(value) == Some(length),
+            (b"transfer-encoding", Framing::Chunked) => value == b"chunked",
+            (b"content-length" | b"transfer-encoding", _) => false,
+            _ => continue,
+        };
+        if same { right += 1 } else { wrong += 1 }
+    }
+    let silent = matches!(framing, Framing::None | Framing::UntilClose);
+    match (right, wrong) {
+        (0, 0) if silent => Told::Right,
+        (0, 0) => Told::Nothing,
+        (1, 0) => Told::Right,
+        _ => Told::Wrong,
+    }
+}
+
+/// Takes away what frames a message.
+fn unframe(fields: &mut Fields) {
+    fields.retain(|name, _| name != b"content-length" && name != b"transfer-encoding");
+}
+
+/// Writes what frames a message.
+fn frame(fields: &mut Fields, framing: Framing) {
+    match framing {
+        Framing::Length(length) => fields.push(b"content-length", length.to_string().as_bytes()),
+        Framing::Chunked => fields.push(b"transfer-encoding", b"chunked"),
+        Framing::None | Framing::UntilClose => {}
+    }
+}
+
+/// Makes a request ready for its server, and says how its body is sent. Call it last, after all rules. Whatever rules
+/// have done to Content-Length and Transfer-Encoding, the server is told what comes: where the length has gone, chunks
+/// (HTTP/1.0 has none, and gets the length back); where it was changed, what it was.
+pub fn prepare_request(head: &mut RequestHead, parsed: &ParsedRequest, mode: Mode) -> Framing {
+    let told = match told(&head.fields, parsed.framing) {
+        Told::Nothing if parsed.framing.is_empty() => Told::Right,
+        told => told,
+    };
+    let framing = match (told, parsed.framing) {
+        (Told::Nothing, Framing::Length(_)) if head.version == Version::Http11 => Framing::Chunked,
+        (_, framing) => framing,
+    };
+    if told == Told::Wrong {
+        unframe(&mut head.fields);
     }
     match (mode, head.version) {
+        _ if parsed.upgrade != Upgrade::None => {} // `connection: upgrade` must stay the only one
         (Mode::KeepAlive, Version::Http10) => head.fields.push(b"connection", b"keep-alive"),
         (Mode::ServerClose | Mode::Close, Version::Http11) => head.fields.push(b"connection", b"close"),
         _ => {}
     }
+    if told != Told::Right {
+        frame(&mut head.fields, framing);
+    }
+    framing
 }
 
 /// The client's side of an exchange, as far as the answer depends on it.
@@ -63,11 +123,13 @@ pub struct Outgoing {
 }
 
 /// Makes a response ready for the client. Call it last, after all rules, for each head that is sent to it. A client
-/// (or a response) of HTTP/1.0 gets no chunks: its body ends with the connection.
+/// (or a response) of HTTP/1.0 gets no chunks: its body ends with the connection. Rules may have changed the status, so
+/// that there is no body any more, or the fields that frame it: the client is told what comes, as in
+/// [`prepare_request`].
 pub fn prepare_response(head: &mut ResponseHead, parsed: &ParsedResponse, client: Client) -> Outgoing {
     if head.status < 200 || head.status == 204 {
         // They frame nothing (RFC 9110 section 8.6).
-        head.fields.retain(|name, _| name != b"content-length" && name != b"transfer-encoding");
+        unframe(&mut head.fields);
     }
     if parsed.interim || parsed.tunnel {
         return Outgoing { framing: Framing::None, keep_alive: parsed.interim && client.keep_alive };
@@ -76,16 +138,31 @@ pub fn prepare_response(head: &mut ResponseHead, parsed: &ParsedResponse, client
     if old {
         head.fields.remove(b"transfer-encoding");
     }
-    let framing = match parsed.framing {
-        Framing::Chunked if old => Framing::UntilClose,
-        framing => framing,
+    let bodiless = parsed.to_head || head.status < 200 || matches!(head.status, 204 | 304);
+    // What a head says that has no body frames nothing.
+    let told = if bodiless { Told::Right } else { told(&head.fields, parsed.framing) };
+    let (framing, told) = match parsed.framing {
+        _ if bodiless => (Framing::None, told),
+        // Another status has taken the place of one without a body.
+        Framing::None => (if old { Framing::Length(0) } else { Framing::Chunked }, Told::Wrong),
+        Framing::Chunked if old => (Framing::UntilClose, Told::Wrong),
+        Framing::Length(_) if told == Told::Nothing && old => (Framing::UntilClose, told),
+        Framing::Length(_) if told == Told::Nothing => (Framing::Chunked, told),
+        framing => (framing, told),
     };
-    let keep_alive = client.keep_alive && framing != Framing::UntilClose;
+    if told == Told::Wrong {
+        unframe(&mut head.fields);
+    }
+    let endless = [framing, parsed.framing].contains(&Framing::UntilClose);
+    let keep_alive = client.keep_alive && !endless && head.status >= 200;
     match (keep_alive, old, head.version) {
         _ if parsed.upgrade => {}
         (true, true, _) => head.fields.push(b"connection", b"keep-alive"),
         (false, _, Version::Http11) => head.fields.push(b"connection", b"close"),
         _ => {}
+    }
+    if told != Told::Right {
+        frame(&mut head.fields, framing);
     }
     Outgoing { framing, keep_alive }
 }

@@ -10,7 +10,7 @@ fn exchange(request: &str, mode: Mode, response: &str) -> (String, String, bool)
     let parsed = parse_request(request.as_bytes(), &limits, false, &mut head).unwrap().unwrap();
     let client = Client::new(head.version, &parsed, mode);
     let asked = Asked::new(&head, &parsed);
-    prepare_request(&mut head, parsed.upgrade, mode);
+    prepare_request(&mut head, &parsed, mode);
     let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
     write_request(&head, &mut to_server);
     let said = parse_response(response.as_bytes(), &limits, false, asked, &mut answer).unwrap().unwrap();

@@ -119,7 +119,8 @@ impl Announced {
     }
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
+/// A length, at most 2^63-1.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }

@@ -45,6 +45,8 @@ pub struct ParsedResponse {
     pub tunnel: bool,
     /// `connection` says `upgrade`.
     pub upgrade: bool,
+    /// It answers HEAD: no body follows, whatever status rules give it.
+    pub to_head: bool,
 }
 
 /// Reads one response head; keeps its place between arrivals. Make a new one for each head.
@@ -242,6 +244,7 @@ impl ResponseParser {
             interim,
             tunnel,
             upgrade: self.options.upgrade,
+            to_head: asked.head,
         })
     }
 }

@@ -3,11 +3,44 @@
 use super::draft::{Context, Draft};
 use super::model::ErrorFile;
 use super::words::{Parsed, Words};
+use ehpc_proto::http::ResponseHead;
+use ehpc_proto::http1::{Asked, Framing, Limits, parse_response};
 use std::path::PathBuf;
 
 /// Statuses that this proxy itself can answer.
 const STATUSES: [u16; 18] =
     [200, 400, 401, 403, 404, 405, 407, 408, 410, 413, 425, 429, 500, 501, 502, 503, 504, 422];
+
+/// What helps where a file is no whole answer.
+pub(crate) const NEXT: &str = "begin it with `HTTP/1.0 503 Service Unavailable` and an empty line before the body; leave \
+                               Content-Length out, or give the body's length";
+
+/// Why `content` is no answer that can be sent whole, as HAProxy sees it (`http_str_to_htx`). Nothing at all can be sent.
+pub(crate) fn fault(content: &[u8]) -> Option<String> {
+    if content.is_empty() {
+        return None;
+    }
+    let mut head = ResponseHead::default();
+    // Its size is bounded already; a field weighs a little more than its text.
+    let limits = Limits { head: content.len() + 1024, ..Limits::default() };
+    let parsed = match parse_response(content, &limits, false, Asked::default(), &mut head) {
+        Ok(Some(parsed)) => parsed,
+        Ok(None) => return Some("the head is not complete".to_owned()),
+        Err(bad) => return Some(format!("the head cannot be read: {} (at byte {})", bad.fault, bad.at)),
+    };
+    let body = content.len() - parsed.head_len;
+    match parsed.framing {
+        _ if parsed.interim => Some(format!("{} is no final status", head.status)),
+        Framing::Chunked => Some("a body in chunks is not supported".to_owned()),
+        Framing::Length(length) if length != body as u64 => {
+            Some(format!("its Content-Length is {length}, but its body has {body} bytes"))
+        }
+        Framing::None if body > 0 => {
+            Some(format!("status {} has no body, but {body} bytes follow", head.status))
+        }
+        _ => None,
+    }
+}
 
 /// `errorfile CODE FILE`: the file's bytes are sent as they are.
 pub(crate) fn error_file(draft: &mut Draft, words: &mut Words<'_>, context: &mut Context<'_>) -> Parsed<()> {
@@ -30,10 +63,9 @@ pub(crate) fn error_file(draft: &mut Draft, words: &mut Words<'_>, context: &mut
             ));
         }
     };
-    if !content.is_empty() && !content.starts_with(b"HTTP/") {
-        let what = format!("`{text}` does not begin with a status line");
-        let next = "begin it with `HTTP/1.0 503 Service Unavailable` and an empty line before the body";
-        return Err(words.problem_before(&what, "a whole answer", next));
+    if let Some(fault) = fault(&content) {
+        let what = format!("`{text}`: {fault}");
+        return Err(words.problem_before(&what, "a whole answer", NEXT));
     }
     let site = words.site_before();
     draft.error_files.insert(code, ErrorFile { site, path, content: content.into() });

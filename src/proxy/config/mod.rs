@@ -20,7 +20,7 @@ mod cookie_words;
 mod corpus_tests;
 mod draft;
 pub mod environment;
-mod error_words;
+pub(crate) mod error_words;
 #[cfg(test)]
 mod fuzz_tests;
 mod global_words;

@@ -33,10 +33,8 @@ pub(crate) async fn serve(
             }
         }
         _ => {
-            if let Some(counters) = record::concerned(thread, exchange).frontend {
-                counters.denied_requests.add(1);
-            }
-            (exchange.ending.cause, exchange.ending.state) = (b'P', b'R');
+            let denied = deny(thread, exchange);
+            (exchange.ending.cause, exchange.ending.state) = (denied.cause, denied.state);
         }
     }
     exchange.times.ended = Some(Instant::now());
@@ -47,6 +45,12 @@ pub(crate) async fn serve(
         record::note_active(thread, exchange);
         record::log(thread, proxy, exchange);
     }
+}
+
+/// A rule lets nothing pass.
+fn deny(thread: &Thread, exchange: &Exchange) -> Failure {
+    record::concerned(thread, exchange).fronts().for_each(|one| one.denied_requests.add(1));
+    Failure { status: 0, cause: b'P', state: b'R' }
 }
 
 async fn relay(
@@ -61,6 +65,11 @@ async fn relay(
     exchange.route.backend = Some(backend);
     let _presence = Presence::new(thread, backend);
     let settings = thread.running.config.proxies.get(backend).ok_or(none)?;
+    if backend != exchange.session.frontend
+        && !matches!(rules::tcp(&settings.tcp_request, false, exchange, &thread.running), Verdict::Continue)
+    {
+        return Err(deny(thread, exchange));
+    }
     let wish = persist::of_request(thread, backend, exchange).wish;
     let wanted = Wanted { backend, wish, pieces: [&[]; 3], reuse: None };
     let link = reach(thread, live, client, exchange, wanted).await?;

@@ -135,8 +135,23 @@ fn iso(before: &mut Vec<u8>, after: &mut Vec<u8>, at: &Moment) {
     let _ = write!(after, "{sign}{:02}:{:02}", minutes / 60, minutes % 60);
 }
 
-/// Ends a line as HAProxy does: at most `length` bytes, one newline.
+/// Ends a line as HAProxy does: at most `length` bytes, one newline. Control characters that formats let through
+/// (`%[path,url_dec]`, `%CC`) would let clients forge lines, or speak to a terminal: they become `#0A`, as HAProxy writes
+/// them where it encodes. Tabs may stand in formats and do no harm.
 pub(super) fn finish(line: &mut Vec<u8>, length: usize) {
+    let control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+    if line.iter().any(control) {
+        let mut clean = Vec::with_capacity(line.len() + 16);
+        for byte in line.iter() {
+            if control(byte) {
+                let digit = |half: u8| b"0123456789ABCDEF"[usize::from(half & 15)];
+                clean.extend([b'#', digit(byte >> 4), digit(*byte)]);
+            } else {
+                clean.push(*byte);
+            }
+        }
+        *line = clean;
+    }
     line.truncate(length.max(1));
     line.push(b'\n');
 }
@@ -206,5 +221,15 @@ mod tests {
         let mut line = vec![b'x'; 300];
         finish(&mut line, 80);
         assert_eq!((line.len(), line[80]), (81, b'\n'));
+    }
+
+    #[test]
+    fn control_characters_cannot_forge_a_line() {
+        let mut line = b"a\nb\rc\x1b[2Jd\x7f\x00\te\xc3\xa9".to_vec();
+        finish(&mut line, 1024);
+        assert_eq!(line, b"a#0Ab#0Dc#1B[2Jd#7F#00\te\xc3\xa9\n");
+        let mut line = b"abc\n\n".to_vec();
+        finish(&mut line, 5);
+        assert_eq!(line, b"abc#0\n");
     }
 }

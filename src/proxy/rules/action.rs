@@ -144,7 +144,8 @@ impl Action {
                 return reply(ask(realm.as_ref(), *section, exchange, running));
             }
             Action::Close => {
-                ends(exchange, b'P');
+                // Also among the rules of responses.
+                (exchange.ending.cause, exchange.ending.state) = (b'P', b'R');
                 return Outcome::Verdict(Verdict::Close);
             }
             Action::Prometheus => {

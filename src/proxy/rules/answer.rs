@@ -2,6 +2,7 @@
 
 use super::parse::{header, one_line};
 use super::reply::{ErrorText, Reply};
+use crate::proxy::config::error_words;
 use crate::proxy::config::words::{Parsed, Words};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::expression::{Context, LogFormat, Scope};
@@ -174,6 +175,10 @@ fn parse_body(words: &mut Words<'_>, scope: &Scope<'_>) -> Parsed<Body> {
                 return Err(words.problem_before(&what, "a file that fits into a buffer", ""));
             }
             match kind {
+                "errorfile" if let Some(fault) = error_words::fault(&content) => {
+                    let what = format!("{path}: {fault}");
+                    Err(words.problem_before(&what, "a whole answer", error_words::NEXT))
+                }
                 "errorfile" => Ok(Body::ErrorFile(content.into())),
                 "file" => Ok(Body::Plain(content.into())),
                 _ => {

@@ -100,7 +100,7 @@ pub struct Tune {
     pub maxhdr: usize,
     /// `tune.http.cookielen`: longest captured cookie.
     pub cookielen: usize,
-    /// `tune.http.logurilen`: longest URI in a log line.
+    /// `tune.http.logurilen`: longest request line in a log line, in bytes (as HAProxy counts: one less by default).
     pub logurilen: usize,
 }
 
@@ -136,6 +136,6 @@ impl Default for Global {
 
 impl Default for Tune {
     fn default() -> Tune {
-        Tune { bufsize: 16_384, maxrewrite: 1_024, maxhdr: 101, cookielen: 63, logurilen: 1_024 }
+        Tune { bufsize: 16_384, maxrewrite: 1_024, maxhdr: 101, cookielen: 63, logurilen: 1_023 }
     }
 }

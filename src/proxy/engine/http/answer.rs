@@ -6,7 +6,7 @@ use crate::proxy::engine::wait::until;
 use crate::proxy::exchange::{Ending, Exchange};
 use crate::proxy::rules::{Reply, ReplyBody};
 use ehpc_proto::http::Method;
-use ehpc_proto::http1::{self, ParsedRequest, ParsedResponse};
+use ehpc_proto::http1::{self, Framing, ParsedRequest, ParsedResponse};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,8 @@ pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequ
         Reply::File { status, content } => {
             at.exchange.response.clear();
             match file(at, &content) {
-                Some(parsed) => {
+                Some(mut parsed) => {
+                    parsed.to_head = without_body;
                     let body = if without_body { &[] } else { &content[parsed.head_len..] };
                     let keep = message(at, body, &parsed, client).await;
                     // The log tells the error, whatever the file says.
@@ -39,7 +40,7 @@ pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequ
         }
         Reply::Message { head, body } => {
             at.exchange.response = *head;
-            let parsed = made(&body);
+            let parsed = made(&body, without_body);
             let body: &[u8] = if without_body { &[] } else { &body };
             message(at, body, &parsed, client).await
         }
@@ -86,14 +87,15 @@ fn file(at: &mut At<'_>, content: &[u8]) -> Option<ParsedResponse> {
 }
 
 /// What is known of an answer that is made here.
-fn made(body: &ReplyBody) -> ParsedResponse {
+fn made(body: &ReplyBody, to_head: bool) -> ParsedResponse {
     ParsedResponse {
         head_len: 0,
-        framing: http1::Framing::Length(body.len() as u64),
+        framing: Framing::Length(body.len() as u64),
         keep_alive: true,
         interim: false,
         tunnel: false,
         upgrade: false,
+        to_head,
     }
 }
 
@@ -104,6 +106,16 @@ async fn message(at: &mut At<'_>, body: &[u8], parsed: &ParsedResponse, client: 
     let outgoing = http1::prepare_response(&mut at.exchange.response, parsed, client);
     let mut text = at.thread.buffers.take_text();
     http1::write_response(&at.exchange.response, &mut text);
+    let body = match outgoing.framing {
+        Framing::None => &[],
+        // A rule took the length away.
+        Framing::Chunked => {
+            http1::write_chunk(body, &mut text);
+            text.extend_from_slice(b"0\r\n\r\n");
+            &[]
+        }
+        Framing::Length(_) | Framing::UntilClose => body,
+    };
     let sent = write(at, &text, body).await;
     at.thread.buffers.give_text(text);
     sent && outgoing.keep_alive

@@ -3,7 +3,7 @@
 use crate::proxy::engine::buffer::{Buffer, Buffers};
 use crate::proxy::engine::stream::{Pieces, Stream};
 use crate::proxy::engine::tunnel::Party;
-use ehpc_proto::http1::{BadMessage, Body, Framing};
+use ehpc_proto::http1::{BadMessage, Body, Framing, write_chunk};
 use std::io;
 use std::task::{Context, Poll};
 
@@ -62,6 +62,11 @@ impl Half {
         outgoing: Framing,
         held: Option<Buffer>,
     ) -> Half {
+        let body = Body::new(incoming, outgoing);
+        let (complete, mut end) = (incoming.is_empty(), Vec::new());
+        if complete {
+            body.write_end(&mut end);
+        }
         Half {
             from,
             out: head,
@@ -69,10 +74,10 @@ impl Half {
             held,
             plain: 0,
             noise: 0,
-            end: Vec::new(),
-            body: Body::new(incoming, outgoing),
+            end,
+            body,
             slow: false,
-            complete: incoming.is_empty(),
+            complete,
             sent: false,
             moves: 0,
         }
@@ -236,7 +241,11 @@ impl Half {
         let Some(held) = &mut self.held else { return Ok(()) };
         while !self.complete && self.plain == 0 && !held.is_empty() {
             let step = self.body.step(held.data()).map_err(Torn::Bad)?;
-            if step.send > 0 {
+            if step.send > 0 && self.body.wraps() {
+                // Rare, so it may be copied.
+                write_chunk(&held.data()[..step.send], &mut self.out);
+                held.consume(step.send + step.skip);
+            } else if step.send > 0 {
                 (self.plain, self.noise) = (step.send, step.skip);
             } else {
                 held.consume(step.skip);

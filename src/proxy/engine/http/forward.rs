@@ -1,7 +1,8 @@
 //! A request to a server, and its answer back.
 
 use super::body::{Half, Torn};
-use super::{At, Next, answer, head, mode, response};
+use super::response::{self, Instead};
+use super::{At, Next, answer, head, mode};
 use crate::proxy::config::model::{Proxy, ProxyIndex, Reuse};
 use crate::proxy::engine::buffer::Buffer;
 use crate::proxy::engine::deadline::Deadline;
@@ -12,7 +13,7 @@ use crate::proxy::engine::server::{Failure, Link, Wanted, reach};
 use crate::proxy::engine::session::Client;
 use crate::proxy::engine::tunnel::Party;
 use crate::proxy::engine::wait::{Interrupted, until};
-use ehpc_proto::http1::{self, Asked, BadMessage, ParsedRequest, ParsedResponse, ResponseParser};
+use ehpc_proto::http1::{self, Asked, BadMessage, Framing, ParsedRequest, ParsedResponse, ResponseParser};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -55,10 +56,10 @@ pub(super) async fn run(at: &mut At<'_>, backend: ProxyIndex, parsed: ParsedRequ
     let persistence = persist::of_request(at.thread, backend, at.exchange);
     let wish = persistence.wish;
     let asked = Asked::new(&at.exchange.request, &parsed);
-    http1::prepare_request(&mut at.exchange.request, parsed.upgrade, at.mode);
+    let framing = http1::prepare_request(&mut at.exchange.request, &parsed, at.mode);
     let mut reuse = true;
     let next = loop {
-        let up = match upload(at, &parsed) {
+        let up = match upload(at, &parsed, framing) {
             Ok(up) => up,
             Err(bad) => {
                 let failure = Failure { status: bad.status(), cause: b'P', state: b'R' };
@@ -121,15 +122,15 @@ pub(super) async fn run(at: &mut At<'_>, backend: ProxyIndex, parsed: ParsedRequ
     next
 }
 
-/// The request as it will be sent, with what has come of its body.
+/// The request as it will be sent, its body framed as `outgoing`, with what has come of its body.
 ///
 /// # Errors
 /// What has come of the body breaks the rules.
-fn upload(at: &mut At<'_>, parsed: &ParsedRequest) -> Result<Half, BadMessage> {
+fn upload(at: &mut At<'_>, parsed: &ParsedRequest, outgoing: Framing) -> Result<Half, BadMessage> {
     let mut text = at.thread.buffers.take_text();
     http1::write_request(&at.exchange.request, &mut text);
     let held = if parsed.framing.is_empty() { None } else { at.client.input.take() };
-    let mut up = Half::new(Party::Client, text, parsed.framing, parsed.framing, held);
+    let mut up = Half::new(Party::Client, text, parsed.framing, outgoing, held);
     match up.prime() {
         Err(Torn::Bad(bad)) => {
             up.release(&at.thread.buffers);
@@ -334,10 +335,12 @@ impl Forward<'_, '_> {
         self.at.exchange.times.response_head = Some(Instant::now());
         self.at.bytes_out += head::weight_of_response(&self.at.exchange.response);
         let same = self.backend == self.at.exchange.session.frontend;
-        if let Err(reply) = response::decide(self.at, self.settings, same) {
+        if let Err(instead) = response::decide(self.at, self.settings, same) {
             self.release();
             // HAProxy counts no response from the server then (%Tr).
             self.at.exchange.times.response_head = None;
+            response::count_replaced(self.at, &instead);
+            let Instead::Answer(reply) = instead else { return Next::Close };
             if self.at.exchange.ending.cause == b'-' {
                 answer::note(self.at.exchange, b'P', b'H');
             }

@@ -35,7 +35,9 @@ pub(super) async fn read(at: &mut At<'_>) -> Result<ParsedRequest, Refused> {
         let bytes = received(&at.client.input);
         match parser.parse(bytes, &limits, lenient, &mut at.exchange.request) {
             Ok(Some(parsed)) => {
-                at.exchange.request_line.extend_from_slice(bytes.get(parsed.line.clone()).unwrap_or(&[]));
+                let line = bytes.get(parsed.line.clone()).unwrap_or(&[]);
+                let logged = line.len().min(at.thread.running.config.global.tune.logurilen);
+                at.exchange.request_line.extend_from_slice(&line[..logged]);
                 at.exchange.times.request_head = Some(Instant::now());
                 take(at, parsed.head_len);
                 at.bytes_in += weight_of_request(at);

@@ -197,9 +197,13 @@ impl<'r> At<'r> {
             Ok(parsed) => parsed,
             Err(refused) => return finish::refuse(self, refused).await,
         };
+        if !request::admit(self) {
+            finish::record(self);
+            return Next::Close;
+        }
         self.exchange.number = self.thread.running.requests.fetch_add(1, Ordering::Relaxed);
         finish::count_request(self);
-        let next = match request::decide(self, &parsed) {
+        let next = match request::decide(self) {
             request::Decision::Answer(answer) => answer::send(self, answer, &parsed).await,
             request::Decision::Forward(backend) => forward::run(self, backend, parsed).await,
             request::Decision::Tarpit(answer, time) => answer::tarpit(self, answer, time, &parsed).await,

@@ -2,11 +2,10 @@
 
 use super::{At, service};
 use crate::proxy::config::model::{Captures, ForwardFor, Proxy, ProxyIndex};
-use crate::proxy::engine::record::{self, Concerned};
+use crate::proxy::engine::record::{self, Concerned, Presence};
 use crate::proxy::engine::route;
 use crate::proxy::exchange::{Endpoint, Exchange};
 use crate::proxy::rules::{self, Reply, Verdict};
-use ehpc_proto::http1::ParsedRequest;
 use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -30,9 +29,8 @@ pub(super) enum Decision {
 }
 
 /// Applies the rules of the frontend, finds the backend, applies its rules.
-pub(super) fn decide(at: &mut At<'_>, parsed: &ParsedRequest) -> Decision {
+pub(super) fn decide(at: &mut At<'_>) -> Decision {
     let frontend = at.frontend;
-    let _ = parsed;
     if frontend.monitor_uri.as_ref().is_some_and(|uri| *uri == at.exchange.request.target) {
         return Decision::Monitor;
     }
@@ -48,6 +46,9 @@ pub(super) fn decide(at: &mut At<'_>, parsed: &ParsedRequest) -> Decision {
     at.exchange.route.backend = Some(backend);
     let proxies = &at.thread.running.config.proxies;
     let Some(settings) = proxies.get(backend) else { return Decision::Close };
+    if backend != front && !tcp_content(at, settings) {
+        return drop_in_silence(at);
+    }
     if backend != front
         && let Some(decision) = apply(at, backend, settings)
     {
@@ -84,9 +85,45 @@ fn apply(at: &mut At<'_>, index: ProxyIndex, section: &Proxy) -> Option<Decision
             backend.inspect(|one| one.denied_requests.add(1));
             Some(Decision::Tarpit(reply, section.timeouts.tarpit.or(section.timeouts.connect)))
         }
-        Verdict::Close => Some(Decision::Close),
+        Verdict::Close => {
+            backend.inspect(|one| one.denied_requests.add(1));
+            Some(drop_in_silence(at))
+        }
         Verdict::Prometheus => Some(Decision::Prometheus),
     }
+}
+
+/// `tcp-request content` of a section: whether the request may go on.
+fn tcp_content(at: &mut At<'_>, section: &Proxy) -> bool {
+    section.tcp_request.is_empty()
+        || matches!(
+            rules::tcp(&section.tcp_request, false, at.exchange, &at.thread.running),
+            Verdict::Continue
+        )
+}
+
+/// The `tcp-request content` rules of the frontend, before anything is said of a request: whether it may go on. Else
+/// it is no request for counters and log, as with HAProxy.
+pub(super) fn admit(at: &mut At<'_>) -> bool {
+    if tcp_content(at, at.frontend) {
+        return true;
+    }
+    at.exchange.request_line.clear();
+    drop_in_silence(at);
+    false
+}
+
+/// The connection is closed without a word: counted, and logged without times, as HAProxy does.
+fn drop_in_silence(at: &mut At<'_>) -> Decision {
+    at.exchange.times.request_head = None;
+    let concerned = record::concerned(at.thread, at.exchange);
+    concerned.fronts().for_each(|one| one.denied_requests.add(1));
+    if let Some(backend) = at.exchange.route.backend {
+        // It was there.
+        drop(Presence::new(at.thread, backend));
+        concerned.backend.inspect(|one| one.requests.add(1));
+    }
+    Decision::Close
 }
 
 /// `capture request header`

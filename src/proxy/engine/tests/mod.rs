@@ -3,6 +3,7 @@
 mod bytes;
 mod chaos;
 mod exchanges;
+mod rules;
 mod sessions;
 
 use super::{Engine, OpenListener, Start, run};
