@@ -64,7 +64,8 @@ impl DemoWeb {
             tracing::warn!("{fault}");
         }
         let stop = CancellationToken::new();
-        let settings = Settings { name: self.name.clone(), max_upload: self.max_upload.0 };
+        let settings =
+            Settings { name: self.name.clone(), max_upload: self.max_upload.0, patience: demo_web::PATIENCE };
         let serving = tokio::spawn(demo_web::serve(listener, settings, share, stop.clone()));
         say(&format!("ready {}={address}", self.name))?;
         tokio::select! {

@@ -10,7 +10,7 @@ mod share;
 mod upload;
 mod wire;
 
-pub use server::{Settings, serve};
+pub use server::{PATIENCE, Settings, serve};
 pub use share::Share;
 
 #[cfg(test)]

@@ -5,20 +5,26 @@ use super::share::{Fault, Found, Resume, Share, TRANSFER, text};
 use super::upload::{Upload, safe_name};
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::multipart::MultipartError;
 use axum::extract::{DefaultBodyLimit, Multipart, Query, State};
 use axum::http::header::{
     ACCEPT_LANGUAGE, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RANGE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH, LOCATION, ORIGIN, RANGE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use nfs3_client::nfs3_types::nfs3::nfsstat3;
 use serde::Deserialize;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How this node presents itself and what it takes.
@@ -28,7 +34,18 @@ pub struct Settings {
     pub name: String,
     /// Most bytes of one upload request.
     pub max_upload: u64,
+    /// How long a client has for a request's head, and for each further piece of an upload.
+    pub patience: Duration,
 }
+
+/// Patience with clients, as far as nobody wants another.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long accepting pauses when the system has no descriptor or memory left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of a form beside its file: borders, names, types.
+const FORM: u64 = 64 << 10;
 
 struct Node {
     settings: Settings,
@@ -44,6 +61,8 @@ pub async fn serve(
     share: Share,
     stop: CancellationToken,
 ) -> io::Result<()> {
+    let patience = settings.patience;
+    let most = usize::try_from(settings.max_upload.saturating_add(FORM)).unwrap_or(usize::MAX);
     let node = Arc::new(Node { settings, share: Arc::new(share) });
     let name = HeaderValue::from_str(&node.settings.name);
     let name = name.map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the node's name is no text"))?;
@@ -54,7 +73,7 @@ pub async fn serve(
         .route("/upload", post(upload))
         .route("/healthz", get(health))
         .fallback(nothing)
-        .layer(DefaultBodyLimit::disable())
+        .layer(DefaultBodyLimit::max(most))
         .layer(axum::middleware::map_response(move |mut response: Response| {
             let name = name.clone();
             async move {
@@ -63,7 +82,41 @@ pub async fn serve(
             }
         }))
         .with_state(node);
-    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+    connections(listener, routes, patience, stop).await;
+    Ok(())
+}
+
+/// Accepts until `stop`, then waits for what is being answered. A client that does not finish a request's head in time
+/// is cut off, and so is a connection without a request for so long: nobody can hold them all.
+async fn connections(listener: TcpListener, routes: Router, patience: Duration, stop: CancellationToken) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(patience);
+    let mut under_way = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+            Some(_) = under_way.join_next() => continue,
+        };
+        let Ok((stream, _)) = accepted else {
+            // No descriptor or memory: others have to end first.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(routes.clone());
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let stop = stop.clone();
+        under_way.spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+            }
+            // How a client's connection ended is its own affair.
+            let _ = connection.await;
+        });
+    }
+    while under_way.join_next().await.is_some() {}
 }
 
 async fn health(State(node): Shared) -> Response {
@@ -132,6 +185,9 @@ fn decode(path: &str) -> Vec<u8> {
 }
 
 async fn upload(State(node): Shared, headers: HeaderMap, form: Multipart) -> Response {
+    if foreign(&headers) {
+        return node.fault(&headers, &Fault::Foreign);
+    }
     match node.receive(form).await {
         Ok(stored) if wants_text(&headers) => {
             let lines: Vec<String> =
@@ -144,6 +200,18 @@ async fn upload(State(node): Shared, headers: HeaderMap, form: Multipart) -> Res
     }
 }
 
+/// A browser says that another site's page sent the form: that page must not act as who sits before the browser.
+/// Programs send neither field.
+pub(super) fn foreign(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return !matches!(site.as_bytes(), b"same-origin" | b"none");
+    }
+    let Some(origin) = headers.get(ORIGIN).map(HeaderValue::as_bytes) else { return false };
+    let host = headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    let at = origin.windows(3).position(|bytes| bytes == b"://").map_or(origin.len(), |at| at + 3);
+    host.is_empty() || !origin[at..].eq_ignore_ascii_case(host)
+}
+
 /// A program rather than a browser asks.
 fn wants_text(headers: &HeaderMap) -> bool {
     let accepted = headers.get(axum::http::header::ACCEPT).and_then(|value| value.to_str().ok());
@@ -152,20 +220,24 @@ fn wants_text(headers: &HeaderMap) -> bool {
 
 impl Node {
     async fn receive(&self, mut form: Multipart) -> Result<Vec<(String, u64)>, Fault> {
-        let broken = |error: axum::extract::multipart::MultipartError| {
-            Fault::Name(format!("the form is broken: {error}"))
-        };
+        let most = self.settings.max_upload;
         let (mut stored, mut total) = (Vec::new(), 0_u64);
-        while let Some(mut field) = form.next_field().await.map_err(broken)? {
+        while let Some(mut field) = self.next(form.next_field()).await? {
             if field.name() != Some("file") {
+                while let Some(bytes) = self.next(field.chunk()).await? {
+                    total += bytes.len() as u64;
+                    if total > most {
+                        return Err(Fault::TooLarge(most));
+                    }
+                }
                 continue;
             }
             let name = safe_name(field.file_name().unwrap_or_default())?;
             let mut upload = Upload::begin(&self.share).await?;
-            while let Some(bytes) = field.chunk().await.map_err(broken)? {
+            while let Some(bytes) = self.next(field.chunk()).await? {
                 upload.push(&bytes).await?;
-                if total + upload.len() > self.settings.max_upload {
-                    return Err(Fault::TooLarge(self.settings.max_upload));
+                if total + upload.len() > most {
+                    return Err(Fault::TooLarge(most));
                 }
             }
             let bytes = upload.finish(&name).await?;
@@ -175,6 +247,18 @@ impl Node {
         match stored.is_empty() {
             true => Err(Fault::Name("the form has no field `file` with a file in it".to_owned())),
             false => Ok(stored),
+        }
+    }
+
+    /// The next piece of a form, which must come in time.
+    async fn next<T>(&self, piece: impl Future<Output = Result<T, MultipartError>>) -> Result<T, Fault> {
+        match tokio::time::timeout(self.settings.patience, piece).await {
+            Ok(Ok(piece)) => Ok(piece),
+            Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(Fault::TooLarge(self.settings.max_upload))
+            }
+            Ok(Err(error)) => Err(Fault::Name(format!("the form is broken: {error}"))),
+            Err(_) => Err(Fault::Slow(self.settings.patience.as_secs())),
         }
     }
 
@@ -235,7 +319,8 @@ impl Node {
         let status = match fault {
             Fault::Unreachable { .. } | Fault::Restarted(_) => StatusCode::SERVICE_UNAVAILABLE,
             Fault::Missing(_) => StatusCode::NOT_FOUND,
-            Fault::Special(_) => StatusCode::FORBIDDEN,
+            Fault::Special(_) | Fault::Foreign => StatusCode::FORBIDDEN,
+            Fault::Slow(_) => StatusCode::REQUEST_TIMEOUT,
             Fault::Name(_) => StatusCode::BAD_REQUEST,
             Fault::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Fault::Refused { status, .. } => match status {

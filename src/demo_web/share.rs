@@ -43,6 +43,10 @@ pub enum Fault {
     Name(String),
     #[error("the upload is larger than the {0} bytes that this node takes; see --max-upload")]
     TooLarge(u64),
+    #[error("a page of another site sent this form: send it from this node's own page")]
+    Foreign,
+    #[error("nothing more of the form came for {0} seconds")]
+    Slow(u64),
     #[error("the NFS server restarted while {0} was written: send it again")]
     Restarted(String),
 }

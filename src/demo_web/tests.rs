@@ -1,9 +1,116 @@
 //! Names, ranges and pages.
 
 use super::page::{Frame, Language, link};
-use super::server::{Part, part};
-use super::share::Entry;
+use super::server::{PATIENCE, Part, Settings, foreign, part, serve};
+use super::share::{Entry, Share};
 use super::upload::safe_name;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// A node over an NFS server that is not there, with a limit of 1000 bytes: what does not need a share is answered.
+async fn node(patience: Duration) -> (std::net::SocketAddr, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let settings = Settings { name: "web1".to_owned(), max_upload: 1000, patience };
+    tokio::spawn(serve(listener, settings, Share::new("127.0.0.1:1", "/"), stop.clone()));
+    (at, stop)
+}
+
+/// Everything that is answered to these bytes, to the end of the connection.
+async fn answer(request: &[u8]) -> String {
+    let (at, _stop) = node(PATIENCE).await;
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    // The answer may come, and the connection close, before everything was sent.
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// An upload with these header lines and a field of this name and content.
+fn form(headers: &str, field: &str, content: &str) -> Vec<u8> {
+    let body = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"a\"\r\n\r\n{content}\r\n--b--\r\n"
+    );
+    format!(
+        "POST /upload HTTP/1.1\r\nHost: web.example:8080\r\nConnection: close\r\n{headers}\
+         Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+#[test]
+fn a_page_of_another_site_is_foreign() {
+    let is = |fields: &[(&'static str, &'static str)]| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        foreign(&headers)
+    };
+    let host = ("host", "web.example:8080");
+    // curl; a browser's own page; an address that was typed.
+    assert!(!is(&[host]));
+    assert!(!is(&[host, ("origin", "http://web.example:8080")]));
+    assert!(!is(&[host, ("sec-fetch-site", "same-origin"), ("origin", "http://web.example:8080")]));
+    assert!(!is(&[host, ("sec-fetch-site", "none")]));
+    assert!(is(&[host, ("origin", "http://evil.example")]));
+    assert!(is(&[host, ("origin", "http://web.example:8081")]));
+    assert!(is(&[host, ("origin", "null")]));
+    assert!(is(&[host, ("sec-fetch-site", "cross-site")]));
+    assert!(is(&[host, ("sec-fetch-site", "same-site"), ("origin", "http://web.example:8080")]));
+    assert!(is(&[("origin", "http://web.example:8080")]));
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_stores_nothing() {
+    let seen = answer(&form("Origin: http://evil.example\r\n", "file", "x")).await;
+    assert!(seen.starts_with("HTTP/1.1 403 ") && seen.contains("another site"), "{seen}");
+    // One's own gets as far as the share, which is not there.
+    for own in ["", "Origin: http://web.example:8080\r\n", "Sec-Fetch-Site: same-origin\r\n"] {
+        let seen = answer(&form(own, "file", "x")).await;
+        assert!(seen.starts_with("HTTP/1.1 503 "), "{own}: {seen}");
+    }
+}
+
+#[tokio::test]
+async fn every_field_counts_for_the_limit() {
+    let seen = answer(&form("", "other", &"x".repeat(1001))).await;
+    assert!(seen.starts_with("HTTP/1.1 413 "), "{seen}");
+    let seen = answer(&form("", "other", &"x".repeat(1000))).await;
+    assert!(seen.starts_with("HTTP/1.1 400 ") && seen.contains("no field `file`"), "{seen}");
+    // What stands before the first field is bounded with the whole.
+    let mut long = form("", "other", "x");
+    let at = long.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+    let body = [vec![b'x'; 1 << 20], long.split_off(at)].concat();
+    let head = String::from_utf8(long).unwrap();
+    let length = head.split_once("Content-Length: ").unwrap().1.trim_end().to_owned();
+    let head = head.replace(&length, &body.len().to_string());
+    let seen = answer(&[head.into_bytes(), body].concat()).await;
+    assert!(seen.starts_with("HTTP/1.1 413 "), "{seen}");
+}
+
+#[tokio::test]
+async fn a_slow_client_is_sent_away() {
+    let (at, _stop) = node(Duration::from_millis(100)).await;
+    let whole = form("", "other", "x");
+    let head = whole.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+    // Nothing; a head that never ends; a body that never ends.
+    for sent in [&b""[..], b"GET / HTTP/1.1\r\nHost: a\r\n", &whole[..head + 10]] {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let mut seen = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut seen));
+        assert!(ended.await.is_ok(), "{} bytes: still held", sent.len());
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(sent.len() < head || seen.starts_with("HTTP/1.1 408 "), "{seen}");
+    }
+}
 
 #[test]
 fn a_name_loses_its_directories_and_must_be_one() {
