@@ -4,7 +4,7 @@ use super::super::case::{Group, case, ok, raw};
 use super::{get, group, guide, over};
 
 pub(super) fn groups() -> Vec<Group> {
-    vec![routing(), requests(), responses(), balance()]
+    vec![routing(), requests(), responses(), framing(), content(), content_of_tcp(), long_lines(), balance()]
 }
 
 fn path(path: &str) -> String {
@@ -124,6 +124,103 @@ fn responses() -> Group {
         with("set-status", "201 Created\r\n").shows("299"),
     ];
     group("http-response", configuration, cases)
+}
+
+/// Rules that touch what frames a message.
+fn framing() -> Group {
+    let configuration = over(
+        "http-request del-header content-length if { path /length }\nhttp-request del-header content- -m beg if { path /content }\n\
+         http-request del-header transfer-encoding if { path /coding }\nhttp-request add-header content-length 9 if { path /two }\n\
+         http-request return status 200 content-type text/plain string hi if { path /own }",
+        "http-response del-header content-length if { res.hdr(x-do) length }\nhttp-response del-header transfer-encoding if { res.hdr(x-do) coding }\n\
+         http-response set-status 200 if { status 204 }\nhttp-response set-status 204 if { res.hdr(x-do) 204 }\n\
+         http-response set-status 304 if { res.hdr(x-do) 304 }\nserver s1 {ip}:9001",
+    )
+    .replace("    default_backend", "    http-after-response del-header content-length if { res.hdr(content-type) text/plain }\n    default_backend");
+    let post = |name, path: &str, fields: &str| {
+        case(name).ask(format!("POST {path} HTTP/1.1\r\nHost: a.example\r\n{fields}"))
+    };
+    let (sized, chunked) =
+        ("Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    let answer = |name, what: &str, rest: &str| {
+        case(name)
+            .ask(get(""))
+            .answers([raw(format!("HTTP/1.1 200 OK\r\nX-Do: {what}\r\n{rest}")), ok("probe")])
+    };
+    let cases = vec![
+        post("a request's length", "/length", sized).shows("transfer-encoding: chunked"),
+        post("a request's length, by its beginning", "/content", sized).shows("transfer-encoding: chunked"),
+        post("a request's length of nothing", "/length", "Content-Length: 0\r\n\r\n"),
+        post("a request's coding", "/coding", chunked),
+        post("a second length", "/two", sized),
+        case("a length where nothing comes").ask(path("/two")),
+        answer("an answer's length", "length", sized).shows("transfer-encoding: chunked"),
+        answer("an answer's length of nothing", "length", "Content-Length: 0\r\n\r\n"),
+        answer("an answer's coding", "coding", chunked),
+        answer("204 in place of a body", "204", sized).shows("204 No Content"),
+        answer("204 in place of chunks", "204", chunked).shows("204 No Content"),
+        answer("304 in place of a body", "304", sized).shows("304 Not Modified"),
+        case("200 in place of 204")
+            .ask(get(""))
+            .answers([raw("HTTP/1.1 204 No\r\n\r\n"), ok("probe")])
+            .shows("200 OK"),
+        case("an answer of the proxy's own").ask(path("/own")).shows("transfer-encoding: chunked"),
+    ];
+    group("rules and framing", configuration, cases)
+}
+
+/// `tcp-request content` of `mode http`.
+fn content() -> Group {
+    let configuration = over(
+        "tcp-request content accept if { path /accept }\ntcp-request content reject if { path_beg /front /accept }\n\
+         tcp-request content set-var(txn.a) path\nhttp-request set-header X-A %[var(txn.a)]\n\
+         http-request return status 200 if { path /front }\nhttp-request reject if { path /reject }",
+        "http-request deny if { path /back }\ntcp-request content reject if { path /back }\nserver s1 {ip}:9001",
+    );
+    let rejected = |name, target: &str| case(name).send(path(target)).end().shows("PR--");
+    let cases = vec![
+        rejected("a frontend's", "/front").shows("<BADREQ>"),
+        rejected("a backend's", "/back").shows("dynamic/<NOSRV>"),
+        rejected("http-request reject", "/reject"),
+        case("the second request")
+            .send(path("/"))
+            .reply()
+            .send(path("/front"))
+            .end()
+            .logs(2)
+            .shows("<BADREQ>"),
+        case("accept ends them").ask(path("/accept")),
+        case("variables").ask(path("/v")).shows("x-a: /v"),
+    ];
+    group("tcp-request content", configuration, cases)
+}
+
+/// The same of `mode tcp`.
+fn content_of_tcp() -> Group {
+    let configuration = guide(
+        "frontend front\n mode tcp\n option tcplog\n bind {ip}:80\n tcp-request content reject\n default_backend one\n\
+         frontend back\n mode tcp\n option tcplog\n bind {ip}:81\n default_backend two\n\
+         backend one\n mode tcp\n server s1 {ip}:9001\nbackend two\n mode tcp\n tcp-request content reject\n server s2 {ip}:9002\n",
+    );
+    let cases = vec![
+        case("a frontend's").end().shows(" PR "),
+        case("a backend's").port(81).end().shows(" two/<NOSRV> "),
+    ];
+    group("tcp-request content, mode tcp", configuration, cases)
+}
+
+/// `tune.http.logurilen`
+fn long_lines() -> Group {
+    let configuration =
+        over("log-format \"%r %HU %HP %HM %HV %HQ %[capture.req.uri]\"", "server s1 {ip}:9001")
+            .replace("nbthread 1\n", "nbthread 1\n    tune.http.logurilen 20\n");
+    let cases = vec![
+        case("a short line").ask(path("/a?b=1")),
+        case("cut in the query").ask(path("/aaaaaaaaaa?bcdefghi")).shows("?bcde "),
+        case("cut in the path").ask(path(&format!("/{}?b", "a".repeat(40)))),
+        case("cut in the version").ask(path("/aaaaaaaa")),
+    ];
+    group("logurilen", configuration, cases)
 }
 
 fn balance() -> Group {
