@@ -3,6 +3,7 @@
 mod bytes;
 mod chaos;
 mod exchanges;
+mod pipelining;
 mod rules;
 mod sessions;
 
