@@ -24,7 +24,9 @@ impl Syslog {
         let thread = std::thread::spawn(move || {
             let mut buffer = [0; 65536];
             while let Ok(read) = socket.recv(&mut buffer) {
-                if &buffer[..read] == END || send.send(String::from_utf8_lossy(&buffer[..read]).into_owned()).is_err() {
+                if &buffer[..read] == END
+                    || send.send(String::from_utf8_lossy(&buffer[..read]).into_owned()).is_err()
+                {
                     return;
                 }
             }
