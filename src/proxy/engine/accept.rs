@@ -43,6 +43,11 @@ pub(crate) struct Passes {
 }
 
 impl Passes {
+    /// The connection's place at its `bind` and in its section is free; that in the process it keeps.
+    pub(crate) fn leave_section(&mut self) {
+        (self.listener, self.frontend) = (None, None);
+    }
+
     /// A connection has come for them: they count in the highest numbers.
     fn hold(&self) {
         let narrow = [&self.listener, &self.frontend].into_iter().flatten();

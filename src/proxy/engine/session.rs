@@ -68,7 +68,7 @@ pub(crate) fn serve(
     thread: Rc<Thread>,
     mut client: Client,
     mut session: Session,
-    passes: Passes,
+    mut passes: Passes,
 ) -> impl Future<Output = ()> {
     async move {
         let running = &thread.running;
@@ -92,9 +92,10 @@ pub(crate) fn serve(
             }
             Mode::Http => http::serve(&thread, &member.live, proxy, &mut client, &mut session).await,
         };
-        // Its place is free: what is left is a courtesy.
-        drop((arrival, passes));
+        drop(arrival);
         if linger {
+            // What is left is a courtesy. It costs the process a descriptor, but its section nothing.
+            passes.leave_section();
             Box::pin(http::linger(&thread, &member.live, &mut client)).await;
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct Tunnel {
     pub(crate) down: Way,
     client_active: Instant,
     server_active: Instant,
+    /// HTTP: it is over when the server's way has ended, as with HAProxy; `mode tcp` keeps half of it open.
+    pub(crate) until_server_ends: bool,
 }
 
 /// A read or a write failed.
@@ -61,6 +63,7 @@ impl Tunnel {
             down: Way { held: from_server, ..Way::default() },
             client_active: now,
             server_active: now,
+            until_server_ends: false,
         }
     }
 
@@ -79,7 +82,11 @@ impl Tunnel {
             let now = Instant::now();
             (self.client_active, self.server_active) = (now, now);
         }
-        if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if (up.is_ready() || self.until_server_ends) && down.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     }
 
     /// When it is over unless something moves, and whose fault that will be.

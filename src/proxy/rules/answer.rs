@@ -35,11 +35,9 @@ const LARGEST: usize = 15_360;
 
 /// The error text of the backend, else of the frontend, else the built-in one.
 pub(super) fn error(context: &Context<'_>, status: u16) -> Reply {
-    let own = |proxy: &crate::proxy::config::model::Proxy| proxy.error_files.contains_key(&status);
-    match (context.backend().filter(|proxy| own(proxy)), context.frontend()) {
-        (Some(backend), _) => Reply::error(backend, status),
-        (None, Some(frontend)) => Reply::error(frontend, status),
-        (None, None) => Reply::built_in(status),
+    match (context.backend(), context.frontend()) {
+        (backend, Some(frontend)) => Reply::error_of(backend, frontend, status),
+        (_, None) => Reply::built_in(status),
     }
 }
 

@@ -74,6 +74,12 @@ impl Reply {
         }
     }
 
+    /// The same of an exchange that has come to a backend: its file, else the frontend's.
+    pub fn error_of(backend: Option<&Proxy>, frontend: &Proxy, status: u16) -> Reply {
+        let own = backend.filter(|backend| backend.error_files.contains_key(&status));
+        Reply::error(own.unwrap_or(frontend), status)
+    }
+
     /// HAProxy's built-in text.
     pub fn built_in(status: u16) -> Reply {
         let known = BUILT_IN.iter().find(|(known, ..)| *known == status);

@@ -122,6 +122,9 @@ impl Scene {
             if asked.is_ok()
                 && row.is_some_and(|row| field(row, 17) == "UP" && field(row, 36).ends_with("L4OK"))
             {
+                // A sticky request tries its dead server for some seconds before it goes to the other, as HAProxy's:
+                // for it, too, one server is always up.
+                self.load.settle();
                 return;
             }
         }

@@ -33,6 +33,8 @@ struct Shared {
     repeated: AtomicU64,
     by: Mutex<BTreeMap<String, u64>>,
     failures: Mutex<Vec<Failure>>,
+    /// When each client's request began that has no answer yet.
+    under_way: Mutex<BTreeMap<usize, Instant>>,
 }
 
 impl Load {
@@ -80,6 +82,14 @@ impl Load {
     pub(crate) fn more_by(&self, server: &str) {
         let from = self.by(server);
         self.wait(&format!("answers of {server}"), |load| load.by(server) > from + 5);
+    }
+
+    /// Waits until every request that has begun by now is over.
+    pub(crate) fn settle(&self) {
+        let now = Instant::now();
+        let older =
+            |load: &Load| load.shared.under_way.lock().expect("no panic").values().any(|began| *began < now);
+        self.wait("the end of older requests", |load| !older(load));
     }
 
     pub(crate) fn failures(&self) -> Vec<Failure> {
@@ -132,12 +142,14 @@ impl Client {
             let began = Instant::now();
             self.asked += 1;
             super::pause(self.shared.rest);
+            self.shared.under_way.lock().expect("no panic").insert(self.number, began);
             let kept = self.stream.is_some();
             let mut outcome = self.ask();
             if kept && matches!(&outcome, Err(what) if what.contains(NOTHING)) {
                 self.shared.repeated.fetch_add(1, Ordering::Relaxed);
                 outcome = self.ask();
             }
+            self.shared.under_way.lock().expect("no panic").remove(&self.number);
             match outcome {
                 Ok(server) => {
                     self.shared.answered.fetch_add(1, Ordering::Relaxed);

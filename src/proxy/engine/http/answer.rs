@@ -26,6 +26,10 @@ pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequ
             match file(at, &content) {
                 Some(parsed) => {
                     let body = if without_body { &[] } else { &content[parsed.head_len..] };
+                    let last = closes(&content);
+                    // HAProxy weighs that field, too.
+                    at.bytes_out += if last { b"connectionclose".len() as u64 } else { 0 };
+                    let client = http1::Client { keep_alive: keep && !last, ..client };
                     let keep = message(at, body, &parsed, client).await;
                     // The log tells the error, whatever the file says.
                     at.exchange.response.status = status;
@@ -78,6 +82,15 @@ fn file(at: &mut At<'_>, content: &[u8]) -> Option<ParsedResponse> {
     let limits = head::limits(at);
     let head = &mut at.exchange.response;
     http1::parse_response(content, &limits, true, http1::Asked::default(), head).ok().flatten()
+}
+
+/// An error file that says `Connection: close` is the last answer, as with HAProxy; its version says nothing.
+fn closes(content: &[u8]) -> bool {
+    let head =
+        content.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).take_while(|line| !line.is_empty());
+    head.filter_map(|line| line.split_at_checked(b"connection:".len())).any(|(name, value)| {
+        name.eq_ignore_ascii_case(b"connection:") && value.trim_ascii().eq_ignore_ascii_case(b"close")
+    })
 }
 
 /// What is known of an answer that is made here.
@@ -153,7 +166,7 @@ pub(super) async fn fail(at: &mut At<'_>, failure: Failure, parsed: &ParsedReque
         return next;
     }
     let backend = at.exchange.route.backend.and_then(|index| at.thread.running.config.proxies.get(index));
-    let reply = Reply::error(backend.unwrap_or(at.frontend), failure.status);
+    let reply = Reply::error_of(backend, at.frontend, failure.status);
     send(at, Box::new(reply), parsed).await
 }
 

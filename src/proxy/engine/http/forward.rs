@@ -142,7 +142,8 @@ fn upload(at: &mut At<'_>, parsed: &ParsedRequest) -> Result<Half, BadMessage> {
 impl Forward<'_, '_> {
     /// Sends the request and waits for the head of the final answer.
     async fn answer_head(&mut self, asked: Asked) -> Result<ParsedResponse, Trouble> {
-        if !self.up.sent
+        // What came while a connection was made is body, or the next request, which stays where it is.
+        if !self.up.complete
             && let Some(more) = self.at.client.input.take()
         {
             self.up.append(more, &self.at.thread.buffers);
@@ -169,6 +170,8 @@ impl Forward<'_, '_> {
                 }
             }
             self.at.exchange.response.clear();
+            // Others have their turn, however many of these there are.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -203,7 +206,8 @@ impl Forward<'_, '_> {
                     Poll::Pending => break,
                 }
             }
-            if self.settings.options.abortonclose {
+            // As long as there is more of the request to come, the upload itself reads.
+            if self.settings.options.abortonclose && self.up.complete {
                 self.at.client.watch(context, &self.at.thread.buffers);
                 if self.at.client.broken {
                     return Poll::Ready(Err(self.aborted(b'D')));

@@ -64,12 +64,8 @@ impl Forward<'_, '_> {
     fn part(&mut self, keep_server: bool, outgoing: Outgoing) -> Next {
         let buffers = &self.at.thread.buffers;
         let whole = self.up.sent;
-        if let Some(rest) = self.up.take_rest(buffers) {
-            self.at.client.input = Some(match self.at.client.input.take() {
-                None => rest,
-                Some(later) => join(rest, &later),
-            });
-        }
+        let rest = self.up.take_rest(buffers);
+        self.at.client.input = join(rest, self.at.client.input.take());
         let Forward { at, link, parsed, .. } = self;
         link.keep = keep_server && whole && !at.thread.stopping.get();
         // A client that did not ask for the end may be sending its next request.
@@ -134,14 +130,11 @@ impl Forward<'_, '_> {
     pub(super) async fn tunnel(&mut self, text: Vec<u8>) -> Next {
         let head = text.len() as u64;
         let buffers = &self.at.thread.buffers;
-        let mut from_server = Buffer::holding(&text);
+        let from_server = join(Some(Buffer::holding(&text)), self.input.take());
         buffers.give_text(text);
-        if let Some(rest) = self.input.take() {
-            from_server = join(from_server, &rest);
-            buffers.give(rest);
-        }
-        let from_client = self.up.take_rest(buffers).or(self.at.client.input.take());
-        let mut tunnel = Tunnel::new(Instant::now(), from_client, Some(from_server));
+        let from_client = join(self.up.take_rest(buffers), self.at.client.input.take());
+        let mut tunnel = Tunnel::new(Instant::now(), from_client, from_server);
+        tunnel.until_server_ends = true;
         let timeouts = Timeouts {
             client: self.at.frontend.timeouts.client,
             client_fin: self.at.frontend.timeouts.client_fin,
@@ -162,10 +155,15 @@ impl Forward<'_, '_> {
     }
 }
 
-/// One buffer with the bytes of both.
-fn join(mut first: Buffer, second: &Buffer) -> Buffer {
-    let room = first.room(second.len());
-    room[..second.len()].copy_from_slice(second.data());
-    first.fill(second.len());
-    first
+/// The bytes of both, in order.
+fn join(first: Option<Buffer>, second: Option<Buffer>) -> Option<Buffer> {
+    match (first, second) {
+        (Some(mut first), Some(second)) => {
+            let room = first.room(second.len());
+            room[..second.len()].copy_from_slice(second.data());
+            first.fill(second.len());
+            Some(first)
+        }
+        (one, other) => one.or(other),
+    }
 }

@@ -3,6 +3,7 @@
 mod bytes;
 mod chaos;
 mod exchanges;
+mod pipelining;
 mod sessions;
 
 use super::{Engine, OpenListener, Start, run};

@@ -174,7 +174,10 @@ fn url32_src<'e>(context: &Context<'e>, _: &'e Arguments) -> Option<Sample<'e>> 
 }
 
 fn method<'e>(context: &Context<'e>, _: &'e Arguments) -> Option<Sample<'e>> {
-    Some(Sample::text(context.exchange.request.method.as_bytes()))
+    // As received, also when `set-method` has changed it.
+    let line = &context.exchange.request_line;
+    let received = line.split(|byte| *byte == b' ').next().filter(|word| !word.is_empty());
+    Some(Sample::text(received.unwrap_or(context.exchange.request.method.as_bytes())))
 }
 
 fn number(version: Version) -> &'static [u8] {

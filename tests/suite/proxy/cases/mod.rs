@@ -1,6 +1,7 @@
 //! The cases: tables of bytes.
 
 mod bad;
+mod errors;
 mod failing;
 mod framing;
 mod guide;
@@ -21,6 +22,7 @@ pub(crate) fn all() -> Vec<Group> {
     groups.extend(guide::groups());
     groups.extend(framing::groups());
     groups.extend(bad::groups());
+    groups.extend(errors::groups());
     groups.extend(modes::groups());
     groups.extend(rules::groups());
     groups.extend(tcp::groups());
