@@ -1,6 +1,7 @@
 //! What the proxy answers itself.
 
 use super::{At, Next, head};
+use crate::proxy::config::model::ConnectionMode;
 use crate::proxy::engine::server::Failure;
 use crate::proxy::engine::session::Client;
 use crate::proxy::engine::wait::until;
@@ -27,8 +28,9 @@ pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequ
                 Some(parsed) => {
                     let body = if without_body { &[] } else { &content[parsed.head_len..] };
                     let last = closes(&content);
-                    // HAProxy weighs that field, too.
-                    at.bytes_out += if last { b"connectionclose".len() as u64 } else { 0 };
+                    // HAProxy weighs that field, unless the frontend keeps connections to servers.
+                    let weighed = last && at.frontend.connection != ConnectionMode::KeepAlive;
+                    at.bytes_out += if weighed { b"connectionclose".len() as u64 } else { 0 };
                     let client = http1::Client { keep_alive: keep && !last, ..client };
                     let keep = message(at, body, &parsed, client).await;
                     // The log tells the error, whatever the file says.
