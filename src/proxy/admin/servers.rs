@@ -3,7 +3,7 @@
 use super::commands::Caller;
 use super::{Answer, Context};
 use crate::proxy::config::model::{self, ProxyIndex, ServerAddress, ServerIndex, ServerPort};
-use crate::proxy::state::{Administration, Backend, Operation, Server};
+use crate::proxy::state::{Backend, Operation, Server};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -90,7 +90,7 @@ pub(super) fn set_maxconn(context: &Context<'_>, _: &Caller, arguments: &[&str])
 /// `enable server`.
 pub(super) fn enable(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answer {
     on(context, arguments, |server, _| {
-        server.backend.set_administration(server.index, 0, Administration::ANY_MAINTENANCE);
+        server.backend.end_maintenance(server.index);
         Answer::Done
     })
 }
@@ -98,28 +98,23 @@ pub(super) fn enable(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> A
 /// `disable server`.
 pub(super) fn disable(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answer {
     on(context, arguments, |server, _| {
-        server.backend.set_administration(server.index, Administration::MAINTENANCE, 0);
+        server.backend.make_maintenance(server.index);
         Answer::Done
     })
 }
 
 /// `enable health`: checks go on.
 pub(super) fn enable_health(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answer {
-    on(context, arguments, |server, _| match &server.state.check {
-        None => Answer::error("Health check was not configured on this server, cannot enable.\n"),
-        Some(checked) => {
-            checked.lock().enabled = true;
-            Answer::Done
-        }
+    on(context, arguments, |server, _| match server.backend.enable_checks(server.index, true) {
+        false => Answer::error("Health check was not configured on this server, cannot enable.\n"),
+        true => Answer::Done,
     })
 }
 
 /// `disable health`: no more checks; the server stays as it is.
 pub(super) fn disable_health(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answer {
     on(context, arguments, |server, _| {
-        if let Some(checked) = &server.state.check {
-            checked.lock().enabled = false;
-        }
+        server.backend.enable_checks(server.index, false);
         Answer::Done
     })
 }
@@ -165,13 +160,12 @@ pub(super) fn set(context: &Context<'_>, _: &Caller, arguments: &[&str]) -> Answ
 
 /// `state ready|drain|maint`.
 fn state(server: &Found<'_>, word: Option<&str>) -> Answer {
-    let (set, clear) = match word {
-        Some("ready") => (0, Administration::ANY_MAINTENANCE | Administration::DRAIN),
-        Some("drain") => (Administration::DRAIN, Administration::ANY_MAINTENANCE),
-        Some("maint") => (Administration::MAINTENANCE, 0),
+    match word {
+        Some("ready") => server.backend.make_ready(server.index),
+        Some("drain") => server.backend.make_drain(server.index),
+        Some("maint") => server.backend.make_maintenance(server.index),
         _ => return Answer::error("'set server <srv> state' expects 'ready', 'drain' and 'maint'.\n"),
-    };
-    server.backend.set_administration(server.index, set, clear);
+    }
     Answer::Done
 }
 
@@ -183,9 +177,6 @@ fn health(server: &Found<'_>, word: Option<&str>) -> Answer {
         Some("down") => Operation::Stopped,
         _ => return Answer::error("'set server <srv> health' expects 'up', 'stopping', or 'down'.\n"),
     };
-    if let Some(checked) = &server.state.check {
-        checked.lock().health.set(operation != Operation::Stopped);
-    }
     server.backend.set_operation(server.index, operation);
     Answer::Done
 }

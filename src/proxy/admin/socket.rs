@@ -179,13 +179,15 @@ async fn converse(
             if let (Answer::Ask(question), Some(engine)) = (&answer, &shared.engine) {
                 answer = question.ask(engine, &context).await;
             }
-            if console.answer(answer, &mut out) == After::Close {
+            let answered = console.answer(answer, &mut out);
+            // One by one: all that fit into one read may be a hundred times the memory of one.
+            send(&mut stream, &out, console.timeout()).await?;
+            out.clear();
+            if answered == After::Close {
                 after = After::Close;
                 break;
             }
         }
-        send(&mut stream, &out, console.timeout()).await?;
-        out.clear();
         if after == After::Close || console.after() == After::Close {
             return Ok(());
         }

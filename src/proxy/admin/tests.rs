@@ -6,6 +6,7 @@ use crate::proxy::listen::ListeningSocket;
 use crate::proxy::state::Running;
 use crate::proxy::stats::sample::{Real, ask, moment, process, running};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -356,6 +357,7 @@ fn lines_come_in_pieces_and_together() {
 /// This one's sockets on a runtime of its own, until dropped.
 struct Served {
     dir: tempfile::TempDir,
+    running: Arc<Running>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -373,8 +375,34 @@ fn serve(maxconn: u32) -> Served {
         let socket = ListeningSocket::Unix(listen(name));
         socket::OpenSocket { socket, level, hand_over: Some(hand_over.clone()) }
     });
-    runtime.spawn(socket::serve(sockets.into(), running, Arc::new(process), None, CancellationToken::new()));
-    Served { dir, _runtime: runtime }
+    let asked = running.clone();
+    runtime.spawn(socket::serve(sockets.into(), asked, Arc::new(process), None, CancellationToken::new()));
+    Served { dir, running, _runtime: runtime }
+}
+
+/// Whoever does not read what was answered gets no more: otherwise one line could make hundreds of answers wait.
+#[test]
+fn a_command_is_carried_out_when_the_answers_before_it_are_sent() {
+    use std::io::{Read, Write};
+    let served = serve(10);
+    let weight = || {
+        let mut backends = served.running.proxies.iter().filter_map(|proxy| proxy.backend.as_ref());
+        let backend = backends.find(|backend| backend.name == "be").unwrap();
+        backend.servers.iter().find(|server| server.name == "a").unwrap().weight.load(SeqCst)
+    };
+    let before = weight();
+    let mut stream = std::os::unix::net::UnixStream::connect(served.dir.path().join("admin.sock")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let line = format!("{}set weight be/a 77\n", "show stat;".repeat(390));
+    assert!(line.len() < 4_096, "one read");
+    stream.write_all(line.as_bytes()).unwrap();
+    // More than the socket holds is still to come.
+    stream.read_exact(&mut [0]).unwrap();
+    assert_eq!(weight(), before);
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > 1_000_000, "{}", rest.len());
+    assert_eq!(weight(), 77);
 }
 
 #[test]

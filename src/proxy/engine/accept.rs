@@ -1,6 +1,7 @@
 //! Accepting connections, as many as `maxconn` of process, section and `bind` allow. What is too much stays in the
 //! kernel's backlog, as with HAProxy.
 
+use super::dial::no_descriptor;
 use super::session::{self, Client};
 use super::stream::Stream;
 use super::thread::{OpenListener, Thread};
@@ -110,7 +111,10 @@ async fn accept(thread: &Rc<Thread>, listening: &Listening) {
                 }
                 // The client has gone already.
                 Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {}
-                Err(_) => {
+                Err(error) => {
+                    if no_descriptor(&error.into()) {
+                        thread.idle.clear();
+                    }
                     // No descriptor or memory: others have to end first.
                     drop(passes);
                     tokio::time::sleep(PAUSE).await;

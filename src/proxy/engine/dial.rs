@@ -79,6 +79,11 @@ pub(crate) fn dial(
     }
 }
 
+/// Whether a connection was not begun because no descriptor is left, for this process or for all of them.
+pub(crate) fn no_descriptor(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 fn with_port(mut at: SocketAddr, port: ServerPort, local: Endpoint) -> SocketAddr {
     if let (ServerPort::Mapped(offset), Endpoint::Tcp(local)) = (port, local) {
         let port = i32::from(local.port()).saturating_add(offset);

@@ -1,12 +1,12 @@
 //! Getting a connection to a server: choice, queue, attempts, redispatch. The same for HTTP and TCP.
 
-use super::dial::{DialOptions, dial};
+use super::dial::{DialOptions, Dialled, dial, no_descriptor};
 use super::live::{Doing, Live};
 use super::session::Client;
 use super::stream::{Pieces, Stream};
 use super::thread::Thread;
 use super::wait::{Interrupted, until};
-use crate::proxy::config::model::{Balance, Proxy, ProxyIndex, ServerIndex};
+use crate::proxy::config::model::{Balance, Proxy, ProxyIndex};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::state::{Backend, Choice, Slot, Wish};
 use std::future::Future;
@@ -29,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) reused: bool,
     /// The next request may have it.
     pub(crate) keep: bool,
+    /// Of the server's address when it was made.
+    pub(crate) generation: u32,
 }
 
 /// Why there is none: the status to answer, and how the log calls it.
@@ -78,9 +80,9 @@ pub(crate) async fn reach(
     loop {
         attempts.note(exchange, &slot);
         let failed = match attempts.connect(exchange, &slot).await {
-            Ok((stream, sent, reused)) => {
+            Ok(Made { stream, sent, reused, generation }) => {
                 exchange.times.connected = Some(Instant::now());
-                return Ok(Link { stream, slot, sent, reused, keep: false });
+                return Ok(Link { stream, slot, sent, reused, keep: false, generation });
             }
             Err(failed) => failed,
         };
@@ -95,6 +97,14 @@ pub(crate) async fn reach(
         }
         slot = attempts.again(exchange, slot, failed).await?;
     }
+}
+
+/// One attempt was good: see [`Link`].
+struct Made {
+    stream: Stream,
+    sent: usize,
+    reused: bool,
+    generation: u32,
 }
 
 /// One attempt failed.
@@ -197,7 +207,10 @@ impl Attempts<'_> {
     }
 
     async fn queue(&mut self, exchange: &mut Exchange) -> Result<Slot, Failure> {
-        self.live.doing(Doing::Queue);
+        self.live.update(|row| {
+            row.doing = Doing::Queue;
+            (row.backend, row.server) = (Some(self.wanted.backend), None);
+        });
         let limit = self.proxy.timeouts.queue.or(self.proxy.timeouts.connect);
         let mut waiting = self.backend.queue(self.wanted.wish);
         let result = self.wait(limit, |context| Pin::new(&mut waiting).poll(context)).await;
@@ -216,29 +229,24 @@ impl Attempts<'_> {
         }
     }
 
-    /// One attempt: (connection, bytes sent, whether it was waiting).
-    async fn connect(&mut self, exchange: &Exchange, slot: &Slot) -> Result<(Stream, usize, bool), Failed> {
+    /// One attempt.
+    async fn connect(&mut self, exchange: &Exchange, slot: &Slot) -> Result<Made, Failed> {
         let server = slot.server();
         if let Some(first) = self.wanted.reuse
-            && let Some((stream, sent)) = self.reuse(slot.server, first).await
+            && let Some(made) = self.reuse(slot, first).await
         {
             server.counters.traffic.sessions.add(1);
             server.counters.reused.add(1);
             self.backend.counters.reused.add(1);
-            return Ok((stream, sent, true));
+            return Ok(made);
         }
         server.counters.connects.add(1);
         self.backend.counters.connects.add(1);
-        let settings = self.proxy.servers.get(slot.server);
-        let options = DialOptions {
-            keepalive: self.proxy.options.tcpka_server,
-            user_timeout: settings.and_then(|settings| settings.tcp_user_timeout),
-        };
-        let dialled = {
-            let address = server.address.read();
-            dial(&address, exchange.session.local, options, self.wanted.pieces)
-        };
-        let dialled = dialled.map_err(|error| failed(&error))?;
+        let mut dialled = self.dial(exchange, slot);
+        if dialled.as_ref().is_err_and(no_descriptor) && self.thread.idle.clear() {
+            dialled = self.dial(exchange, slot);
+        }
+        let (dialled, generation) = dialled.map_err(|error| failed(&error))?;
         // As HAProxy: who could not even begin to connect has not come.
         server.counters.traffic.sessions.add(1);
         let mut stream = Stream::new(dialled.fd, dialled.unix).map_err(|error| failed(&error))?;
@@ -249,11 +257,11 @@ impl Attempts<'_> {
             if sent > 0 {
                 stream.has_sent();
             }
-            return Ok((stream, sent, false));
+            return Ok(Made { stream, sent, reused: false, generation });
         }
         let limit = self.proxy.timeouts.connect;
         match self.wait(limit, |context| stream.poll_connected(context)).await {
-            Ok(Ok(())) => Ok((stream, 0, false)),
+            Ok(Ok(())) => Ok(Made { stream, sent: 0, reused: false, generation }),
             Ok(Err(error)) => Err(failed(&error)),
             // Nobody is there to be answered.
             Err(Ended::Aborted) => Err(last(Failure { status: 0, cause: b'C', state: b'C' })),
@@ -266,11 +274,25 @@ impl Attempts<'_> {
         }
     }
 
+    /// Begins a connection, and the generation of the address that it goes to.
+    fn dial(&self, exchange: &Exchange, slot: &Slot) -> io::Result<(Dialled, u32)> {
+        let settings = self.proxy.servers.get(slot.server);
+        let options = DialOptions {
+            keepalive: self.proxy.options.tcpka_server,
+            user_timeout: settings.and_then(|settings| settings.tcp_user_timeout),
+        };
+        let address = slot.server().address.read();
+        let generation = slot.server().generation();
+        let dialled = dial(&address, exchange.session.local, options, self.wanted.pieces)?;
+        Ok((dialled, generation))
+    }
+
     /// A waiting connection that takes the request.
-    async fn reuse(&mut self, server: ServerIndex, first: bool) -> Option<(Stream, usize)> {
+    async fn reuse(&mut self, slot: &Slot, first: bool) -> Option<Made> {
+        let generation = slot.server().generation();
+        let place = (self.wanted.backend, slot.server);
         loop {
-            let idle = self.thread.idle.take(self.wanted.backend, server, self.proxy.reuse, first)?;
-            let mut stream = idle.stream;
+            let mut stream = self.thread.idle.take(place, generation, self.proxy.reuse, first)?.stream;
             let pieces = self.wanted.pieces;
             let sent = std::future::poll_fn(|context| match stream.poll_write(context, pieces) {
                 Poll::Ready(result) => Poll::Ready(result),
@@ -279,7 +301,7 @@ impl Attempts<'_> {
             });
             // One that failed was closed at this moment: nothing was sent, take the next.
             if let Ok(sent) = sent.await {
-                return Some((stream, sent));
+                return Some(Made { stream, sent, reused: true, generation });
             }
         }
     }

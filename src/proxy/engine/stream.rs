@@ -99,6 +99,12 @@ impl Stream {
         self.fd.poll_read_ready(&mut context).is_ready()
     }
 
+    /// Ready when the peer has closed its side or the whole connection, whatever it has sent before and nobody has read.
+    pub(crate) async fn left(&self) {
+        // The reactor tells of the end of reading to who waits for this, and of bytes it does not.
+        let _ = self.fd.ready(Interest::PRIORITY).await;
+    }
+
     /// No more will be sent (FIN).
     pub(crate) fn shut_write(&self) {
         // The only error is that the connection is gone, and then nothing is to be said any more.

@@ -69,6 +69,8 @@ enum Command {
     Stop,
     /// The thread ends.
     Leave,
+    /// To the first thread: another one has ended.
+    Ended,
 }
 
 /// Exchanges kept for the next requests.
@@ -203,6 +205,13 @@ impl Engine {
         self.threads.iter().map(one).collect()
     }
 
+    fn tell_of_end(&self) {
+        if let Some(first) = self.threads.first() {
+            // It may have been told to leave.
+            let _ = first.send(Command::Ended);
+        }
+    }
+
     fn tell(&self, command: impl Fn() -> Command) {
         for thread in self.threads.iter() {
             // A thread that has ended needs not be told.
@@ -237,11 +246,12 @@ pub fn run(start: Start) -> io::Result<()> {
         let name = format!("proxy-{}", part.index);
         let others_leave = engine.clone();
         let life = move || {
-            let result = catch_unwind(AssertUnwindSafe(|| part.run(Vec::new())));
+            let result = catch_unwind(AssertUnwindSafe(|| part.run(Vec::new(), 0)));
             let result = result.unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
             if result.is_err() {
                 others_leave.leave();
             }
+            others_leave.tell_of_end();
             result
         };
         match std::thread::Builder::new().name(name).spawn(life) {
@@ -250,7 +260,7 @@ pub fn run(start: Start) -> io::Result<()> {
         }
     }
     if result.is_ok() {
-        result = first.run(start.services);
+        result = first.run(start.services, others.len());
     }
     if result.is_err() {
         engine.leave();
@@ -288,8 +298,8 @@ struct Part {
 }
 
 impl Part {
-    /// The life of a thread.
-    fn run(mut self, services: Vec<Service>) -> io::Result<()> {
+    /// The life of a thread. `others`: threads that end before it when the engine stops.
+    fn run(mut self, services: Vec<Service>, others: usize) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         let running = self.engine.running.clone();
         let thread = Rc::new(Thread {
@@ -315,7 +325,7 @@ impl Part {
             }
             needed.spawn_local(idle::keep_house(thread.clone()));
             tokio::select! {
-                () = thread.obey(&mut self.commands) => Ok(()),
+                () = thread.obey(&mut self.commands, others) => Ok(()),
                 fault = panicked(&mut needed) => Err(io::Error::other(fault)),
             }
         })
@@ -334,11 +344,13 @@ async fn panicked(tasks: &mut JoinSet<()>) -> String {
 }
 
 impl Thread {
-    async fn obey(&self, commands: &mut mpsc::UnboundedReceiver<Command>) {
+    /// Until the thread has nothing to do any more. The first one stays for `others`: who ends their sessions when
+    /// that takes too long are its services.
+    async fn obey(&self, commands: &mut mpsc::UnboundedReceiver<Command>, mut others: usize) {
         loop {
             let command = tokio::select! {
                 command = commands.recv() => command,
-                () = self.sessions.emptied(), if self.stopping.get() => return,
+                () = self.sessions.emptied(), if self.stopping.get() && others == 0 => return,
             };
             match command {
                 Some(Command::Sessions(back)) => drop(back.send(self.sessions.list())),
@@ -349,6 +361,7 @@ impl Thread {
                     self.sessions.wake_idle();
                     self.idle.clear();
                 }
+                Some(Command::Ended) => others = others.saturating_sub(1),
                 Some(Command::Leave) | None => return,
             }
         }

@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -21,11 +20,11 @@ pub(super) struct Exported {
     groups: Mutex<Vec<Group>>,
     /// Since when new connections go to one socket of each address.
     steered: Mutex<Option<Instant>>,
-    /// A successor of our own has taken the sockets.
-    handed_over: AtomicBool,
+    /// When a successor of our own took the sockets.
+    handed_over: Mutex<Option<Instant>>,
 }
 
-/// How long a HAProxy that has taken sockets may need until it tells this process to go. Then it has failed.
+/// How long whoever has taken sockets may need until it tells this process to go. Then it has failed.
 pub(super) const STEERED_AT_MOST: Duration = Duration::from_secs(60);
 /// How long connections are still accepted at sockets to which no new ones are steered: handshakes end meanwhile.
 pub(super) const LAST_HANDSHAKES: Duration = Duration::from_millis(200);
@@ -69,7 +68,7 @@ impl Exported {
     /// For a successor of our own: it takes all sockets of an address.
     pub(super) fn hand_over(&self, stream: &UnixStream, states: &str) -> io::Result<()> {
         handover::answer(stream, &self.copies(false)?, states)?;
-        self.handed_over.store(true, Ordering::SeqCst);
+        *self.handed_over.lock() = Some(Instant::now());
         Ok(())
     }
 
@@ -99,8 +98,10 @@ impl Exported {
     }
 
     /// Whether a successor of our own has these very sockets: nothing that waits in them is lost when this process goes.
-    pub(super) fn is_handed_over(&self) -> bool {
-        self.handed_over.load(Ordering::SeqCst)
+    /// `now`: the present. One that has not come in time has failed, and does not accept from them.
+    pub(super) fn is_handed_over(&self, now: Instant) -> bool {
+        let since = *self.handed_over.lock();
+        since.is_some_and(|since| now.saturating_duration_since(since) <= STEERED_AT_MOST)
     }
 
     /// Whether HAProxy has one socket of each address, to which new connections go.
@@ -224,6 +225,24 @@ mod tests {
         listeners.clear();
         let more = connect();
         assert_eq!(accept(&other), clients.len() + more.len());
+    }
+
+    /// The soft stop after a reload that has failed: nobody accepts what waits in the sockets.
+    #[test]
+    fn a_successor_that_did_not_come_is_forgotten() {
+        let exported = Exported::default();
+        assert!(!exported.is_handed_over(Instant::now()));
+        let (near, far) = UnixStream::pair().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::io::Write::write_all(&mut &far, handover::GREETING.as_bytes()).unwrap();
+                sockets::receive(&far).unwrap()
+            });
+            exported.hand_over(&near, "").unwrap();
+        });
+        let now = Instant::now();
+        assert!(exported.is_handed_over(now));
+        assert!(!exported.is_handed_over(now + 2 * STEERED_AT_MOST));
     }
 
     /// HAProxy keeps the last of equal sockets that it is sent, and closes the others.

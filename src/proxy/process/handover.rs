@@ -12,7 +12,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
-const GREETING: &str = "handover 1\n";
+/// What a successor says first.
+pub(super) const GREETING: &str = "handover 1\n";
 /// Longest text of server states that is taken.
 const LONGEST_STATES: usize = 64 << 20;
 /// The other side is a process of this machine that has nothing else to do.

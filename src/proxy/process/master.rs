@@ -199,11 +199,12 @@ impl Master {
     fn start_worker(&mut self, plan: Plan) -> Result<Started, String> {
         let (ready, tell) = io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
         let daemon = self.daemon;
+        let master = Some(std::process::id());
         match signals::fork().map_err(|error| format!("cannot fork a worker: {error}"))? {
             Forked::Child => {
                 drop(ready);
                 self.sockets.clear();
-                let worker = Worker { has_master: true, ready: Some(tell), detach: daemon, ..plan.worker() };
+                let worker = Worker { master, ready: Some(tell), detach: daemon, ..plan.worker() };
                 Ok(Started::Here(worker.run()))
             }
             Forked::Parent(pid) => {
@@ -310,11 +311,10 @@ impl Master {
     fn reload(&mut self) {
         self.notices.notice("Reloading HAProxy");
         self.manager.reloading();
-        for socket in &self.sockets {
-            if let Err(error) = keep_across_exec(socket, true) {
-                self.notices.alert(&format!("cannot reload: a socket cannot be kept: {error}"));
-                return;
-            }
+        if let Err(error) = keep_all(&self.sockets, |socket, keep| keep_across_exec(socket, keep)) {
+            self.notices.alert(&format!("cannot reload: a socket cannot be kept: {error}"));
+            self.manager.ready("The reload failed; the old configuration runs.");
+            return;
         }
         let mut variables: Vec<(OsString, OsString)> =
             std::env::vars_os().filter(|(name, _)| name != PAST).collect();
@@ -342,6 +342,17 @@ impl Master {
         }
         text
     }
+}
+
+/// Every socket stays open in the next program; or none: what this process starts otherwise is not to have them.
+fn keep_all(sockets: &[OwnedFd], keep: impl Fn(&OwnedFd, bool) -> io::Result<()>) -> io::Result<()> {
+    let kept = sockets.iter().try_for_each(|socket| keep(socket, true));
+    if kept.is_err() {
+        for socket in sockets {
+            let _ = keep(socket, false);
+        }
+    }
+    kept
 }
 
 /// Whether a worker tells in time that it serves; one that does not is killed.
@@ -399,4 +410,30 @@ pub(super) fn absolute(program: &OsString) -> OsString {
         std::env::split_paths(&paths).map(|directory| directory.join(path)).find(|file| file.is_file())
     });
     found.map_or_else(|| program.clone(), Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::{FdFlags, fcntl_getfd};
+
+    #[test]
+    fn sockets_are_kept_all_or_none() {
+        let sockets: Vec<OwnedFd> =
+            (0..3).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into()).collect();
+        let closed = || {
+            let flags = sockets.iter().map(|socket| fcntl_getfd(socket).unwrap());
+            flags.filter(|flags| flags.contains(FdFlags::CLOEXEC)).count()
+        };
+        assert_eq!(closed(), 3);
+        let last = sockets[2].as_raw_fd();
+        let refuse = |socket: &OwnedFd, keep| match keep && socket.as_raw_fd() == last {
+            true => Err(io::Error::other("no")),
+            false => keep_across_exec(socket, keep),
+        };
+        assert!(keep_all(&sockets, refuse).is_err());
+        assert_eq!(closed(), 3);
+        keep_all(&sockets, |socket, keep| keep_across_exec(socket, keep)).unwrap();
+        assert_eq!(closed(), 0);
+    }
 }

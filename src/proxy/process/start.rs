@@ -246,7 +246,7 @@ impl Plan {
             states: self.states,
             notices: self.notices,
             detach: self.daemon,
-            has_master: false,
+            master: None,
             ready: None,
             when_ready: None,
         }

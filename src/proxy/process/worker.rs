@@ -46,8 +46,8 @@ pub(super) struct Worker {
     pub(super) notices: Notices,
     /// Standard streams are given up when all is well.
     pub(super) detach: bool,
-    /// Ends when the parent does.
-    pub(super) has_master: bool,
+    /// Ends when this process does, its parent.
+    pub(super) master: Option<u32>,
     /// Where to tell that the engine runs.
     pub(super) ready: Option<PipeWriter>,
     /// Done when the engine runs.
@@ -96,8 +96,8 @@ impl Worker {
         let nothing = self.detach.then(nothing).transpose();
         let nothing = nothing.map_err(|error| format!("cannot open /dev/null: {error}"))?;
         self.who.assume()?;
-        if self.has_master {
-            end_with_parent().map_err(|error| format!("cannot watch the master: {error}"))?;
+        if let Some(master) = self.master {
+            end_with_parent(master).map_err(|error| format!("cannot watch the master: {error}"))?;
         }
         if let Some(nothing) = nothing {
             stand_in(&nothing).map_err(|error| format!("cannot give up the standard streams: {error}"))?;
@@ -247,7 +247,7 @@ impl Obeying {
         if self.exported.is_steered() {
             // Handshakes with sockets that the successor has not kept come to their end.
             tokio::time::sleep(LAST_HANDSHAKES).await;
-        } else if !self.exported.is_handed_over() {
+        } else if !self.exported.is_handed_over(Instant::now()) {
             self.leave_addresses(engine).await;
         }
         self.exported.close();
@@ -351,12 +351,13 @@ impl HardStop {
     }
 }
 
-/// The kernel sends SIGTERM when the parent dies. After the identity was changed, which forgets it.
-fn end_with_parent() -> io::Result<()> {
-    let parent = rustix::process::getppid();
+/// The kernel sends SIGTERM when the parent dies. After the identity was changed, which forgets it. `parent`: as it knew
+/// itself before this process began.
+fn end_with_parent(parent: u32) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
-    // It may have died before.
-    if rustix::process::getppid() == parent { Ok(()) } else { Err(io::Error::other("it is gone")) }
+    // It may have died before: then this process has another parent by now.
+    let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    if now == Some(parent) { Ok(()) } else { Err(io::Error::other("it is gone")) }
 }
 
 /// Opened before a chroot, where there is none.
@@ -375,4 +376,18 @@ fn stand_in(nothing: &File) -> io::Result<()> {
     rustix::stdio::dup2_stdout(nothing)?;
     rustix::stdio::dup2_stderr(nothing)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_whose_master_has_died_meanwhile_does_not_begin() {
+        let parent = std::os::unix::process::parent_id();
+        assert!(end_with_parent(parent).is_ok());
+        // Somebody else has become the parent.
+        let error = end_with_parent(std::process::id()).unwrap_err();
+        assert_eq!(error.to_string(), "it is gone");
+    }
 }

@@ -90,6 +90,27 @@ impl Backend {
         self.set_administration(server, 0, Administration::ANY_MAINTENANCE | Administration::DRAIN);
     }
 
+    /// `set server state drain`: clients that are bound to it only.
+    pub fn make_drain(self: &Arc<Backend>, server: ServerIndex) {
+        self.set_administration(server, Administration::DRAIN, Administration::ANY_MAINTENANCE);
+    }
+
+    /// `set server state maint`, `disable server`: nobody.
+    pub fn make_maintenance(self: &Arc<Backend>, server: ServerIndex) {
+        self.set_administration(server, Administration::MAINTENANCE, 0);
+    }
+
+    /// `enable server`: what it was besides maintenance.
+    pub fn end_maintenance(self: &Arc<Backend>, server: ServerIndex) {
+        self.set_administration(server, 0, Administration::ANY_MAINTENANCE);
+    }
+
+    /// `enable health`, `disable health`: whether checks go on; the server stays as it is. `false`: it has none.
+    pub fn enable_checks(&self, server: ServerIndex, enabled: bool) -> bool {
+        let check = self.servers[server].check.as_ref();
+        check.inspect(|checked| checked.lock().enabled = enabled).is_some()
+    }
+
     /// `set server health`: what checks are made to have said. How many requests left its queue for another server.
     pub fn set_operation(self: &Arc<Backend>, server: ServerIndex, operation: Operation) -> u32 {
         let known = &self.servers[server];
@@ -114,9 +135,12 @@ impl Backend {
         self.serve(server);
     }
 
-    /// `set server addr`: connections made from now on go there.
+    /// `set server addr`: requests from now on go there, also those for which a connection to the old address waits.
     pub fn set_address(&self, server: ServerIndex, address: ServerAddress) {
-        *self.servers[server].address.write() = address;
+        let known = &self.servers[server];
+        let mut current = known.address.write();
+        *current = address;
+        known.generation.fetch_add(1, Ordering::SeqCst);
     }
 
     /// What a check found: counts it, tells it, and takes the server in or out.

@@ -54,6 +54,8 @@ pub struct Server {
     pub(super) shut_backups_when_up: bool,
     /// Value of the turn at which its number of sessions changed last (`balance leastconn`, first of equals).
     pub(super) changed: AtomicU64,
+    /// [`Server::generation`]; changes together with the address.
+    pub(super) generation: AtomicU32,
 }
 
 /// What checks have found of a server.
@@ -130,6 +132,7 @@ impl Server {
             shut_when_down: server.shutdown_sessions_when_down,
             shut_backups_when_up: server.shutdown_backup_sessions_when_up,
             changed: AtomicU64::new(0),
+            generation: AtomicU32::new(0),
         }
     }
 
@@ -151,6 +154,12 @@ impl Server {
     /// It is in maintenance, by the operator or by the file.
     pub fn is_in_maintenance(&self) -> bool {
         self.administration() & Administration::ANY_MAINTENANCE != 0
+    }
+
+    /// Which of its addresses it has, from 0: a connection that was made under another one leads elsewhere. Exact
+    /// only together with [`Server::address`], which is not to be changed meanwhile.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::SeqCst)
     }
 
     /// A copy of what checks have found, if it is checked.

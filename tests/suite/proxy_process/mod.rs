@@ -6,4 +6,5 @@ mod load;
 mod master;
 pub(crate) mod process;
 mod reload;
+mod scarce;
 mod start;

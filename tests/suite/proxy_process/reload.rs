@@ -204,3 +204,49 @@ fn a_soft_stop_that_lasts_too_long_becomes_a_hard_one() {
         }
     });
 }
+
+/// Whichever thread has what is left: the limit, and signals, are obeyed.
+#[test]
+fn a_soft_stop_on_many_threads_still_obeys() {
+    inside("proxy_process::reload::a_soft_stop_on_many_threads_still_obeys", || {
+        let server = echo();
+        let connect = || {
+            let mut kept = std::net::TcpStream::connect(FRONT).expect("connects");
+            std::io::Write::write_all(&mut kept, b"x").expect("sent");
+            std::io::Read::read_exact(&mut kept, &mut [0]).expect("answered");
+            kept
+        };
+        let place = Place::new("");
+        for clients in [1, 1, 1, 6] {
+            place.configure(&relay("hard-stop-after 1s\n nbthread 4", server));
+            let mut proxy = place.start(&place.ours, &["-db"]);
+            wait_listening(FRONT, &mut proxy);
+            let kept: Vec<_> = (0..clients).map(|_| connect()).collect();
+            proxy.signal("USR1");
+            assert!(proxy.ended().success(), "{}", proxy.said());
+            let left = format!("Proxy front hard-stopped ({clients} remaining conns will be closed).");
+            assert!(proxy.said().contains(&left), "{}", proxy.said());
+            drop(kept);
+        }
+        for (signal, number) in [("TERM", 15), ("INT", 2), ("TERM", 15), ("INT", 2)] {
+            place.configure(&relay("nbthread 4", server));
+            let mut proxy = place.start(&place.ours, &["-db"]);
+            wait_listening(FRONT, &mut proxy);
+            let _kept = connect();
+            proxy.signal("USR1");
+            proxy.wait_until_said("Proxy back stopped");
+            proxy.signal(signal);
+            let status = proxy.ended();
+            let ended_by = std::os::unix::process::ExitStatusExt::signal(&status);
+            assert_eq!(ended_by, Some(number), "{}", proxy.said());
+        }
+        // A master ends with its workers.
+        let mut master = place.start(&place.ours, &["-W"]);
+        master.wait_until_said("Loading success.");
+        let _kept = connect();
+        master.signal("USR1");
+        master.wait_until_said("Proxy back stopped");
+        master.signal("TERM");
+        master.ended();
+    });
+}

@@ -3,11 +3,13 @@
 use super::{At, Next, head};
 use crate::proxy::config::model::ConnectionMode;
 use crate::proxy::engine::server::Failure;
+use crate::proxy::engine::session::Client;
 use crate::proxy::engine::wait::until;
 use crate::proxy::exchange::{Ending, Exchange};
 use crate::proxy::rules::{Reply, ReplyBody};
 use ehpc_proto::http::Method;
 use ehpc_proto::http1::{self, Framing, ParsedRequest, ParsedResponse};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -60,27 +62,20 @@ pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequ
     next
 }
 
-/// Lets the client wait before it is answered (`http-request tarpit`), as long as it stays.
+/// Lets the client wait before it is answered (`http-request tarpit`), as long as it stays. As HAProxy: the answer is
+/// said also to one that has gone.
 pub(super) async fn tarpit(
     at: &mut At<'_>,
     reply: Box<Reply>,
-    time: Option<Duration>,
+    time: Duration,
     parsed: &ParsedRequest,
 ) -> Next {
-    let (thread, live) = (at.thread, at.live);
-    let mut deadline = std::mem::take(&mut at.client.deadline);
-    deadline.set_after(Instant::now(), time);
-    let client = &mut *at.client;
-    let gone = until(&mut deadline, live, |context, _| {
-        client.watch(context, &thread.buffers);
-        if client.broken || client.ended { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await
-    .is_ok();
-    at.client.deadline = deadline;
-    if gone {
-        at.exchange.times.ended = Some(Instant::now());
-        return Next::Close;
+    at.client.deadline.set_after(Instant::now(), Some(time));
+    {
+        let Client { stream, deadline, .. } = &mut *at.client;
+        // Nothing is read meanwhile: what it sends would fill memory, or have to be thrown away as fast as it comes.
+        let mut left = pin!(stream.left());
+        let _ = until(deadline, at.live, |context, _| left.as_mut().poll(context)).await;
     }
     send(at, reply, parsed).await
 }

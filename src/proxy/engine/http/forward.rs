@@ -95,10 +95,10 @@ pub(super) async fn run(at: &mut At<'_>, backend: ProxyIndex, parsed: ParsedRequ
             Ok(head) => {
                 let next = forward.relay(head).await;
                 forward.release();
-                let Link { stream, slot, reused, keep, .. } = forward.link;
+                let Link { stream, slot, reused, keep, generation, .. } = forward.link;
                 if keep && settings.reuse != Reuse::Never {
                     let most = at.thread.most_under_way().max(FEW_IDLE);
-                    at.thread.idle.give((backend, slot.server), stream, reused, most);
+                    at.thread.idle.give((backend, slot.server), generation, stream, reused, most);
                 }
                 break next;
             }

@@ -156,6 +156,7 @@ async fn one(
     live.update(|row| {
         row.doing = Doing::Request;
         row.requests += 1;
+        (row.backend, row.server) = (None, None);
     });
     let (now, now_at) = (SystemTime::now(), Instant::now());
     let mut exchange = thread.take_exchange(session, now, now_at);
@@ -166,6 +167,8 @@ async fn one(
     }
     let mut at = At::new(thread, live, frontend, client, &mut exchange);
     let next = at.serve().await;
+    // No server serves it any more: what ends a server's sessions does not mean this one.
+    live.update(|row| (row.backend, row.server) = (None, None));
     std::mem::swap(session, &mut exchange.session);
     thread.give_exchange(exchange);
     next

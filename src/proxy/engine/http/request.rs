@@ -17,7 +17,7 @@ pub(super) enum Decision {
     /// The proxy answers.
     Answer(Box<Reply>),
     /// The proxy answers, but lets the client wait.
-    Tarpit(Box<Reply>, Option<Duration>),
+    Tarpit(Box<Reply>, Duration),
     /// The statistics page of this section.
     Statistics(ProxyIndex),
     /// The Prometheus exporter.
@@ -83,7 +83,9 @@ fn apply(at: &mut At<'_>, index: ProxyIndex, section: &Proxy) -> Option<Decision
         Verdict::Tarpit(reply) => {
             concerned.fronts().for_each(|one| one.denied_requests.add(1));
             backend.inspect(|one| one.denied_requests.add(1));
-            Some(Decision::Tarpit(reply, section.timeouts.tarpit.or(section.timeouts.connect)))
+            // As HAProxy: without a time there is nothing to wait for.
+            let time = section.timeouts.tarpit.or(section.timeouts.connect).unwrap_or_default();
+            Some(Decision::Tarpit(reply, time))
         }
         Verdict::Close => {
             backend.inspect(|one| one.denied_requests.add(1));

@@ -1,6 +1,7 @@
 //! What clients, servers and the log see of single exchanges.
 
 use super::{Proxy, ask, connect, ends_with, http, read_until, server};
+use crate::proxy::config::model::{ServerAddress, ServerPort};
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -288,4 +289,74 @@ fn connections_that_nobody_uses_again_do_not_pile_up() {
     // The server's threads may be late to see that a connection was closed.
     let most = most.load(Ordering::SeqCst);
     assert!(most < 200, "{most} connections for one request at a time");
+}
+
+/// `set server addr` while requests come all the time.
+#[test]
+fn a_server_that_has_moved_gets_the_next_request_and_the_old_place_none() {
+    let (told, asked) = mpsc::channel();
+    let place = |name: &'static str| {
+        let told = told.clone();
+        server(move |mut stream| {
+            while !head(&mut stream).is_empty() {
+                told.send(name).unwrap();
+                say(&mut stream, OK);
+            }
+            told.send("closed").unwrap();
+        })
+    };
+    let (old, new) = (place("old"), place("new"));
+    let proxy = Proxy::start(1, &http(" option http-keep-alive\n http-reuse always", old, ""));
+    let mut client = proxy.connect();
+    let mut get = || {
+        ask(&mut client, GET);
+        assert_eq!(read_until(&mut client, ends_with("ok")), OK.as_bytes());
+        // Its line comes after the connection was put aside.
+        proxy.line();
+    };
+    let backend = proxy.running.proxies[0].backend.clone().unwrap();
+    let go = |at| backend.set_address(0, ServerAddress::Tcp { host: None, at, port: ServerPort::Fixed });
+    get();
+    go(new);
+    get();
+    // And back, where a connection of the first time may be waiting.
+    go(old);
+    get();
+    let mut said: Vec<&str> =
+        (0..5).map(|_| asked.recv_timeout(super::PATIENCE).expect("asked, or closed")).collect();
+    said.retain(|said| *said != "closed");
+    assert_eq!(said, ["old", "new", "old"]);
+}
+
+#[test]
+fn a_tarpit_without_a_time_answers_at_once() {
+    let proxy = Proxy::start(
+        1,
+        "defaults\n mode http\n log global\n option httplog\n timeout client 20s\n\
+         frontend web\n bind 127.0.0.1:1\n http-request tarpit\n",
+    );
+    let mut client = proxy.connect();
+    ask(&mut client, GET);
+    assert!(read_until(&mut client, ends_with("</html>\n")).starts_with(b"HTTP/1.1 500 "));
+    assert_eq!(proxy.ending(), ("500".to_owned(), "PT--".to_owned()));
+}
+
+/// As HAProxy: also when more has come than it reads.
+#[test]
+fn a_tarpitted_client_that_leaves_is_noticed_whatever_it_has_sent() {
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let proxy = Proxy::start(1, &http(" timeout tarpit 1h\n http-request tarpit", nobody, ""));
+    for length in [60_000, 0] {
+        for how in ["half", "whole"] {
+            let mut client = proxy.connect();
+            ask(&mut client, &format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n"));
+            client.write_all(&vec![b'x'; length]).unwrap();
+            let kept = (how == "half").then(|| client.try_clone().unwrap());
+            client.shutdown(Shutdown::Write).unwrap();
+            drop(client);
+            let ending = proxy.ending();
+            assert_eq!(ending, ("500".to_owned(), "PT--".to_owned()), "{how}, {length}");
+            drop(kept);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::{Proxy, ask, ends_with, eventually, http, read_until, server};
 use crate::proxy::engine::Which;
+use crate::proxy::exchange::Endpoint;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
@@ -83,6 +84,66 @@ fn sessions_are_listed_and_ended() {
     assert!(read_until(&mut client, |_| false).starts_with(b"HTTP/1.1 502 "));
     assert_eq!(proxy.ending(), ("502".to_owned(), "KH--".to_owned()));
     eventually("it has gone", || within(proxy.engine.sessions()).is_empty());
+}
+
+/// `shutdown sessions server`, `on-marked-down shutdown-sessions`.
+#[test]
+fn a_session_is_its_last_servers_no_more_when_it_is_idle_or_waits_for_another() {
+    let (at, asked) = patient();
+    let sections = http(" use_backend other if { path /other }", at, "");
+    let proxy = Proxy::start(1, &format!("{sections}backend other\n server two {at} maxconn 1\n"));
+    let (one, two) = ((0, 0), (1, 0));
+    let mut before = proxy.connect();
+    ask(&mut before, &GET.replace("/x", "/other"));
+    let held = asked.recv_timeout(super::PATIENCE).unwrap();
+    let mut client = proxy.connect();
+    ask(&mut client, &GET.replace("/x", "/one"));
+    answer(asked.recv_timeout(super::PATIENCE).unwrap());
+    assert!(read_until(&mut client, ends_with("ok")).ends_with(b"ok"));
+    let servers = || {
+        let rows = within(proxy.engine.sessions());
+        let mut servers: Vec<_> = rows.iter().map(|row| row.backend.zip(row.server)).collect();
+        servers.sort();
+        servers
+    };
+    eventually("nobody serves the idle one", || servers() == [None, Some(two)]);
+    assert_eq!(within(proxy.engine.kill(Which::Server(one.0, one.1))), 0);
+    ask(&mut client, &GET.replace("/x", "/other"));
+    let backend = proxy.running.proxies[two.0].backend.clone().unwrap();
+    eventually("it waits", || backend.queued.load(Ordering::SeqCst) == 1);
+    assert_eq!(within(proxy.engine.kill(Which::Server(one.0, one.1))), 0);
+    answer(held);
+    answer(asked.recv_timeout(super::PATIENCE).unwrap());
+    assert!(read_until(&mut client, ends_with("ok")).ends_with(b"ok"));
+}
+
+/// Its services end what does not end by itself: signals, `hard-stop-after`.
+#[test]
+fn the_first_thread_stays_until_the_sessions_of_all_have_ended() {
+    let at = server(|mut stream| drop(read_until(&mut stream, |_| false)));
+    let mut proxy = Proxy::start(4, &http(" mode tcp", at, ""));
+    let mut clients: Vec<TcpStream> = Vec::new();
+    let elsewhere = || within(proxy.engine.sessions()).iter().any(|row| row.thread > 0);
+    while !elsewhere() {
+        assert!(clients.len() < 200, "the first thread accepts everything");
+        clients.push(proxy.connect());
+    }
+    eventually("all are there", || within(proxy.engine.sessions()).len() == clients.len());
+    let rows = within(proxy.engine.sessions());
+    let of_first: Vec<_> = rows.iter().filter(|row| row.thread == 0).map(|row| row.client).collect();
+    clients.retain(|client| !of_first.contains(&Endpoint::Tcp(client.local_addr().unwrap())));
+    eventually("the first thread is empty", || {
+        within(proxy.engine.sessions()).iter().all(|row| row.thread > 0)
+    });
+    proxy.engine.stop();
+    let service = proxy.fail.take().unwrap();
+    for _ in 0..200 {
+        // In the order of its commands: the first thread has been told to stop when it answers.
+        assert_eq!(within(proxy.engine.sessions()).len(), clients.len());
+        assert!(!service.is_closed(), "its services have ended");
+    }
+    assert_eq!(within(proxy.engine.kill(Which::All)), clients.len());
+    proxy.thread.take().unwrap().join().unwrap().unwrap();
 }
 
 #[test]

@@ -34,11 +34,6 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("set-query a=1", "OPTIONS *", "`*` is no path: haproxy makes `*?a=1` of it, which no server takes"),
     ("set-query ?a=1", "OPTIONS *", "the same"),
     (
-        "set-method PATCH",
-        "",
-        "haproxy's `method` goes on giving the method as received; ours gives the one that is sent",
-    ),
-    (
         "{ hdr_val(x-num) -- -7 0 12 }",
         "GET http://abs.example:81/",
         "haproxy reads the sign of `-7` as a range without a lower end; the manual says that it is an integer",

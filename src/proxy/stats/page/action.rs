@@ -1,7 +1,7 @@
 //! Forms of the page: `s` servers, `action`, `b` backend (its name, or `#` and its number).
 
 use super::{Ask, text};
-use crate::proxy::state::{Administration, Backend, Operation};
+use crate::proxy::state::{Backend, Operation};
 use ehpc_proto::http::RequestHead;
 use std::sync::Arc;
 
@@ -70,20 +70,20 @@ fn change(action: &str) -> Option<Change> {
             true
         },
         "drain" => |backend, server| {
-            backend.set_administration(server, Administration::DRAIN, Administration::ANY_MAINTENANCE);
+            backend.make_drain(server);
             true
         },
         // `stop` and `start` are what old pages sent.
         "maint" | "stop" => |backend, server| {
-            backend.set_administration(server, Administration::MAINTENANCE, 0);
+            backend.make_maintenance(server);
             true
         },
         "start" => |backend, server| {
-            backend.set_administration(server, 0, Administration::ANY_MAINTENANCE);
+            backend.end_maintenance(server);
             true
         },
-        "dhlth" => |backend, server| enable_checks(backend, server, false),
-        "ehlth" => |backend, server| enable_checks(backend, server, true),
+        "dhlth" => |backend, server| backend.enable_checks(server, false),
+        "ehlth" => |backend, server| backend.enable_checks(server, true),
         "hrunn" => |backend, server| force(backend, server, Operation::Running),
         "hnolb" => |backend, server| force(backend, server, Operation::Stopping),
         "hdown" => |backend, server| force(backend, server, Operation::Stopped),
@@ -91,17 +91,8 @@ fn change(action: &str) -> Option<Change> {
     })
 }
 
-fn enable_checks(backend: &Arc<Backend>, server: usize, enabled: bool) -> bool {
-    let checked = backend.servers.get(server).and_then(|server| server.check.as_ref());
-    checked.inspect(|checked| checked.lock().enabled = enabled);
-    checked.is_some()
-}
-
 /// As if checks had said so.
 fn force(backend: &Arc<Backend>, server: usize, operation: Operation) -> bool {
-    if let Some(checked) = backend.servers.get(server).and_then(|server| server.check.as_ref()) {
-        checked.lock().health.set(operation != Operation::Stopped);
-    }
     backend.set_operation(server, operation);
     true
 }
