@@ -254,7 +254,8 @@ impl Compiler<'_> {
 
     fn stick(&self, words: &mut Words<'_>, captures: &Captures) -> Parsed<StickRule> {
         let kind = words.demand("on, match, store-request or store-response")?;
-        let scope = self.scope(captures);
+        let moment = if kind == "store-response" { Moment::Response } else { Moment::Request };
+        let scope = Scope { moment, ..self.scope(captures) };
         let expression = Expression::parse(words, &scope)?;
         let table = match words.take("table") {
             true => {
