@@ -30,16 +30,24 @@ enum Told {
     Wrong,
 }
 
+/// Whether a field says that a message is framed so; `None`: it says nothing of that.
+fn says(name: &[u8], value: &[u8], framing: Framing) -> Option<bool> {
+    match (name, framing) {
+        (b"content-length", Framing::Length(length)) => Some(decimal(value) == Some(length)),
+        (b"transfer-encoding", Framing::Chunked) => Some(value == b"chunked"),
+        (b"content-length" | b"transfer-encoding", _) => Some(false),
+        _ => None,
+    }
+}
+
 fn told(fields: &Fields, framing: Framing) -> Told {
     let (mut right, mut wrong) = (0, 0);
     for (name, value) in fields.iter() {
-        let same = match (name, framing) {
-            (b"content-length", Framing::Length(length)) => decimal(value) == Some(length),
-            (b"transfer-encoding", Framing::Chunked) => value == b"chunked",
-            (b"content-length" | b"transfer-encoding", _) => false,
-            _ => continue,
-        };
-        if same { right += 1 } else { wrong += 1 }
+        match says(name, value, framing) {
+            None => {}
+            Some(true) => right += 1,
+            Some(false) => wrong += 1,
+        }
     }
     let silent = matches!(framing, Framing::None | Framing::UntilClose);
     match (right, wrong) {
@@ -53,6 +61,16 @@ fn told(fields: &Fields, framing: Framing) -> Told {
 /// Takes away what frames a message.
 fn unframe(fields: &mut Fields) {
     fields.retain(|name, _| name != b"content-length" && name != b"transfer-encoding");
+}
+
+/// Takes away what frames a message otherwise than it is; whether something is left that says what it is.
+fn unframe_but(fields: &mut Fields, framing: Framing) -> bool {
+    let mut left = false;
+    fields.retain(|name, value| match says(name, value, framing) {
+        None => true,
+        Some(right) => right && !std::mem::replace(&mut left, true),
+    });
+    left
 }
 
 /// Writes what frames a message.
@@ -76,16 +94,14 @@ pub fn prepare_request(head: &mut RequestHead, parsed: &ParsedRequest, mode: Mod
         (Told::Nothing, Framing::Length(_)) if head.version == Version::Http11 => Framing::Chunked,
         (_, framing) => framing,
     };
-    if told == Told::Wrong {
-        unframe(&mut head.fields);
-    }
+    let right = told == Told::Right || told == Told::Wrong && unframe_but(&mut head.fields, framing);
     match (mode, head.version) {
         _ if parsed.upgrade != Upgrade::None => {} // `connection: upgrade` must stay the only one
         (Mode::KeepAlive, Version::Http10) => head.fields.push(b"connection", b"keep-alive"),
         (Mode::ServerClose | Mode::Close, Version::Http11) => head.fields.push(b"connection", b"close"),
         _ => {}
     }
-    if told != Told::Right {
+    if !right {
         frame(&mut head.fields, framing);
     }
     framing
@@ -150,9 +166,7 @@ pub fn prepare_response(head: &mut ResponseHead, parsed: &ParsedResponse, client
         Framing::Length(_) if told == Told::Nothing => (Framing::Chunked, told),
         framing => (framing, told),
     };
-    if told == Told::Wrong {
-        unframe(&mut head.fields);
-    }
+    let right = told == Told::Right || told == Told::Wrong && unframe_but(&mut head.fields, framing);
     let endless = [framing, parsed.framing].contains(&Framing::UntilClose);
     let keep_alive = client.keep_alive && !endless && head.status >= 200;
     match (keep_alive, old, head.version) {
@@ -161,7 +175,7 @@ pub fn prepare_response(head: &mut ResponseHead, parsed: &ParsedResponse, client
         (false, _, Version::Http11) => head.fields.push(b"connection", b"close"),
         _ => {}
     }
-    if told != Told::Right {
+    if !right {
         frame(&mut head.fields, framing);
     }
     Outgoing { framing, keep_alive }

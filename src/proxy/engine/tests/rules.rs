@@ -64,6 +64,8 @@ fn a_request_is_framed_as_it_is_whatever_rules_say_of_it() {
         let seen = sent_on(&format!(" http-request {rule}"), GET, "\r\n\r\n");
         assert_eq!(seen, "GET /x HTTP/1.1|host: h||", "{rule}");
     }
+    let seen = sent_on(" option httpclose\n http-request add-header content-length 9", sized, "hello");
+    assert_eq!(seen, "POST / HTTP/1.1|host: h|content-length: 5|connection: close||hello");
     assert_eq!(sent_on(" http-request del-header transfer-encoding", chunked, "0\r\n\r\n"), chunks);
 }
 
