@@ -211,6 +211,10 @@ const SAME: &[&str] = &[
 /// Seconds since the last change, and in which a server was down, differ by when one was asked.
 fn masked(answer: &str) -> String {
     let line = |line: &str| {
+        if line.starts_with("[[{") {
+            let counts = |field: &&str| !field.contains("lastchg") && !field.contains("downtime");
+            return line.split("{\"objType\"").filter(counts).collect::<Vec<_>>().join("\n");
+        }
         let separator = if line.contains(',') { "," } else { " " };
         let mut fields: Vec<&str> = line.split(separator).collect();
         match (separator, fields.len()) {
