@@ -80,6 +80,13 @@ impl Exchange {
         }
     }
 
+    /// The method as it was received, also when `set-method` has changed it.
+    pub fn received_method(&self) -> &[u8] {
+        let end = self.request_line.iter().position(|byte| *byte == b' ');
+        // Without a space the line is absent, or cut.
+        end.map_or(self.request.method.as_bytes(), |end| &self.request_line[..end])
+    }
+
     /// Makes it ready for the next request of the same connection, and keeps the memory.
     pub fn restart(&mut self, started: SystemTime, started_at: Instant) {
         self.request.clear();

@@ -7,7 +7,6 @@ use crate::proxy::engine::session::Client;
 use crate::proxy::engine::wait::until;
 use crate::proxy::exchange::{Ending, Exchange};
 use crate::proxy::rules::{Reply, ReplyBody};
-use ehpc_proto::http::Method;
 use ehpc_proto::http1::{self, Framing, ParsedRequest, ParsedResponse};
 use std::pin::pin;
 use std::task::Poll;
@@ -18,7 +17,7 @@ pub(super) async fn send(at: &mut At<'_>, reply: Box<Reply>, parsed: &ParsedRequ
     // Its body has not been read: the next request cannot be found behind it.
     let unread = !parsed.framing.is_empty();
     let keep = parsed.keep_alive && at.mode != http1::Mode::Close && !unread && !at.thread.stopping.get();
-    let without_body = at.exchange.request.method == Method::Head;
+    let without_body = at.exchange.received_method() == b"HEAD";
     let version = at.exchange.request.version;
     let client = http1::Client { version, keep_alive: keep };
     let keep = match *reply {

@@ -174,11 +174,7 @@ fn url32_src<'e>(context: &Context<'e>, _: &'e Arguments) -> Option<Sample<'e>> 
 }
 
 fn method<'e>(context: &Context<'e>, _: &'e Arguments) -> Option<Sample<'e>> {
-    // As received, also when `set-method` has changed it.
-    let line = &context.exchange.request_line;
-    // It may have been cut in the method (`tune.http.logurilen`).
-    let received = line.iter().position(|byte| *byte == b' ').map(|end| &line[..end]);
-    Some(Sample::text(received.unwrap_or(context.exchange.request.method.as_bytes())))
+    Some(Sample::text(context.exchange.received_method()))
 }
 
 fn number(version: Version) -> &'static [u8] {

@@ -221,7 +221,7 @@ impl Peer {
             }
         };
         rules::after_response(&frontend.after_response_rules, &mut exchange, &self.running);
-        if exchange.request.method.as_bytes() == b"HEAD" {
+        if exchange.received_method() == b"HEAD" {
             body.clear();
         }
         let mut answer = Vec::new();
