@@ -168,7 +168,13 @@ pub fn prepare_response(head: &mut ResponseHead, parsed: &ParsedResponse, client
     };
     let right = told == Told::Right || told == Told::Wrong && unframe_but(&mut head.fields, framing);
     let endless = [framing, parsed.framing].contains(&Framing::UntilClose);
-    let keep_alive = client.keep_alive && !endless && head.status >= 200;
+    // The server's own field is not among them any more: a rule wrote this one.
+    let ended = !parsed.upgrade
+        && head.fields.get(b"connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
+    if ended {
+        head.fields.remove(b"connection");
+    }
+    let keep_alive = client.keep_alive && !endless && !ended && head.status >= 200;
     match (keep_alive, old, head.version) {
         _ if parsed.upgrade => {}
         (true, true, _) => head.fields.push(b"connection", b"keep-alive"),

@@ -38,12 +38,19 @@ fn files() -> Group {
 fn surprises() -> Group {
     let configuration = guide(
         "frontend f\n bind {ip}:80\n http-request set-method PUT if { path /m }\n http-request deny if { method PUT }\n \
+         http-response set-header Connection close if { res.hdr(x-last) -m found }\n \
          default_backend b\nbackend b\n server s1 {ip}:9001\n",
     );
     let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
     let switched = "HTTP/1.1 101 Sw\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nbye";
     let cases = vec![
         case("the method as received").ask("GET /m HTTP/1.1\r\nHost: a\r\n\r\n").shows("PUT /m"),
+        case("a rule ends the connection")
+            .send(get(""))
+            .reply()
+            .end()
+            .answer("HTTP/1.1 200 OK\r\nX-Last: 1\r\nContent-Length: 2\r\n\r\nok")
+            .shows("[closed]"),
         case("the server ends its way of a tunnel")
             .send(upgrade)
             .end()
