@@ -1,6 +1,7 @@
 //! Sessions of one thread, for `show sess`, `shutdown sessions` and a soft stop. A session pays for its row with one
 //! small allocation; nobody reads the rows until they are asked for.
 
+use super::thread::Thread;
 use crate::proxy::config::model::{ProxyIndex, ServerIndex};
 use crate::proxy::exchange::Endpoint;
 use std::cell::{Cell, RefCell};
@@ -115,15 +116,22 @@ pub(crate) struct Sessions {
 }
 
 /// A session's membership; ends when dropped.
-pub(crate) struct Member<'t> {
-    sessions: &'t Sessions,
+pub(crate) struct Member {
+    thread: Rc<Thread>,
     place: usize,
     pub(crate) live: Rc<Live>,
 }
 
+impl Member {
+    /// Adds a session to its thread's. At once when it is accepted: a thread that stops ends when it has none.
+    pub(crate) fn join(thread: Rc<Thread>, row: SessionRow) -> Member {
+        let (place, live) = thread.sessions.add(row);
+        Member { thread, place, live }
+    }
+}
+
 impl Sessions {
-    /// Adds a session.
-    pub(crate) fn join(&self, row: SessionRow) -> Member<'_> {
+    fn add(&self, row: SessionRow) -> (usize, Rc<Live>) {
         let live = Rc::new(Live { row: Cell::new(row), killed: Cell::new(false), waker: RefCell::new(None) });
         let mut rows = self.rows.borrow_mut();
         let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
@@ -132,7 +140,7 @@ impl Sessions {
         });
         rows[place] = Some(live.clone());
         self.count.set(self.count.get() + 1);
-        Member { sessions: self, place, live }
+        (place, live)
     }
 
     /// A row a session.
@@ -171,9 +179,9 @@ impl Sessions {
     }
 }
 
-impl Drop for Member<'_> {
+impl Drop for Member {
     fn drop(&mut self) {
-        let sessions = self.sessions;
+        let sessions = &self.thread.sessions;
         sessions.rows.borrow_mut()[self.place] = None;
         sessions.free.borrow_mut().push(self.place);
         sessions.count.set(sessions.count.get() - 1);

@@ -70,10 +70,10 @@ pub(crate) fn serve(
     mut session: Session,
     mut passes: Passes,
 ) -> impl Future<Output = ()> {
+    let member = join(&thread, &session);
     async move {
         let running = &thread.running;
         let Some(proxy) = running.config.proxies.get(session.frontend) else { return };
-        let member = join(&thread, &session);
         let _witness = Witness { thread: &thread, live: member.live.clone() };
         poll_fn(|context| {
             member.live.note_waker(context);
@@ -101,8 +101,8 @@ pub(crate) fn serve(
     }
 }
 
-fn join<'t>(thread: &'t Thread, session: &Session) -> Member<'t> {
-    thread.sessions.join(SessionRow {
+fn join(thread: &Rc<Thread>, session: &Session) -> Member {
+    let row = SessionRow {
         number: session.number,
         thread: thread.index,
         client: session.client,
@@ -112,7 +112,8 @@ fn join<'t>(thread: &'t Thread, session: &Session) -> Member<'t> {
         accepted_at: session.accepted_at,
         doing: Doing::Request,
         requests: 0,
-    })
+    };
+    Member::join(Rc::clone(thread), row)
 }
 
 /// Socket options of a client's connection.
