@@ -34,7 +34,7 @@ enum Told {
 fn says(name: &[u8], value: &[u8], framing: Framing) -> Option<bool> {
     match (name, framing) {
         (b"content-length", Framing::Length(length)) => Some(decimal(value) == Some(length)),
-        (b"transfer-encoding", Framing::Chunked) => Some(value == b"chunked"),
+        (b"transfer-encoding", Framing::Chunked) => Some(value.eq_ignore_ascii_case(b"chunked")),
         (b"content-length" | b"transfer-encoding", _) => Some(false),
         _ => None,
     }

@@ -119,3 +119,11 @@ fn what_the_client_is_told() {
         "HTTP/1.1 101 X\r\nconnection: Upgrade\r\nupgrade: foo\r\n\r\n"
     );
 }
+
+/// The field as it came, in another spelling too, is right: it stays what and where it is.
+#[test]
+fn a_coding_in_capitals_stays_as_it_came() {
+    let request = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\nX-After: 1\r\n\r\n";
+    let (server, ..) = exchange(request, Mode::KeepAlive, OK);
+    assert!(server.contains("\r\ntransfer-encoding: Chunked\r\nx-after: 1\r\n"), "{server}");
+}
