@@ -2,3 +2,4 @@
 //! back, and proof that all of it is equal.
 
 pub mod link;
+pub mod server;
