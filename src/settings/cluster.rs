@@ -1,5 +1,6 @@
 //! `cluster.toml`: which hosts there are, and what each of them does.
 
+use super::database::{Database, read_database};
 use super::document::{Document, words};
 use super::front::{ProxyRole, WebNode, read_proxies, read_web};
 use super::limits::NfsLimits;
@@ -181,6 +182,8 @@ pub struct Cluster {
     pub hosts: Vec<Host>,
     pub nfs1: Option<Nfs1>,
     pub backup: Option<Backup>,
+    /// Read by nfs1, kept by the backup.
+    pub database: Option<Database>,
     /// One a host.
     pub proxies: Vec<ProxyRole>,
     /// Demonstration web nodes.
@@ -225,6 +228,7 @@ impl Cluster {
                 mirror: true,
                 pack_size: DEFAULT_PACK_SIZE,
             }),
+            database: None,
             proxies: vec![ProxyRole::local(data, on(PROXY_PORT))],
             web: [("web1", 8081), ("web2", 8082)]
                 .map(|(name, port)| WebNode::local(name, data, on(port)))
@@ -244,6 +248,7 @@ impl Cluster {
             backup.listen.set_port(0);
             backup.dashboard.iter_mut().for_each(|address| address.set_port(0));
         }
+        self.database.iter_mut().for_each(|database| database.listen.set_port(0));
         self.web.iter_mut().for_each(|node| node.listen.set_port(0));
         let written = self.proxies.iter_mut().filter_map(|proxy| proxy.written_for.as_mut());
         written.for_each(|address| address.set_port(0));
@@ -273,11 +278,12 @@ impl Cluster {
         let (mut document, table) = Document::parse(file, text);
         // What follows from a broken line would only hide it.
         std::mem::take(&mut document.problems).into_result()?;
-        let top = document.top(&table, &["hosts", "nfs1", "backup", "proxy", "web", "log"]);
+        let top = document.top(&table, &["hosts", "nfs1", "backup", "database", "proxy", "web", "log"]);
         let hosts = read_hosts(&mut document, &top);
         let log = read_log(&mut document, &top);
         let backup = read_backup(&mut document, &top, &hosts);
         let nfs1 = read_nfs1(&mut document, &top, &hosts, backup.as_ref());
+        let database = read_database(&mut document, &top, nfs1.as_ref(), backup.as_ref());
         let others: Vec<&str> = nfs1
             .iter()
             .map(|nfs1| nfs1.host.as_str())
@@ -300,8 +306,16 @@ impl Cluster {
                 "see config/cluster.toml of the source tree",
             );
         }
-        let mut cluster =
-            Cluster { hosts, nfs1, backup, proxies, web, log, sites: std::mem::take(&mut document.sites) };
+        let mut cluster = Cluster {
+            hosts,
+            nfs1,
+            backup,
+            database,
+            proxies,
+            web,
+            log,
+            sites: std::mem::take(&mut document.sites),
+        };
         document.problems.0.extend(cluster.conflicts());
         document.problems.into_result()?;
         cluster.hosts.sort_by(|a, b| a.name.cmp(&b.name));
@@ -322,7 +336,7 @@ impl Cluster {
 
 /// The key as the documentation writes it.
 fn default_key(key: &str) -> &'static str {
-    const KEYS: [&str; 7] = [
+    const KEYS: [&str; 8] = [
         "nfs1.listen",
         "nfs1.dashboard",
         "nfs1.export.path",
@@ -330,6 +344,7 @@ fn default_key(key: &str) -> &'static str {
         "backup.listen",
         "backup.dashboard",
         "backup.directory",
+        "database.listen",
     ];
     match KEYS.iter().find(|known| **known == key) {
         Some(known) => known,

@@ -68,6 +68,9 @@ impl Cluster {
                     .map(|address| ("backup.dashboard".to_owned(), backup.host.as_str(), address)),
             );
         }
+        if let (Some(database), Some(backup)) = (&self.database, &self.backup) {
+            all.push(("database.listen".to_owned(), backup.host.as_str(), database.listen));
+        }
         for node in &self.web {
             all.push((format!("web.{}.listen", node.name), node.host.as_str(), node.listen));
         }

@@ -29,7 +29,7 @@ impl Roles {
     fn have(self, key: &str) -> bool {
         match key.split('.').next() {
             Some("nfs1") => self.nfs1,
-            Some("backup") => self.backup,
+            Some("backup" | "database") => self.backup,
             _ => self.front,
         }
     }

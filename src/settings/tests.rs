@@ -124,8 +124,8 @@ c.toml:25:2: [backup] has no `directory`
 c.toml:28:10: `mirror` is an integer
     expected: true or false, without quotes
 c.toml:30:2: unknown key `databse` at the top
-    expected: one of hosts, nfs1, backup, proxy, web, log
-    next: remove it
+    expected: one of hosts, nfs1, backup, database, proxy, web, log
+    next: write `database`
 18 problems; nothing was started"#
     );
 }
