@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod cpio;
+pub mod database;
 pub mod lan;
 pub mod microvm;
 pub mod mount;
