@@ -14,11 +14,15 @@ fuzz_target!(|data: &[u8]| {
             FrameKind::ToBackup => to_backup(frame.payload),
             FrameKind::ToPrimary => to_primary(&frame.payload),
             FrameKind::Pairing => pairing(&frame.payload),
+            FrameKind::ToArchive => to_archive(frame.payload),
+            FrameKind::ToSource => to_source(&frame.payload),
         }
     }
     to_backup(Bytes::copy_from_slice(data));
     to_primary(data);
     pairing(data);
+    to_archive(Bytes::copy_from_slice(data));
+    to_source(data);
     batch(data);
 });
 
@@ -41,6 +45,19 @@ fn to_primary(payload: &[u8]) {
 fn pairing(payload: &[u8]) {
     if let Ok(message) = wire::decode_pairing(payload) {
         assert_eq!(wire::decode_pairing(&wire::encode_pairing(&message)), Ok(message));
+    }
+}
+
+fn to_archive(payload: Bytes) {
+    if let Ok(message) = wire::decode_to_archive(payload) {
+        let again = wire::encode_to_archive(&message).joined();
+        assert_eq!(wire::decode_to_archive(again.into()), Ok(message));
+    }
+}
+
+fn to_source(payload: &[u8]) {
+    if let Ok(message) = wire::decode_to_source(payload) {
+        assert_eq!(wire::decode_to_source(&wire::encode_to_source(&message)), Ok(message));
     }
 }
 

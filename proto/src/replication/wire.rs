@@ -2,14 +2,16 @@
 //!
 //! A frame is `[length, u32 big endian][kind, u8][payload]`, where `length` counts kind and payload
 //! ([`frame`]). A payload is one bincode message (standard configuration: little endian, variable-length
-//! integers). The long byte strings of a [`ToBackup`] (chunks, pages, batches) are not part of the bincode: their
-//! lengths (u32 big endian each) and then the strings themselves follow it, so that neither side copies them. Decoding
+//! integers). The long byte strings of a [`ToBackup`] (chunks, pages, batches) and of a [`ToArchive`] (pieces of a binary
+//! log) are not part of the bincode: their lengths (u32 big endian each) and then the strings themselves follow it, so that neither side copies them. Decoding
 //! allocates in proportion to what is really there, refuses trailing bytes, and checks what the types cannot say
 //! ([`check`]).
 
 pub mod check;
+pub mod check_database;
 pub mod frame;
 
+use super::database::{ToArchive, ToSource};
 use super::message::{ToBackup, ToPrimary};
 use super::pairing::Pairing;
 use super::state::{Batch, Hash};
@@ -92,12 +94,65 @@ impl From<Vec<u8>> for Payload {
 
 /// The message as payload of a [`FrameKind::ToBackup`] frame.
 pub fn encode_to_backup(message: &ToBackup) -> Payload {
-    let mut head = encode(message);
-    let strings: Vec<Bytes> = match message {
+    let strings = match message {
         ToBackup::Blobs(blobs) => blobs.iter().map(|blob| blob.bytes.clone()).collect(),
         ToBackup::Batch(encoded) => vec![encoded.clone()],
         _ => Vec::new(),
     };
+    with_strings(encode(message), strings)
+}
+
+/// Decodes and checks the payload of a [`FrameKind::ToBackup`] frame, whose byte strings stay where they are. (A batch
+/// inside stays encoded: [`decode_batch`].)
+pub fn decode_to_backup(payload: Bytes) -> Result<ToBackup, WireError> {
+    let what = "message to the backup";
+    let (mut message, used) = decode_front(&payload, what)?;
+    let strings = match &mut message {
+        ToBackup::Blobs(blobs) => blobs.iter_mut().map(|blob| &mut blob.bytes).collect(),
+        ToBackup::Batch(encoded) => vec![encoded],
+        _ => Vec::new(),
+    };
+    take_strings(payload.slice(used..), strings, what)?;
+    check::to_backup(&message)?;
+    Ok(message)
+}
+
+/// The message as payload of a [`FrameKind::ToArchive`] frame.
+pub fn encode_to_archive(message: &ToArchive) -> Payload {
+    let strings = match message {
+        ToArchive::Bytes { bytes, .. } | ToArchive::Patch { bytes, .. } => vec![bytes.clone()],
+        _ => Vec::new(),
+    };
+    with_strings(encode(message), strings)
+}
+
+/// Decodes and checks the payload of a [`FrameKind::ToArchive`] frame, whose byte string stays where it is.
+pub fn decode_to_archive(payload: Bytes) -> Result<ToArchive, WireError> {
+    let what = "message to the archive";
+    let (mut message, used) = decode_front(&payload, what)?;
+    let strings = match &mut message {
+        ToArchive::Bytes { bytes, .. } | ToArchive::Patch { bytes, .. } => vec![bytes],
+        _ => Vec::new(),
+    };
+    take_strings(payload.slice(used..), strings, what)?;
+    check_database::to_archive(&message)?;
+    Ok(message)
+}
+
+/// The message as payload of a [`FrameKind::ToSource`] frame.
+pub fn encode_to_source(message: &ToSource) -> Vec<u8> {
+    encode(message)
+}
+
+/// Decodes and checks the payload of a [`FrameKind::ToSource`] frame.
+pub fn decode_to_source(payload: &[u8]) -> Result<ToSource, WireError> {
+    let message = decode(payload, "message to the source")?;
+    check_database::to_source(&message)?;
+    Ok(message)
+}
+
+/// An encoded message and the strings that follow it, behind their lengths.
+fn with_strings(mut head: Vec<u8>, strings: Vec<Bytes>) -> Payload {
     for string in &strings {
         // One that is too long does not fit a frame, and is refused there.
         head.extend_from_slice(&u32::try_from(string.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -105,17 +160,8 @@ pub fn encode_to_backup(message: &ToBackup) -> Payload {
     Payload { head, strings }
 }
 
-/// Decodes and checks the payload of a [`FrameKind::ToBackup`] frame, whose byte strings stay where they are. (A batch
-/// inside stays encoded: [`decode_batch`].)
-pub fn decode_to_backup(mut payload: Bytes) -> Result<ToBackup, WireError> {
-    let what = "message to the backup";
-    let (mut message, used) = decode_front(&payload, what)?;
-    payload.advance(used);
-    let strings: Vec<&mut Bytes> = match &mut message {
-        ToBackup::Blobs(blobs) => blobs.iter_mut().map(|blob| &mut blob.bytes).collect(),
-        ToBackup::Batch(encoded) => vec![encoded],
-        _ => Vec::new(),
-    };
+/// Fills `strings` with what follows a message.
+fn take_strings(mut payload: Bytes, strings: Vec<&mut Bytes>, what: &'static str) -> Result<(), WireError> {
     let short = || WireError::Encoding { what, reason: "it ends within its byte strings".to_owned() };
     let mut lengths = take(&mut payload, 4 * strings.len()).ok_or_else(short)?;
     for string in strings {
@@ -124,8 +170,7 @@ pub fn decode_to_backup(mut payload: Bytes) -> Result<ToBackup, WireError> {
     if !payload.is_empty() {
         return Err(WireError::Trailing { what, extra: payload.len() });
     }
-    check::to_backup(&message)?;
-    Ok(message)
+    Ok(())
 }
 
 /// Takes `length` bytes from the front; `None` if there are not so many.
@@ -207,3 +252,5 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &'static str) -> Result
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_database;

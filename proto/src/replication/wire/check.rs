@@ -31,13 +31,13 @@ pub const MAX_XATTRS: usize = 4_096;
 /// Longest text for a person: reasons and names of hosts and exports, bytes.
 pub const MAX_TEXT: usize = 4_096;
 
-type Checked = Result<(), WireError>;
+pub(super) type Checked = Result<(), WireError>;
 
-fn invalid<T>(what: &'static str, reason: String) -> Result<T, WireError> {
+pub(super) fn invalid<T>(what: &'static str, reason: String) -> Result<T, WireError> {
     Err(WireError::Invalid { what, reason })
 }
 
-fn at_most(what: &'static str, unit: &str, count: usize, limit: usize) -> Checked {
+pub(super) fn at_most(what: &'static str, unit: &str, count: usize, limit: usize) -> Checked {
     if count > limit { invalid(what, format!("{count} {unit}, at most {limit} are allowed")) } else { Ok(()) }
 }
 
@@ -303,6 +303,6 @@ fn key(what: &'static str, bytes: &[u8]) -> Checked {
     Ok(())
 }
 
-fn time(what: &'static str, time: Timestamp) -> Checked {
+pub(super) fn time(what: &'static str, time: Timestamp) -> Checked {
     if time.nanos < 1_000_000_000 { Ok(()) } else { invalid(what, format!("{} nanoseconds", time.nanos)) }
 }

@@ -20,6 +20,10 @@ pub enum FrameKind {
     ToPrimary,
     /// A `Pairing` message.
     Pairing,
+    /// A `ToArchive` message.
+    ToArchive,
+    /// A `ToSource` message.
+    ToSource,
 }
 
 impl FrameKind {
@@ -28,6 +32,8 @@ impl FrameKind {
             FrameKind::ToBackup => 1,
             FrameKind::ToPrimary => 2,
             FrameKind::Pairing => 3,
+            FrameKind::ToArchive => 4,
+            FrameKind::ToSource => 5,
         }
     }
 
@@ -36,6 +42,8 @@ impl FrameKind {
             1 => FrameKind::ToBackup,
             2 => FrameKind::ToPrimary,
             3 => FrameKind::Pairing,
+            4 => FrameKind::ToArchive,
+            5 => FrameKind::ToSource,
             _ => return Err(WireError::UnknownKind { kind: byte }),
         };
         Ok((kind, byte & COMPRESSED != 0))
