@@ -27,6 +27,9 @@ const SOCKET_PATH: usize = 107;
 const READY_WITHIN: Duration = Duration::from_secs(1800);
 /// A server writes all its dirty pages before it ends.
 const STOP_WITHIN: Duration = Duration::from_secs(300);
+/// Ours in a data directory, while a server runs there. Servers take a directory of this name for something temporary
+/// and do not show it as a database.
+const PRIVATE: &str = "#sql-ehpc";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a server is for.
@@ -78,12 +81,12 @@ impl Mysqld {
         let tools = tools.clone();
         let prepared = blocking(move || Prepared::new(options, &tools)).await?;
         let (datadir, socket) = (prepared.datadir.clone(), prepared.socket.clone());
-        let (log, init_file) = (prepared.log.clone(), prepared.init_file.clone());
+        let log = prepared.log.clone();
         let (password, log_from) = (prepared.password.clone(), prepared.log_from);
         let (pid, ended) = prepared.spawn().await?;
         let mut server = Mysqld { datadir, socket, pid, password, ended };
         let ready = server.ready(&log, log_from).await;
-        let _ = std::fs::remove_file(&init_file);
+        let _ = std::fs::remove_file(server.datadir.join(PRIVATE).join("account.sql"));
         ready?;
         Ok(server)
     }
@@ -125,6 +128,7 @@ impl Mysqld {
     pub async fn stop(mut self) -> Result<(), ServerError> {
         self.signal(rustix::process::Signal::TERM);
         if timeout(STOP_WITHIN, self.wait()).await.is_ok() {
+            let _ = std::fs::remove_dir_all(self.datadir.join(PRIVATE));
             return Ok(());
         }
         self.signal(rustix::process::Signal::KILL);
@@ -188,14 +192,14 @@ struct Prepared {
     socket: PathBuf,
     log: PathBuf,
     log_from: u64,
-    init_file: PathBuf,
     password: String,
 }
 
 impl Prepared {
     fn new(options: MysqldOptions, tools: &Tools) -> Result<Prepared, ServerError> {
         let program = tools.find(Tool::Server, options.flavor)?;
-        let datadir = options.datadir.canonicalize().map_err(ServerError::file("cannot open", &options.datadir))?;
+        let datadir =
+            options.datadir.canonicalize().map_err(ServerError::file("cannot open", &options.datadir))?;
         let socket = options.socket.clone().unwrap_or_else(|| datadir.join("mysqld.sock"));
         let length = socket.as_os_str().len();
         if length > SOCKET_PATH {
@@ -203,8 +207,8 @@ impl Prepared {
         }
         let owner = Owner::of(&datadir);
         let password = random_password();
-        let init_file = datadir.join("ehpc-account.sql");
-        write_private(&init_file, &account(program.flavor, &password))?;
+        let private = Private::make(&datadir)?;
+        write_private(&private.account, &account(program.flavor, &password))?;
         owner.give_all(&datadir)?;
         let log = datadir.join("mysqld.err");
         let log_from = log.metadata().map_or(0, |found| found.len());
@@ -215,19 +219,20 @@ impl Prepared {
             .arg(path_option("socket", &socket))
             .arg(path_option("pid-file", &datadir.join("mysqld.pid")))
             .arg(path_option("log-error", &log))
-            .arg(path_option("init-file", &init_file))
+            .arg(path_option("init-file", &private.account))
+            // A server that starts removes the temporary tables of all others in the same directory.
+            .arg(path_option("tmpdir", &private.temporary))
             // What a replicated statement may read and write of files.
-            .arg(path_option("secure-file-priv", &datadir.join("#files")))
+            .arg(path_option("secure-file-priv", &private.files))
             .args(["--skip-networking", "--skip-name-resolve", "--event-scheduler=OFF"])
             .args(["--max-allowed-packet=1G", "--skip-slave-start"])
             .arg(format!("--server-id={}", options.server_id));
-        make_directory(&datadir.join("#files"), owner)?;
         command.args(role_arguments(options.role, program.flavor)).args(&options.arguments);
         become_owner(&mut command, owner);
         command.stdout(Stdio::null()).stderr(Stdio::null()).current_dir(&datadir);
         host::end_with_parent(&mut command);
         let _ = std::fs::remove_file(&socket);
-        Ok(Prepared { command, datadir, socket, log, log_from, init_file, password })
+        Ok(Prepared { command, datadir, socket, log, log_from, password })
     }
 
     /// A thread of its own starts the process and waits for its end: the kernel's signal at the parent's end is sent
@@ -248,9 +253,38 @@ impl Prepared {
             }
         };
         std::thread::Builder::new().name("mysqld".into()).spawn(thread).map_err(fault)?;
-        let pid = start.await.map_err(|_| fault(std::io::Error::other("its thread ended")))?.map_err(fault)?;
+        let pid =
+            start.await.map_err(|_| fault(std::io::Error::other("its thread ended")))?.map_err(fault)?;
         let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
         Ok((pid.ok_or_else(|| fault(std::io::Error::other("it has no process number")))?, ended))
+    }
+}
+
+/// Places below [`PRIVATE`], made anew at each start.
+struct Private {
+    account: PathBuf,
+    temporary: PathBuf,
+    files: PathBuf,
+}
+
+impl Private {
+    fn make(datadir: &Path) -> Result<Private, ServerError> {
+        let all = datadir.join(PRIVATE);
+        match std::fs::remove_dir_all(&all) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ServerError::File { what: "cannot remove", path: all, source });
+            }
+            _ => {}
+        }
+        let private = Private {
+            account: all.join("account.sql"),
+            temporary: all.join("tmp"),
+            files: all.join("files"),
+        };
+        for directory in [&all, &private.temporary, &private.files] {
+            std::fs::create_dir(directory).map_err(ServerError::file("cannot make", directory))?;
+        }
+        Ok(private)
     }
 }
 
@@ -315,7 +349,9 @@ fn memory_available() -> u64 {
 /// Run at each start, before anybody is let in; not written to the binary log.
 fn account(flavor: Flavor, password: &str) -> String {
     let create = match flavor {
-        Flavor::MariaDb => format!("CREATE OR REPLACE USER '{ACCOUNT}'@'localhost' IDENTIFIED BY '{password}';"),
+        Flavor::MariaDb => {
+            format!("CREATE OR REPLACE USER '{ACCOUNT}'@'localhost' IDENTIFIED BY '{password}';")
+        }
         Flavor::MySql => format!(
             "DROP USER IF EXISTS '{ACCOUNT}'@'localhost';\nCREATE USER '{ACCOUNT}'@'localhost' IDENTIFIED BY \
              '{password}';"
@@ -344,7 +380,8 @@ fn init(datadir: &Path, tools: &Tools, flavor: Flavor) -> Result<(), ServerError
     let mode = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(datadir, mode).map_err(ServerError::file("cannot change", datadir))?;
     let owner = Owner::of(datadir);
-    owner.give(datadir)?;
+    let private = Private::make(datadir)?;
+    owner.give_all(datadir)?;
     let server = tools.find(Tool::Server, flavor)?;
     let mut command = match server.flavor {
         Flavor::MariaDb => {
@@ -361,18 +398,27 @@ fn init(datadir: &Path, tools: &Tools, flavor: Flavor) -> Result<(), ServerError
             command
         }
     };
-    command.arg(path_option("datadir", datadir)).current_dir(datadir);
-    become_owner(&mut command, owner);
+    command.arg(path_option("datadir", datadir)).arg(path_option("tmpdir", &private.temporary));
+    become_owner(command.current_dir(datadir), owner);
     run(&mut command)?;
-    if server.flavor == Flavor::MariaDb { forget_accounts(datadir, &server, owner) } else { Ok(()) }
+    if server.flavor == Flavor::MariaDb {
+        forget_accounts(datadir, &private, &server, owner)?;
+    }
+    std::fs::remove_dir_all(datadir.join(PRIVATE)).map_err(ServerError::file("cannot remove", datadir))
 }
 
 /// The installer's own accounts would stand in the way of those of a base that have the same names.
-fn forget_accounts(datadir: &Path, server: &Program, owner: Owner) -> Result<(), ServerError> {
+fn forget_accounts(
+    datadir: &Path,
+    private: &Private,
+    server: &Program,
+    owner: Owner,
+) -> Result<(), ServerError> {
     let mut command = server.command();
     command
         .args(["--no-defaults", "--bootstrap", "--skip-grant-tables", "--skip-networking", "--skip-log-bin"])
         .arg(path_option("datadir", datadir))
+        .arg(path_option("tmpdir", &private.temporary))
         .current_dir(datadir)
         .stdin(Stdio::piped());
     become_owner(&mut command, owner);
@@ -408,14 +454,6 @@ fn path_option(name: &str, path: &Path) -> std::ffi::OsString {
     let mut option = std::ffi::OsString::from(format!("--{name}="));
     option.push(path);
     option
-}
-
-fn make_directory(path: &Path, owner: Owner) -> Result<(), ServerError> {
-    match std::fs::create_dir(path) {
-        Ok(()) => owner.give(path),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(source) => Err(ServerError::File { what: "cannot make", path: path.to_owned(), source }),
-    }
 }
 
 fn write_private(path: &Path, text: &str) -> Result<(), ServerError> {

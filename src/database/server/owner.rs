@@ -36,9 +36,8 @@ impl Owner {
     pub(super) fn give(self, path: &Path) -> Result<(), ServerError> {
         match self {
             Owner::Own => Ok(()),
-            Owner::Other { uid, gid } => {
-                chown(path, Some(uid), Some(gid)).map_err(ServerError::file("cannot change the owner of", path))
-            }
+            Owner::Other { uid, gid } => chown(path, Some(uid), Some(gid))
+                .map_err(ServerError::file("cannot change the owner of", path)),
         }
     }
 

@@ -149,7 +149,8 @@ impl Tools {
         }
         let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin"));
         let mut all: Vec<PathBuf> = std::env::split_paths(&path).collect();
-        let usual = ["/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/usr/local/mysql/bin", "/opt/mysql/bin"];
+        let usual =
+            ["/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/usr/local/mysql/bin", "/opt/mysql/bin"];
         all.extend(usual.map(PathBuf::from));
         all
     }
@@ -163,8 +164,11 @@ fn asked(path: PathBuf, wanted: Flavor) -> Program {
     let output = Command::new(&path).arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let text = text.unwrap_or_default();
-    // A script such as mariadb-install-db has no version; its name says whose it is.
-    let maria = text.contains("MariaDB") || path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"mariadb"));
+    // Not all of them say it (mariadb-binlog, mariadb-install-db); then the name of the file does, which for MariaDB's
+    // packages is what an old name links to.
+    let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let named = real.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"mariadb"));
+    let maria = named || text.contains("MariaDB");
     let flavor = match (maria, text.is_empty()) {
         (true, _) => Flavor::MariaDb,
         (false, true) => wanted,
