@@ -5,4 +5,5 @@ pub mod dialect;
 pub mod dsn;
 pub mod link;
 pub mod server;
+pub mod preflight;
 pub mod sql;
