@@ -4,6 +4,6 @@
 pub mod dialect;
 pub mod dsn;
 pub mod link;
-pub mod server;
 pub mod preflight;
+pub mod server;
 pub mod sql;
