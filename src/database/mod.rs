@@ -4,4 +4,6 @@
 pub mod dialect;
 pub mod dsn;
 pub mod link;
+pub mod preflight;
+pub mod server;
 pub mod sql;
