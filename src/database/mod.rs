@@ -4,5 +4,7 @@
 pub mod dialect;
 pub mod dsn;
 pub mod link;
+pub mod mark;
+pub mod moment;
 pub mod preflight;
 pub mod sql;
