@@ -7,4 +7,5 @@ pub mod link;
 pub mod mark;
 pub mod moment;
 pub mod preflight;
+pub mod server;
 pub mod sql;
