@@ -20,7 +20,13 @@ pub(super) struct Restore {
     #[arg(long, required = true)]
     all: bool,
     /// "2026-11-23T10:00:00Z", "2026-11-23 10:00:00" (local time), "-5m" or "latest"
-    #[arg(long = "at", id = "at_moment", value_name = "MOMENT", allow_hyphen_values = true, default_value = "latest")]
+    #[arg(
+        long = "at",
+        id = "at_moment",
+        value_name = "MOMENT",
+        allow_hyphen_values = true,
+        default_value = "latest"
+    )]
     moment: String,
     /// A directory that is empty or does not exist
     #[arg(long, value_name = "DIR")]
