@@ -26,6 +26,7 @@ mod rate;
 mod restore;
 mod role_backup;
 mod role_front;
+mod role_mariadb;
 mod role_nfs1;
 mod shares;
 mod state_directory;

@@ -76,8 +76,8 @@ fn a_whole_workload_comes_back_equal_and_a_dropped_table_beside_it() {
         .sql("DROP TABLE work.log; CREATE TABLE work.new_one (a INT); INSERT INTO work.new_one VALUES (5)")
         .unwrap();
     scene.stack.fence().unwrap();
-    let to = format!("mysql://root@{}", scene.server.socket().display());
-    let arguments = ["db", "restore", "--gtid", &gtid, "--to", &to, "--only", "work.log"];
+    let to = scene.server.socket();
+    let arguments = ["db", "restore", "--gtid", &gtid, "--to", to.to_str().unwrap(), "--only", "work.log"];
     scene.stack.ok("backup", &arguments).unwrap();
     let after = sums(&scene.server.access(), &["work"]);
     for pair in &before {
