@@ -88,6 +88,7 @@ pub(super) fn render(node: &NodeStatus, language: Language, nonce: &str) -> Stri
     nfs_rows(&mut page, node);
     replication_rows(&mut page, node);
     backup_rows(&mut page, node);
+    database_rows(&mut page, node);
     verify_rows(&mut page, node);
     process_rows(&mut page, node);
     page.html.push_str("</table></body></html>\n");
@@ -174,6 +175,45 @@ fn backup_rows(page: &mut Page, node: &NodeStatus) {
     page.row("live replica", "实时副本", backup.mirror.as_deref().unwrap_or(off));
     for note in &backup.notes {
         page.row("note", "说明", note);
+    }
+}
+
+fn database_rows(page: &mut Page, node: &NodeStatus) {
+    let Some(database) = &node.database else { return };
+    let ago = |ms| format!("{} ({})", words::utc(ms), words::ago(ms, node.process.now_ms));
+    page.title("Database", "数据库");
+    if let Some(source) = &database.source {
+        page.row("server", "服务器", format!("{} {}", source.address, source.version));
+        page.row("binary log", "二进制日志", format!("{} {}:{}", source.state, source.file, source.offset));
+        page.row("lag", "延迟", words::duration(Duration::from_millis(source.lag_ms)));
+        if let Some(semi_sync) = &source.semi_sync {
+            page.row("commits wait for the backup", "提交等待备份落盘", &semi_sync.state);
+        }
+        if let Some(error) = &source.last_error {
+            page.row("last error", "最近的错误", error);
+        }
+    }
+    if let Some(archive) = &database.archive {
+        let held = format!("{} files, {}", words::count(archive.files), words::bytes(archive.bytes));
+        page.row("archive", "日志归档", held);
+        page.row("archived up to", "已归档到", format!("{}:{}", archive.file, archive.offset));
+        if let Some(ms) = archive.newest_ms {
+            page.row("newest event", "最新事件", ago(ms));
+        }
+    }
+    if let Some(bases) = &database.bases {
+        page.row("base snapshots", "基础快照", words::count(bases.count));
+        if let Some(ms) = bases.newest_ms {
+            page.row("newest base snapshot", "最新基础快照", ago(ms));
+        }
+    }
+    if let Some(standby) = &database.standby {
+        let lag = words::duration(Duration::from_millis(standby.lag_ms));
+        page.row("standby", "备用服务器", format!("{} {}", standby.address, standby.state));
+        page.row("standby lag", "备用服务器延迟", lag);
+    }
+    if let Some(ms) = database.newest_mark_ms {
+        page.row("files and database at one moment", "文件与数据库的同一时刻", ago(ms));
     }
 }
 

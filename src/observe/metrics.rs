@@ -85,6 +85,14 @@ metrics! {
     BLOBS_STORED, Counter, "ehpc_blobs_stored_total", "Chunks and pages stored on the backup.";
     STORED_BYTES, Counter, "ehpc_stored_bytes_total", "Bytes appended to packs.";
     BATCHES_APPLIED, Counter, "ehpc_batches_applied_total", "Batches applied to catalog and mirror.";
+    DATABASE_EVENTS, Counter, "ehpc_database_events_total", "Binary log events read from the database.";
+    DATABASE_BYTES, Counter, "ehpc_database_bytes_total", "Bytes of binary log read from the database.";
+    DATABASE_COMMITS, Counter, "ehpc_database_acknowledged_total", "Commits acknowledged to the database as being on the backup.";
+    DATABASE_CONNECTS, Counter, "ehpc_database_connects_total", "Times the database was connected to for its binary log.";
+    DATABASE_FALLBACKS, Counter, "ehpc_database_semi_sync_fallbacks_total", "Times commits stopped waiting for the backup's disk.";
+    DATABASE_ARCHIVED_BYTES, Counter, "ehpc_database_archived_bytes_total", "Bytes of binary log made durable on the backup.";
+    DATABASE_SYNCS, Counter, "ehpc_database_syncs_total", "Times the archive was synced to the disk.";
+    DATABASE_BASES_TAKEN, Counter, "ehpc_database_bases_taken_total", "Base snapshots taken.";
     VERIFY_RUNS, Counter, "ehpc_verify_runs_total", "Verifications finished.";
     VERIFY_DIFFERENCES, Gauge, "ehpc_verify_differences", "Differences that the last verification found.";
 }

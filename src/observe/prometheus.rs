@@ -2,7 +2,7 @@
 
 use super::LatencyCounts;
 use super::metrics::{MetricKind, TABLE};
-use super::status::{NfsClient, NfsExport, NfsStatus, NodeStatus};
+use super::status::{DatabaseSourceStatus, NfsClient, NfsExport, NfsStatus, NodeStatus};
 use std::fmt::Write as _;
 
 /// A gauge that is read from the status when asked for; `None` = this node has no such thing.
@@ -52,10 +52,34 @@ gauges! {
         |node| Some(node.backup.as_ref()?.packs_bytes as f64);
     "ehpc_backup_free_bytes", "Bytes free on the backup's file system.",
         |node| Some(node.backup.as_ref()?.free_bytes as f64);
+    "ehpc_database_streaming", "1 when the database streams to the backup, else 0.",
+        |node| Some(flag(source(node)?.well));
+    "ehpc_database_lag_seconds", "Age of the oldest database event that is not on the backup's disk.",
+        |node| Some(source(node)?.lag_ms as f64 / 1000.0);
+    "ehpc_database_semi_sync", "1 when commits wait for the backup's disk, 0 when they do not although they should.",
+        |node| Some(flag(source(node)?.semi_sync.as_ref()?.holds));
+    "ehpc_database_archive_bytes", "Bytes of all binary logs on the backup.",
+        |node| Some(node.database.as_ref()?.archive.as_ref()?.bytes as f64);
+    "ehpc_database_archive_newest_timestamp_seconds", "When the newest event on the backup arrived.",
+        |node| Some(node.database.as_ref()?.archive.as_ref()?.newest_ms? as f64 / 1000.0);
+    "ehpc_database_bases", "Base snapshots of the database on the backup.",
+        |node| Some(node.database.as_ref()?.bases.as_ref()?.count as f64);
+    "ehpc_database_base_timestamp_seconds", "When the newest base snapshot was taken.",
+        |node| Some(node.database.as_ref()?.bases.as_ref()?.newest_ms? as f64 / 1000.0);
+    "ehpc_database_standby_running", "1 when the standby follows the archive, else 0.",
+        |node| Some(flag(node.database.as_ref()?.standby.as_ref()?.well));
+    "ehpc_database_standby_lag_seconds", "How far the standby is behind the archive.",
+        |node| Some(node.database.as_ref()?.standby.as_ref()?.lag_ms as f64 / 1000.0);
+    "ehpc_database_mark_timestamp_seconds", "Newest moment that files and database on the backup have in common.",
+        |node| Some(node.database.as_ref()?.newest_mark_ms? as f64 / 1000.0);
     "ehpc_verify_equal", "1 when the last verification found primary and backup equal, else 0.",
         |node| Some(flag(node.verify.as_ref()?.equal?));
     "ehpc_verify_finished_timestamp_seconds", "When the last verification finished.",
         |node| Some(node.verify.as_ref()?.finished_ms? as f64 / 1000.0);
+}
+
+fn source(node: &NodeStatus) -> Option<&DatabaseSourceStatus> {
+    node.database.as_ref()?.source.as_ref()
 }
 
 fn flag(value: bool) -> f64 {

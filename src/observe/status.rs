@@ -20,6 +20,8 @@ pub struct NodeStatus {
     pub sender: Option<SenderStatus>,
     pub link: Option<LinkStatus>,
     pub backup: Option<BackupStatus>,
+    #[serde(default)]
+    pub database: Option<DatabaseStatus>,
     pub verify: Option<VerifyStatus>,
     /// Child processes: web nodes, proxy.
     #[serde(default)]
@@ -231,6 +233,7 @@ impl NodeStatus {
         }
         reasons.extend(self.stalled());
         reasons.extend(self.backup.as_ref().and_then(|backup| backup.error.clone()));
+        reasons.extend(self.database.iter().flat_map(|database| database.unhealthy(self.process.now_ms)));
         for child in self.children.iter().filter(|child| child.pid.is_none()) {
             let how = child.last_end.as_deref().unwrap_or("it has not started");
             reasons.push(format!("{} does not run ({how}); it is started again", child.name));
@@ -263,6 +266,7 @@ impl NodeStatus {
         self.render_sender(&mut out);
         self.render_link(&mut out);
         self.render_backup(&mut out);
+        self.render_database(&mut out);
         if let Some(verify) = &self.verify {
             let when = match (verify.running, verify.finished_ms) {
                 (true, _) => "running now".to_owned(),
@@ -425,6 +429,14 @@ impl NodeStatus {
 
 #[path = "status_nfs.rs"]
 mod nfs;
+
+#[path = "status_database.rs"]
+mod database;
+
+pub use database::{
+    DatabaseArchiveStatus, DatabaseBasesStatus, DatabaseReplicaStatus, DatabaseSemiSyncStatus,
+    DatabaseSnapshotStatus, DatabaseSourceStatus, DatabaseStandbyStatus, DatabaseStatus,
+};
 
 /// Two columns.
 struct Screen(String);

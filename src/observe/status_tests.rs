@@ -127,6 +127,7 @@ pub(crate) fn full() -> NodeStatus {
             since_ms: 1_795_428_005_000,
             ..ChildStatus::default()
         }],
+        database: Some(database::tests::full()),
         verify: Some(VerifyStatus {
             running: false,
             finished_ms: Some(1_795_427_000_000),
@@ -167,6 +168,15 @@ link          127.0.0.1:12090 connected since 2026-11-23 10:00:00 UTC, 4.0 KiB s
 backup        /d/backup: batch 77 durable, 76 applied; packs 1.0 MiB, 1.0 TiB free
 mirror        /d/backup/mirror
               not root: owners are kept in the packs only
+database      /run/mysqld/mysqld.sock 10.11.6-MariaDB streaming, bin.000007:1234, lag none, 5,000 events, 4.0 KiB
+semi-sync     on since 2026-11-23 10:00:01 UTC, fell back 0 times, 0 commits without the backup
+base snapshot last taken 1 min 0 s ago
+binary logs   /b/database: 7 files, 1.0 GiB, up to bin.000007:1234, newest event 2.0 s ago
+              GTID 0-1-99
+bases         2 kept, 1.0 MiB on the disk; number 2 is 1 min 0 s old, 5.0 MiB of SQL
+standby       /b/database/standby/mysqld.sock running, lag 1.5 s
+replica       server_id 7 at 127.0.0.1:5000, bin.000007:1200
+one moment    files and database of 2026-11-23 10:00:05 UTC (5.0 s ago)
 verify        16 min 50 s ago: equal, 4,321 objects
 "
     );
