@@ -167,8 +167,11 @@ async fn secure(
     };
     let pairing = || names(ALPN_PAIR).then_some((Purpose::Pairing, ALPN_PAIR));
     let Some((purpose, alpn)) = desk().or_else(service).or_else(pairing) else {
-        let known: Vec<_> = door.desks.iter().map(|desk| desk.options.alpn).collect();
-        return Err(TransportError::protocol(known.first().copied().unwrap_or(ALPN_PAIR)));
+        let known = door.desks.first().map_or(ALPN_PAIR, |desk| desk.options.alpn);
+        // The handshake fails, but says why.
+        let config = transport::server_config(&door.identity, Trust::Nobody, known)?;
+        let failed = start.into_stream(config).await.map(|_| ());
+        return failed.map_err(TransportError::from_tls).and(Err(TransportError::protocol(known)));
     };
     let (trust, name) = match purpose {
         Purpose::Pairing => (Trust::Unpinned, String::new()),
