@@ -14,6 +14,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Sends back what comes, until the end or the stop; says "stopped" then.
@@ -100,7 +101,8 @@ fn desks_and_services_are_told_apart_and_each_has_its_own_connection_in_charge()
     // A newer connection takes its own kind's place, and no other's.
     let mut newer = hosts.runtime.block_on(channel::dial(&options, DATABASE)).unwrap();
     hosts.runtime.block_on(async {
-        assert_eq!(channel.input.next().await.unwrap().as_deref(), Some(&b"stopped"[..]));
+        let told = tokio::time::timeout(Duration::from_secs(10), channel.input.next()).await;
+        assert_eq!(told.expect("the older one is stopped").unwrap().as_deref(), Some(&b"stopped"[..]));
         assert!(channel.input.next().await.unwrap().is_none(), "an orderly end");
         assert_eq!(says(&mut newer, b"x").await.as_deref(), Some(&b"x"[..]));
     });
