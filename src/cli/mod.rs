@@ -12,6 +12,7 @@ mod client;
 mod control;
 mod ctl;
 mod daemon;
+mod database_link;
 mod db;
 mod db_restore;
 mod demo_web;
