@@ -31,6 +31,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "proto/src",
     "src/database/base/schedule.rs",
+    "src/database/moment.rs",
+    "src/database/preflight/rules.rs",
     "src/nfs/reply_cache.rs",
     "src/nfs/lock/ranges.rs",
     "src/nfs/lock/table.rs",

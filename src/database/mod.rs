@@ -5,6 +5,8 @@ pub mod base;
 pub mod dialect;
 pub mod dsn;
 pub mod link;
+pub mod mark;
+pub mod moment;
 pub mod preflight;
 pub mod server;
 pub mod sql;
