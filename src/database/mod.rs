@@ -4,4 +4,5 @@
 pub mod dialect;
 pub mod dsn;
 pub mod link;
+pub mod source;
 pub mod sql;
