@@ -4,5 +4,7 @@
 pub mod dialect;
 pub mod dsn;
 pub mod link;
+pub mod preflight;
+pub mod server;
 pub mod source;
 pub mod sql;
