@@ -4,6 +4,7 @@
 //! is on the backup's disk is reported by [`ToSource::Durable`]. Base snapshots travel in a connection of their own.
 
 use super::state::{Hash, Timestamp};
+pub use crate::binlog::Flavor;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -13,14 +14,6 @@ pub const DATABASE_VERSION: u32 = 1;
 pub const MAX_PIECE: usize = 256 * 1024;
 /// Bytes sent and not yet durable that an archive allows: what a credit starts with. A piece costs its length.
 pub const CREDIT: u64 = 32 * 1024 * 1024;
-
-/// Whose binary log it is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum Flavor {
-    MariaDb,
-    MySql,
-}
 
 /// A place in an archive. Places are ordered as the history is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]

@@ -16,6 +16,8 @@ const PRIVILEGE_MISSING: u16 = 1227;
 const NO_BINARY_LOGGING: u16 = 1381;
 /// `ER_MASTER_FATAL_ERROR_READING_BINLOG`: everything that a dump may die of.
 const FATAL_READING: u16 = 1236;
+/// `ER_SLAVE_SAME_ID` of MariaDB.
+const SAME_ID: u16 = 4052;
 
 /// Time until the next attempt, where only a person can help.
 const LATER: Duration = Duration::from_secs(30);
@@ -245,7 +247,7 @@ impl Blame {
         let says = |words: &[&str]| words.iter().any(|word| error.message.contains(word));
         match error.code {
             ACCESS_DENIED | PRIVILEGE_MISSING => self.privilege(text),
-            FATAL_READING if says(&["already connected", "same server_uuid/server_id", "same server_id"]) => {
+            SAME_ID | FATAL_READING if says(&["same server_uuid/server_id", "same server_id"]) => {
                 SourceFault::ServerId { server, server_id: self.server_id, text }
             }
             FATAL_READING if says(&["truncated", "corrupted", "checksum"]) => self.damaged(text),
@@ -283,13 +285,16 @@ mod tests {
 
     #[test]
     fn the_servers_texts_are_told_apart() {
-        let fault = |text: &str| blame().stream(StreamFault::Server(ServerError::new(1236, "HY000", text)));
+        let numbered =
+            |code, text: &str| blame().stream(StreamFault::Server(ServerError::new(code, "HY000", text)));
+        let fault = |text: &str| numbered(1236, text);
         let twice = fault(
             "A slave with the same server_uuid/server_id as this slave has connected to the master; the first event ..",
         );
         assert_eq!(twice.state(), "server-id");
         assert!(twice.to_string().contains("server_id 4200001"), "{twice}");
-        assert_eq!(fault("Slave is already connected").state(), "server-id");
+        let maria = numbered(4052, "A slave with the same server_uuid/server_id is already connected; the first event ..");
+        assert_eq!(maria.state(), "server-id");
         assert_eq!(fault("binlog truncated in the middle of event; consider out of disk space").state(), "damaged");
         assert_eq!(fault("Could not find first log file name in binary log index file").state(), "connecting");
         assert_eq!(blame().stream(StreamFault::Encrypted).state(), "encrypted");

@@ -1,14 +1,16 @@
 //! The event stream of a server as bytes of its files: what is shipped, in order. Pure.
 //!
-//! Of each event the checksum and the position are checked; what the server made for this connection (artificial
-//! events, heartbeats, the format description of a start in the middle of a file) is not shipped. No event is held
-//! whole, but for a format description and a ROTATE.
+//! What the server made for this connection (artificial events, heartbeats, the format description of a start in the
+//! middle of a file) is not shipped; what stands in the file goes through a `FileScan`, so that checksums and positions
+//! are checked before anything counts as received. No event is held whole, but for a format description and a ROTATE.
 
 use bytes::{Bytes, BytesMut};
 use ehpc_proto::binlog::event::Rotate;
 use ehpc_proto::binlog::format::FORMAT_MAX;
 use ehpc_proto::binlog::header::{CHECKSUM_LEN, FLAG_IN_USE, MAGIC};
-use ehpc_proto::binlog::{Checksum, EventHeader, FormatDescription, Kind};
+use ehpc_proto::binlog::{
+    EventHeader, FileScan, Flavor, FormatDescription, Group, GroupFault, Grouper, Kind, ScanFault,
+};
 use ehpc_proto::mysql::MAX_RESPONSE;
 use ehpc_proto::mysql::command::SEMI_SYNC_MAGIC;
 use ehpc_proto::mysql::packet::Piece;
@@ -44,6 +46,8 @@ pub enum Ship {
         /// End of an event in the file.
         end: u64,
     },
+    /// What the server commits as one is complete.
+    Group(Group),
     /// The file is complete; the server goes on in another one.
     Rotated {
         /// Length of the complete file.
@@ -67,8 +71,10 @@ pub enum StreamFault {
     Encrypted,
     #[error("the event at {offset} of {file} is damaged: {what}")]
     Event { file: String, offset: u64, what: &'static str },
-    #[error("the event at {offset} of {file} ends at {says} by its own account: something is missing before it")]
-    Position { file: String, offset: u64, says: u32 },
+    #[error("{file}: {fault}")]
+    Scan { file: String, fault: ScanFault },
+    #[error("{file}: {fault}")]
+    Group { file: String, fault: GroupFault },
     #[error("{file} on the server is not the file of that name in the archive: another server made it")]
     AnotherServer { file: String },
     #[error("the server sends `{found}` instead of {file}")]
@@ -81,7 +87,7 @@ pub enum StreamFault {
 #[derive(Debug)]
 enum Class {
     /// Its bytes are those of the file.
-    Copy { sum: crc32fast::Hasher, tail: [u8; CHECKSUM_LEN] },
+    Copy,
     /// Looked at when it is whole.
     Keep(Vec<u8>),
     /// Nothing of it is needed.
@@ -134,15 +140,17 @@ pub struct StreamSession {
     ship_from: u64,
     /// The format description that the file must have.
     expected: Option<FormatDescription>,
-    /// The file's own format description has been seen.
-    format_seen: bool,
-    sum: Checksum,
+    /// Reads what is shipped; `None` until the file's own format description has been seen.
+    scan: Option<FileScan>,
+    grouper: Grouper,
     /// Events have a prefix; `None`: the first one will tell.
     semi: Option<bool>,
     state: State,
+    flavor: Option<Flavor>,
     batch: BytesMut,
     batch_at: u64,
     newest: u32,
+    events: u64,
 }
 
 impl StreamSession {
@@ -154,13 +162,15 @@ impl StreamSession {
             offset: u64::from(Self::dump_from(offset)),
             ship_from: offset,
             expected,
-            format_seen: false,
-            sum: Checksum::None,
+            scan: None,
+            grouper: Grouper::new(),
             semi: if semi { None } else { Some(false) },
             state: State::Between,
+            flavor: None,
             batch: BytesMut::new(),
             batch_at: offset,
             newest: 0,
+            events: 0,
         }
     }
 
@@ -183,6 +193,11 @@ impl StreamSession {
     /// Time of the newest event, seconds since 1970 by the server's clock; 0 before the first.
     pub fn newest(&self) -> u32 {
         self.newest
+    }
+
+    /// Events of files that came since the start.
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     /// Takes what is new of a packet.
@@ -269,31 +284,16 @@ impl StreamSession {
             Kind::FORMAT_DESCRIPTION => Class::Keep(Vec::new()),
             Kind::ROTATE if header.is_artificial() => Class::Keep(Vec::new()),
             _ if header.is_artificial() => Class::Drop,
-            _ => {
-                self.expect_here(&header)?;
-                if !self.format_seen {
-                    return Err(self.damaged("the file's format description did not come before it"));
-                }
-                Class::Copy { sum: crc32fast::Hasher::new(), tail: [0; CHECKSUM_LEN] }
+            _ if self.scan.is_none() => {
+                return Err(self.damaged("the file's format description did not come before it"));
             }
+            _ => Class::Copy,
         };
         if matches!(class, Class::Keep(_)) && header.size as usize > KEEP_MAX {
             return Err(self.damaged("it is too long for its kind"));
         }
-        if (header.size as usize) < EventHeader::LEN + self.sum.len() {
-            return Err(self.damaged("it is too short for its checksum"));
-        }
         self.state = State::Event(Event { header, ack_wanted, have: 0, class });
         self.body(head, out)
-    }
-
-    fn expect_here(&self, header: &EventHeader) -> Result<(), StreamFault> {
-        let end = self.offset + u64::from(header.size);
-        // A position has 32 bits; in a longer file it begins anew.
-        if header.log_pos == end as u32 {
-            return Ok(());
-        }
-        Err(StreamFault::Position { file: self.file.clone(), offset: self.offset, says: header.log_pos })
     }
 
     fn body(&mut self, bytes: &[u8], out: &mut Vec<Ship>) -> Result<(), StreamFault> {
@@ -305,21 +305,40 @@ impl StreamSession {
             return Err(self.damaged("it is longer than its header says"));
         }
         match &mut event.class {
-            Class::Drop => {}
-            Class::Keep(kept) => kept.extend_from_slice(bytes),
-            Class::Copy { sum, tail } => {
-                if self.sum == Checksum::Crc32 {
-                    let summed = (size - CHECKSUM_LEN as u64).saturating_sub(at).min(bytes.len() as u64);
-                    let (body, end) = bytes.split_at(summed as usize);
-                    sum.update(body);
-                    let from = CHECKSUM_LEN - (size - at - summed).min(CHECKSUM_LEN as u64) as usize;
-                    tail[from..from + end.len()].copy_from_slice(end);
-                }
+            Class::Drop => Ok(()),
+            Class::Keep(kept) => {
+                kept.extend_from_slice(bytes);
+                Ok(())
+            }
+            Class::Copy => {
                 let place = self.offset + at;
-                self.ship(place, bytes, out);
+                self.copy(place, bytes, out)
             }
         }
-        Ok(())
+    }
+
+    /// Bytes of the file: checked, and shipped where they are new.
+    fn copy(&mut self, place: u64, bytes: &[u8], out: &mut Vec<Ship>) -> Result<(), StreamFault> {
+        self.ship(place, bytes, out);
+        let Some(scan) = &mut self.scan else { return Ok(()) };
+        let mut rest = bytes;
+        loop {
+            match scan.next(&mut rest) {
+                Ok(None) => return Ok(()),
+                Ok(Some(event)) => match self.grouper.event(&event) {
+                    // Begun in the middle of a group, its rest looks like groups: MariaDB's have a GTID.
+                    Ok(Some(group)) if group.gtid.is_some() || self.flavor == Some(Flavor::MySql) => {
+                        if group.end > self.ship_from {
+                            out.push(Ship::Group(group));
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(fault) => return Err(StreamFault::Group { file: self.file.clone(), fault }),
+                },
+                Err(ScanFault::Encrypted { .. }) => return Err(StreamFault::Encrypted),
+                Err(fault) => return Err(StreamFault::Scan { file: self.file.clone(), fault }),
+            }
+        }
     }
 
     /// Collects bytes of the file, in pieces of [`MAX_PIECE`].
@@ -358,12 +377,10 @@ impl StreamSession {
 
     fn event_ends(&mut self, event: Event, out: &mut Vec<Ship>) -> Result<(), StreamFault> {
         match event.class {
-            Class::Copy { sum, tail } => {
-                if self.sum == Checksum::Crc32 && sum.finalize().to_le_bytes() != tail {
-                    return Err(self.damaged("its checksum is wrong"));
-                }
+            Class::Copy => {
                 self.offset += u64::from(event.header.size);
                 self.newest = event.header.timestamp;
+                self.events += 1;
                 if event.ack_wanted {
                     out.push(Ship::AckWanted { end: self.offset });
                 }
@@ -389,12 +406,12 @@ impl StreamSession {
         let rotate = Rotate::decode(&body[EventHeader::LEN..])
             .map_err(|_| StreamFault::Damaged("a ROTATE that names no file"))?;
         if rotate.next == self.file {
-            return match rotate.position == self.offset || !self.format_seen {
+            return match rotate.position == self.offset || self.scan.is_none() {
                 true => Ok(()),
                 false => Err(StreamFault::Damaged("a ROTATE into the middle of the same file")),
             };
         }
-        if !self.format_seen {
+        if self.scan.is_none() {
             return Err(StreamFault::AnotherFile { file: self.file.clone(), found: rotate.next });
         }
         if !name_is_valid(&rotate.next) || rotate.position != FIRST_EVENT {
@@ -405,8 +422,7 @@ impl StreamSession {
         self.file = rotate.next;
         self.offset = FIRST_EVENT;
         (self.ship_from, self.batch_at) = (0, 0);
-        self.format_seen = false;
-        self.expected = None;
+        (self.scan, self.grouper, self.expected) = (None, Grouper::new(), None);
         Ok(())
     }
 
@@ -417,9 +433,11 @@ impl StreamSession {
         event: &[u8],
         out: &mut Vec<Ship>,
     ) -> Result<(), StreamFault> {
-        let format = FormatDescription::decode(event)
+        let copy = header.log_pos == 0;
+        let summed_anew = if copy { summed_anew(event) } else { event.to_vec() };
+        let format = FormatDescription::decode(&summed_anew)
             .map_err(|_| self.damaged("it is no format description of version 4"))?;
-        if self.format_seen {
+        if self.scan.is_some() {
             return Err(self.damaged("a second format description"));
         }
         if let Some(expected) = &self.expected
@@ -427,16 +445,14 @@ impl StreamSession {
         {
             return Err(StreamFault::AnotherServer { file: self.file.clone() });
         }
-        self.sum = format.checksum;
-        self.format_seen = true;
-        let copy = header.log_pos == 0;
+        self.flavor = Some(format.flavor());
         if copy {
+            self.scan = Some(FileScan::resume(self.offset, &format));
             return match self.offset > FIRST_EVENT {
                 true => Ok(()),
                 false => Err(self.damaged("a copy of a format description at the start of the file")),
             };
         }
-        self.expect_here(header)?;
         if self.offset != FIRST_EVENT {
             return Err(self.damaged("a format description in the middle of the file"));
         }
@@ -446,12 +462,21 @@ impl StreamSession {
             first_event[EventHeader::LEN - 2] &= !(FLAG_IN_USE as u8);
             out.push(Ship::Begin { file: self.file.clone(), first_event });
         }
-        self.ship(0, &MAGIC, out);
+        self.scan = Some(FileScan::new());
+        self.copy(0, &MAGIC, out)?;
         // The file on disk has the bit while it is open (and for ever, when its server was killed); the archive never.
-        self.ship(FIRST_EVENT, format.with_in_use(false).bytes(), out);
+        self.copy(FIRST_EVENT, format.with_in_use(false).bytes(), out)?;
         self.offset += u64::from(header.size);
+        self.events += 1;
         Ok(())
     }
+}
+
+/// A copy of a format description with a checksum that is right: with `binlog_checksum=NONE` a server changes the copy and
+/// not its checksum.
+fn summed_anew(event: &[u8]) -> Vec<u8> {
+    let body = &event[..event.len().saturating_sub(CHECKSUM_LEN)];
+    [body, &crc32fast::hash(body).to_le_bytes()].concat()
 }
 
 /// Whether two format descriptions are those of one file: who wrote it, and when. What differs between the original and

@@ -1,7 +1,7 @@
 //! Files of real servers, sent as a server sends them, come out byte for byte; what is wrong is named.
 
 use super::*;
-use ehpc_proto::binlog::build;
+use ehpc_proto::binlog::{Checksum, build};
 use ehpc_proto::mysql::packet::{StreamAssembler, write_packet};
 
 const FILES: [(&str, &[u8]); 4] = [
@@ -101,7 +101,7 @@ fn files(ships: &[Ship], first: &str, have: u64) -> Vec<(String, Vec<u8>)> {
                 files.push((next.clone(), Vec::new()));
             }
             Ship::Begin { file, .. } => assert_eq!(*file, files.last().unwrap().0),
-            Ship::AckWanted { .. } | Ship::Alive => {}
+            Ship::AckWanted { .. } | Ship::Alive | Ship::Group(_) => {}
         }
     }
     files
@@ -221,7 +221,7 @@ fn a_missing_event_is_a_gap() {
     wire.event(events(file)[2]);
     let mut session = StreamSession::at(name, 0, None, false);
     let fault = run(&mut session, &wire.bytes, 100).unwrap_err();
-    assert!(matches!(fault, StreamFault::Position { .. }), "{fault}");
+    assert!(matches!(fault, StreamFault::Scan { fault: ScanFault::LogPos { .. }, .. }), "{fault}");
 }
 
 #[test]
