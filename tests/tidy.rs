@@ -30,6 +30,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 /// Pure files: bytes and time in, actions out.
 const PURE: &[&str] = &[
     "proto/src",
+    "src/database/moment.rs",
+    "src/database/preflight/rules.rs",
     "src/database/source/acks.rs",
     "src/database/source/session.rs",
     "src/nfs/reply_cache.rs",

@@ -4,6 +4,8 @@
 pub mod dialect;
 pub mod dsn;
 pub mod link;
+pub mod mark;
+pub mod moment;
 pub mod preflight;
 pub mod server;
 pub mod source;
