@@ -48,7 +48,8 @@ mod tests {
         acks.want(place(1, 200), "bin.000001");
         acks.want(place(2, 50), "bin.000002");
         assert_eq!(acks.answer(place(1, 99)), None);
-        let ack = |position, file: &str, count| Some((SemiSyncAck { position, file: file.to_owned() }, count));
+        let ack =
+            |position, file: &str, count| Some((SemiSyncAck { position, file: file.to_owned() }, count));
         assert_eq!(acks.answer(place(1, 250)), ack(200, "bin.000001", 2));
         assert_eq!(acks.answer(place(1, 260)), None, "once");
         assert_eq!(acks.owed(), 1);

@@ -67,7 +67,11 @@ pub async fn connect(dsn: &Dsn, plan: Plan) -> Result<Stream, SourceFault> {
 /// # Errors
 ///
 /// The connection failed.
-pub async fn holds_history(dsn: &Dsn, server_id: u32, state: &str) -> Result<Result<(), String>, SourceFault> {
+pub async fn holds_history(
+    dsn: &Dsn,
+    server_id: u32,
+    state: &str,
+) -> Result<Result<(), String>, SourceFault> {
     let blame = Blame::new(dsn, server_id);
     let plan = Plan {
         dialect: Flavor::MariaDb,
@@ -96,7 +100,9 @@ async fn first_group(mut stream: Stream) -> io::Result<Result<(), String>> {
         while let Some(piece) = assembler.push(&mut bytes).map_err(io::Error::other)? {
             match piece {
                 Piece::Start { first } => head = first[..first.len().min(HEAD)].to_vec(),
-                Piece::More(more) => head.extend_from_slice(&more[..more.len().min(HEAD - head.len().min(HEAD))]),
+                Piece::More(more) => {
+                    head.extend_from_slice(&more[..more.len().min(HEAD - head.len().min(HEAD))])
+                }
                 Piece::End => match head.first() {
                     Some(0xff) => {
                         let error = ServerError::decode(&head).map_err(io::Error::other)?;
@@ -200,9 +206,10 @@ impl Talk {
                     return Err(SourceFault::Method {
                         server: blame.server.clone(),
                         user: blame.user.clone(),
-                        text: "the server wants the password over TLS; set tls = \"require\" or \"verify\" in \
+                        text:
+                            "the server wants the password over TLS; set tls = \"require\" or \"verify\" in \
                                [database]"
-                            .to_owned(),
+                                .to_owned(),
                     });
                 }
             }
@@ -228,7 +235,10 @@ impl Talk {
         let name =
             ServerName::try_from(name.clone()).map_err(|_| fault(format!("`{name}` is no name for TLS")))?;
         let config = client_config(&dsn.tls).map_err(fault)?;
-        let plain: Box<dyn Bytes> = std::mem::replace(&mut self.stream, Box::new(tokio::io::join(tokio::io::empty(), tokio::io::sink())));
+        let plain: Box<dyn Bytes> = std::mem::replace(
+            &mut self.stream,
+            Box::new(tokio::io::join(tokio::io::empty(), tokio::io::sink())),
+        );
         let secured = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, plain).await;
         self.stream = Box::new(secured.map_err(|error| fault(error.to_string()))?);
         Ok(())

@@ -1,8 +1,8 @@
 //! What may go wrong between the server and the archive, and what a person does about it.
 
 use crate::database::dsn::{Dsn, PasswordError};
-use crate::database::sql::SqlError;
 use crate::database::source::session::StreamFault;
+use crate::database::sql::SqlError;
 use ehpc_proto::mysql::auth::AuthError;
 use ehpc_proto::mysql::replica::DialogueError;
 use ehpc_proto::mysql::response::ServerError;
@@ -47,7 +47,9 @@ pub enum SourceFault {
          file, and ssl_cert, ssl_key in the server's my.cnf"
     )]
     Tls { server: String, text: String },
-    #[error("the database server {server} writes no binary log; in its my.cnf: [mysqld] log_bin = mysql-bin, then restart it")]
+    #[error(
+        "the database server {server} writes no binary log; in its my.cnf: [mysqld] log_bin = mysql-bin, then restart it"
+    )]
     NoBinaryLog { server: String },
     #[error(
         "the database server {server} encrypts its binary logs, so that they cannot be kept byte for byte; in its \
@@ -221,7 +223,9 @@ impl Blame {
             DialogueError::TooOld(_) | DialogueError::BadPlan(_) => {
                 SourceFault::Unusable { server, text: error.to_string() }
             }
-            DialogueError::Refused { error, .. } if matches!(error.code, ACCESS_DENIED | PRIVILEGE_MISSING) => {
+            DialogueError::Refused { error, .. }
+                if matches!(error.code, ACCESS_DENIED | PRIVILEGE_MISSING) =>
+            {
                 self.privilege(error.to_string())
             }
             other => self.lost(other),
@@ -278,7 +282,9 @@ mod tests {
         let command = "COM_REGISTER_SLAVE".to_owned();
         let register = blame().dialogue(DialogueError::Refused { command, error: denied });
         assert!(
-            register.to_string().contains("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO 'ehpc'@'localhost'"),
+            register
+                .to_string()
+                .contains("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO 'ehpc'@'localhost'"),
             "{register}"
         );
     }
@@ -293,10 +299,19 @@ mod tests {
         );
         assert_eq!(twice.state(), "server-id");
         assert!(twice.to_string().contains("server_id 4200001"), "{twice}");
-        let maria = numbered(4052, "A slave with the same server_uuid/server_id is already connected; the first event ..");
+        let maria = numbered(
+            4052,
+            "A slave with the same server_uuid/server_id is already connected; the first event ..",
+        );
         assert_eq!(maria.state(), "server-id");
-        assert_eq!(fault("binlog truncated in the middle of event; consider out of disk space").state(), "damaged");
-        assert_eq!(fault("Could not find first log file name in binary log index file").state(), "connecting");
+        assert_eq!(
+            fault("binlog truncated in the middle of event; consider out of disk space").state(),
+            "damaged"
+        );
+        assert_eq!(
+            fault("Could not find first log file name in binary log index file").state(),
+            "connecting"
+        );
         assert_eq!(blame().stream(StreamFault::Encrypted).state(), "encrypted");
         assert_eq!(blame().stream(StreamFault::Ended).wait(), None);
         assert!(blame().stream(StreamFault::Encrypted).needs_a_person());

@@ -161,12 +161,14 @@ impl Lane {
     /// # Errors
     ///
     /// The backup cannot be reached, or refuses.
-    pub async fn open(dial: &dyn Dial, source: String, exchange: &Arc<Exchange>) -> Result<Lane, SourceFault> {
+    pub async fn open(
+        dial: &dyn Dial,
+        source: String,
+        exchange: &Arc<Exchange>,
+    ) -> Result<Lane, SourceFault> {
         match timeout(WELCOME_WITHIN, Lane::greet(dial, source, exchange)).await {
             Ok(lane) => lane,
-            Err(_) => {
-                Err(SourceFault::Lane(format!("no welcome within {} s", WELCOME_WITHIN.as_secs())))
-            }
+            Err(_) => Err(SourceFault::Lane(format!("no welcome within {} s", WELCOME_WITHIN.as_secs()))),
         }
     }
 
@@ -181,7 +183,8 @@ impl Lane {
                 (ArchiveEnd { lineage, file, head, gtid }, credit)
             }
             ToSource::Welcome { version, .. } => {
-                let text = format!("it speaks version {version} of this protocol, this host {DATABASE_VERSION}");
+                let text =
+                    format!("it speaks version {version} of this protocol, this host {DATABASE_VERSION}");
                 return Err(SourceFault::Refused(text));
             }
             ToSource::Refused { reason } => return Err(SourceFault::Refused(reason)),

@@ -124,8 +124,11 @@ impl Facts {
         let fault = |error: SqlError| blame.sql(error);
         let mariadb = sql.dialect().is_mariadb();
         let flavor = if mariadb { Flavor::MariaDb } else { Flavor::MySql };
-        let names =
-            if mariadb { "@@GLOBAL.gtid_binlog_pos, @@GLOBAL.encrypt_binlog" } else { "@@GLOBAL.gtid_executed, 0" };
+        let names = if mariadb {
+            "@@GLOBAL.gtid_binlog_pos, @@GLOBAL.encrypt_binlog"
+        } else {
+            "@@GLOBAL.gtid_executed, 0"
+        };
         let question = format!("SELECT @@GLOBAL.server_id, @@version, @@GLOBAL.log_bin, {names}");
         let row = sql.row(&question).await.map_err(fault)?;
         let row = row.ok_or_else(|| blame.lost("no answer to a SELECT of variables"))?;
@@ -136,7 +139,8 @@ impl Facts {
         if row.number(4) == Some(1) {
             return Err(SourceFault::Encrypted { server });
         }
-        let uuid = if mariadb { None } else { sql.text("SELECT @@GLOBAL.server_uuid").await.map_err(fault)? };
+        let uuid =
+            if mariadb { None } else { sql.text("SELECT @@GLOBAL.server_uuid").await.map_err(fault)? };
         let gtid = GtidState::parse(flavor, &row.string(3).replace('\n', ""))
             .map_err(|error| blame.lost(format!("its GTID state cannot be read: {error}")))?;
         let logs = sql.rows("SHOW BINARY LOGS").await.map_err(fault)?;
@@ -266,7 +270,8 @@ impl Search<'_> {
         let archive = self.archive_state()?;
         let server = self.state_at(file, offset).await?;
         // No group is open where a file begins.
-        let same = |server| if offset == FIRST_EVENT { archive == server } else { continues(&archive, &server) };
+        let same =
+            |server| if offset == FIRST_EVENT { archive == server } else { continues(&archive, &server) };
         Ok(server.is_some_and(same))
     }
 
@@ -309,7 +314,9 @@ impl Search<'_> {
         }
         let archive = self.archive_state()?;
         if archive.is_empty() && facts.flavor == Flavor::MySql {
-            return self.gap("it is another server, and without gtid_mode=ON nothing says where the history goes on");
+            return self.gap(
+                "it is another server, and without gtid_mode=ON nothing says where the history goes on",
+            );
         }
         if !facts.gtid.contains_all(&archive) {
             return Err(self.lacking(&archive, None));

@@ -67,7 +67,9 @@ pub enum StreamFault {
     Server(ServerError),
     #[error("the server ended the stream (it shuts down)")]
     Ended,
-    #[error("the server encrypts its binary logs (encrypt_binlog), so that they cannot be kept byte for byte")]
+    #[error(
+        "the server encrypts its binary logs (encrypt_binlog), so that they cannot be kept byte for byte"
+    )]
     Encrypted,
     #[error("the event at {offset} of {file} is damaged: {what}")]
     Event { file: String, offset: u64, what: &'static str },

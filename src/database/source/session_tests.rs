@@ -227,7 +227,8 @@ fn a_missing_event_is_a_gap() {
 #[test]
 fn errors_ends_and_encryption_are_told_apart() {
     let (name, file) = FILES[0];
-    let purged = ServerError::new(1236, "HY000", "Could not find first log file name in binary log index file");
+    let purged =
+        ServerError::new(1236, "HY000", "Could not find first log file name in binary log index file");
     let mut wire = Wire::new(&[]);
     write_packet(&mut wire.bytes, &mut wire.sequence, &purged.encode());
     let fault = run(&mut StreamSession::at(name, 0, None, false), &wire.bytes, 5).unwrap_err();

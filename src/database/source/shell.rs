@@ -127,7 +127,8 @@ async fn reach(
         match try_server(shared, dsn, end, memory).await {
             Ok((located, stream)) => return Ok((dsn.clone(), located, stream)),
             Err(fault) => {
-                let worse = first.as_ref().is_none_or(|first| !first.needs_a_person() && fault.needs_a_person());
+                let worse =
+                    first.as_ref().is_none_or(|first| !first.needs_a_person() && fault.needs_a_person());
                 if worse {
                     first = Some(fault);
                 }
@@ -148,17 +149,13 @@ async fn try_server(
     let mut blame = Blame::new(dsn, options.server_id);
     let mut sql = Sql::connect(dsn).await.map_err(|error| blame.sql(error))?;
     blame.monitor = sql.dialect().monitor_privilege();
-    let permission =
-        Permission { gap: options.over_gaps, loss: shared.may_lose(), another: memory.another };
+    let permission = Permission { gap: options.over_gaps, loss: shared.may_lose(), another: memory.another };
     let located = locate(&mut sql, dsn, end, permission, &blame).await?;
     sql.close().await;
     let plan = Plan {
         dialect: located.lineage.flavor,
         server_id: options.server_id,
-        start: Start::File {
-            name: located.file.clone(),
-            position: StreamSession::dump_from(located.offset),
-        },
+        start: Start::File { name: located.file.clone(), position: StreamSession::dump_from(located.offset) },
         heartbeat: stream::HEARTBEAT,
         semi_sync: options.semi_sync,
         annotate: located.lineage.flavor == Flavor::MariaDb,

@@ -59,11 +59,15 @@ fn a_checksum_that_is_switched_changes_with_the_file() {
     let runtime = runtime();
     let server = server(Options::default().with("--binlog-checksum=CRC32"));
     let end = FarEnd::new();
-    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1)").unwrap();
+    server
+        .sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1)")
+        .unwrap();
     server.sql("SET GLOBAL binlog_checksum = NONE; INSERT INTO d.t VALUES (2); FLUSH BINARY LOGS").unwrap();
     let source = start(&runtime, &server, &end);
     caught_up(&runtime, &source);
-    server.sql("INSERT INTO d.t VALUES (3); SET GLOBAL binlog_checksum = CRC32; INSERT INTO d.t VALUES (4)").unwrap();
+    server
+        .sql("INSERT INTO d.t VALUES (3); SET GLOBAL binlog_checksum = CRC32; INSERT INTO d.t VALUES (4)")
+        .unwrap();
     server.sql("FLUSH BINARY LOGS; INSERT INTO d.t VALUES (5); FLUSH BINARY LOGS").unwrap();
     caught_up(&runtime, &source);
     assert_equal(&server.binlog_files().unwrap(), &end);
@@ -77,7 +81,9 @@ fn a_long_event_goes_through_in_pieces() {
     let end = FarEnd::new();
     let source = start(&runtime, &server, &end);
     server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b LONGBLOB)").unwrap();
-    server.sql("INSERT INTO d.t VALUES (1, REPEAT('0123456789', 4000000)), (2, 'x'); FLUSH BINARY LOGS").unwrap();
+    server
+        .sql("INSERT INTO d.t VALUES (1, REPEAT('0123456789', 4000000)), (2, 'x'); FLUSH BINARY LOGS")
+        .unwrap();
     caught_up(&runtime, &source);
     assert_equal(&server.binlog_files().unwrap(), &end);
     assert!(end.files()[0].bytes.len() > 40_000_000);
@@ -96,7 +102,10 @@ fn mysql_is_archived_byte_for_byte() {
     println!("seed {seed}");
     let runtime = runtime();
     let mut server = MySql56::start(
-        Options::default().with("--gtid-mode=ON").with("--enforce-gtid-consistency").with("--log-slave-updates"),
+        Options::default()
+            .with("--gtid-mode=ON")
+            .with("--enforce-gtid-consistency")
+            .with("--log-slave-updates"),
     )
     .unwrap();
     let end = FarEnd::new();
@@ -114,8 +123,10 @@ fn mysql_is_archived_byte_for_byte() {
     server.sql("FLUSH BINARY LOGS").unwrap();
     caught_up(&runtime, &source);
     assert_equal(&server.binlog_files().unwrap(), &end);
-    let gtid: String =
-        server.sql("SELECT @@GLOBAL.gtid_executed").unwrap()[0][0].replace("\\n", "").split_whitespace().collect();
+    let gtid: String = server.sql("SELECT @@GLOBAL.gtid_executed").unwrap()[0][0]
+        .replace("\\n", "")
+        .split_whitespace()
+        .collect();
     assert_eq!(source.status().gtid, gtid);
 }
 

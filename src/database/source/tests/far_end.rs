@@ -5,7 +5,8 @@ use crate::database::link::{BoxFuture, Dial, Wire, WireIn, WireOut};
 use bytes::Bytes;
 use ehpc_proto::binlog::{FileScan, Flavor, FormatDescription, Grouper, GtidState};
 use ehpc_proto::replication::database::{
-    ArchivedFile, CREDIT, DATABASE_VERSION, DbAnswer, Joined, Lineage, MAX_HEAD, Mark, Place, ToArchive, ToSource,
+    ArchivedFile, CREDIT, DATABASE_VERSION, DbAnswer, Joined, Lineage, MAX_HEAD, Mark, Place, ToArchive,
+    ToSource,
 };
 use ehpc_proto::replication::wire::{Payload, decode_to_archive, encode_to_source};
 use parking_lot::Mutex;
@@ -276,9 +277,7 @@ async fn tell(
     }
     *told = durable;
     match durable {
-        Some(place) => {
-            answers.send(Bytes::from(encode_to_source(&ToSource::Durable(place)))).await.is_ok()
-        }
+        Some(place) => answers.send(Bytes::from(encode_to_source(&ToSource::Durable(place)))).await.is_ok(),
         None => true,
     }
 }

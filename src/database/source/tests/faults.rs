@@ -134,7 +134,9 @@ fn a_server_without_binary_log_is_said() {
 fn an_archive_that_is_ahead_is_never_cut() {
     let runtime = runtime();
     let mut server = server(Options::default());
-    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1)").unwrap();
+    server
+        .sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1)")
+        .unwrap();
     server.stop().unwrap();
     let before = Maria::start_on(&server.datadir(), Options::default()).unwrap();
     server.restart().unwrap();
@@ -163,7 +165,9 @@ fn a_promoted_replica_is_followed_where_the_history_goes_on() {
     let runtime = runtime();
     let mut primary = server(Options::default().tcp());
     let replica = server(Options::default().server_id(2).with("--log-slave-updates=1"));
-    primary.sql("CREATE USER repl@'%' IDENTIFIED BY 'r'; GRANT REPLICATION SLAVE ON *.* TO repl@'%'").unwrap();
+    primary
+        .sql("CREATE USER repl@'%' IDENTIFIED BY 'r'; GRANT REPLICATION SLAVE ON *.* TO repl@'%'")
+        .unwrap();
     primary.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
     let port = primary.port().unwrap();
     replica
@@ -196,7 +200,9 @@ fn a_replica_that_lacks_the_last_commits_is_not_followed() {
     let runtime = runtime();
     let primary = server(Options::default());
     let other = server(Options::default().server_id(2));
-    primary.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1)").unwrap();
+    primary
+        .sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1)")
+        .unwrap();
     other.sql("CREATE DATABASE d").unwrap();
     let end = FarEnd::new();
     let source = start(&runtime, &primary, &end);
@@ -211,7 +217,11 @@ fn a_replica_that_lacks_the_last_commits_is_not_followed() {
     source.shared.again.notify_one();
     wait("it asks again", || source.status().reconnects >= 2);
     let status = wait_state(&source, "diverged");
-    assert!(error(&status).contains("0-2-5") && error(&status).contains("diverged due to"), "{}", error(&status));
+    assert!(
+        error(&status).contains("0-2-5") && error(&status).contains("diverged due to"),
+        "{}",
+        error(&status)
+    );
     assert_eq!(end.contents.lock().lineages.len(), 1);
 }
 
@@ -252,10 +262,7 @@ fn tls_is_as_strict_as_it_is_told_to_be() {
         (dsn.tls.mode, dsn.tls.ca, dsn.tls.name) = (mode, ca.map(Path::to_owned), name.map(str::to_owned));
         dsn
     };
-    for good in [
-        dsn(TlsMode::Require, None, None),
-        dsn(TlsMode::Verify, Some(&ca), Some("db.example")),
-    ] {
+    for good in [dsn(TlsMode::Require, None, None), dsn(TlsMode::Verify, Some(&ca), Some("db.example"))] {
         let end = FarEnd::new();
         let source = Source::start(runtime.handle(), options(vec![good], &end));
         wait_state(&source, "streaming");
