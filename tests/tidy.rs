@@ -33,6 +33,8 @@ const PURE: &[&str] = &[
     "src/database/base/schedule.rs",
     "src/database/moment.rs",
     "src/database/preflight/rules.rs",
+    "src/database/source/acks.rs",
+    "src/database/source/session.rs",
     "src/nfs/reply_cache.rs",
     "src/nfs/lock/ranges.rs",
     "src/nfs/lock/table.rs",
