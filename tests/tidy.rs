@@ -32,6 +32,8 @@ const PURE: &[&str] = &[
     "proto/src",
     "src/database/moment.rs",
     "src/database/preflight/rules.rs",
+    "src/database/source/acks.rs",
+    "src/database/source/session.rs",
     "src/nfs/reply_cache.rs",
     "src/nfs/lock/ranges.rs",
     "src/nfs/lock/table.rs",

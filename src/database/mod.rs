@@ -8,4 +8,5 @@ pub mod mark;
 pub mod moment;
 pub mod preflight;
 pub mod server;
+pub mod source;
 pub mod sql;
