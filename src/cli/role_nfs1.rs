@@ -18,6 +18,7 @@ use crate::observe::{Control, NodeStatus, Refusal};
 use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkState, TlsConnector};
 use crate::replication::identity::{Identity, Peers};
 use crate::replication::sender::{self, SenderControl, SenderParts};
+use crate::replication::transport::ALPN_STORE;
 use crate::settings::{Cluster, Durability, Nfs1, PortmapMode, WatcherChoice};
 use crate::verify;
 use crate::vfs::{LocalOptions, LocalVfs};
@@ -237,6 +238,7 @@ fn connector(settings: &Nfs1) -> Result<(TlsConnector, Asker, Link)> {
     let stop = CancellationToken::new();
     let options = ConnectorOptions {
         address: backup.to_string(),
+        alpn: ALPN_STORE,
         identity: Arc::new(Identity::load_or_create(&settings.state, &settings.host)?),
         peers: Peers::of(&settings.state),
         shutdown: stop.clone(),

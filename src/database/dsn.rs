@@ -3,14 +3,13 @@
 //! `mysql://USER[:PASSWORD]@HOST[:PORT]/[?KEY=VALUE&..]`, or the absolute path of a socket. Keys: `socket`,
 //! `password_file`, `tls` (off, require, verify), `tls_ca`, `tls_name`. Text in a URL is percent-encoded.
 
+use crate::settings::{Database, DatabaseAddress, DatabaseTls, MYSQL_PORT, Standby};
 use std::fmt;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// The port of MySQL and MariaDB.
-pub const DEFAULT_PORT: u16 = 3306;
 /// Longest address that is read.
 const MAX_DSN: usize = 4096;
 /// Longest content of a password file.
@@ -31,6 +30,15 @@ impl fmt::Display for Server {
             Server::Socket(path) => write!(f, "{}", path.display()),
             Server::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Server::Tcp(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl From<&DatabaseAddress> for Server {
+    fn from(address: &DatabaseAddress) -> Server {
+        match address {
+            DatabaseAddress::Socket(path) => Server::Socket(path.clone()),
+            DatabaseAddress::Tcp(at) => Server::Tcp(at.host.clone(), at.port),
         }
     }
 }
@@ -59,15 +67,15 @@ impl Server {
             let (host, rest) = rest.split_once(']').ok_or_else(|| DsnError::Host(text.to_owned()))?;
             match rest.strip_prefix(':') {
                 Some(digits) => (host, port(digits)?),
-                None if rest.is_empty() => (host, DEFAULT_PORT),
+                None if rest.is_empty() => (host, MYSQL_PORT),
                 None => return Err(DsnError::Host(text.to_owned())),
             }
         } else if text.parse::<IpAddr>().is_ok() {
-            (text, DEFAULT_PORT)
+            (text, MYSQL_PORT)
         } else {
             match text.rsplit_once(':') {
                 Some((host, digits)) => (host, port(digits)?),
-                None => (text, DEFAULT_PORT),
+                None => (text, MYSQL_PORT),
             }
         };
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
@@ -200,6 +208,29 @@ impl Dsn {
     pub fn new(server: Server, user: impl Into<String>) -> Dsn {
         let mode = if server.is_local() { TlsMode::Off } else { TlsMode::Verify };
         Dsn { server, user: user.into(), password: Password::None, tls: Tls { mode, ca: None, name: None } }
+    }
+
+    /// The database of the settings, at one of its addresses.
+    pub fn of(settings: &Database, address: &DatabaseAddress) -> Dsn {
+        let mut dsn = Dsn::new(Server::from(address), &settings.user);
+        dsn.password = settings.password_file.clone().map_or(Password::None, Password::File);
+        dsn.tls = Tls {
+            mode: match settings.tls_to(address) {
+                DatabaseTls::Off => TlsMode::Off,
+                DatabaseTls::Require => TlsMode::Require,
+                DatabaseTls::Verify => TlsMode::Verify,
+            },
+            ca: settings.tls_ca.clone(),
+            name: settings.tls_name.clone(),
+        };
+        dsn
+    }
+
+    /// The standby of the settings.
+    pub fn of_standby(settings: &Standby) -> Dsn {
+        let mut dsn = Dsn::new(Server::from(&settings.address), &settings.user);
+        dsn.password = settings.password_file.clone().map_or(Password::None, Password::File);
+        dsn
     }
 
     /// An account behind a socket.

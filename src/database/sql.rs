@@ -449,3 +449,7 @@ pub fn quote_bytes(bytes: &[u8]) -> String {
     quoted.push('\'');
     quoted
 }
+
+#[cfg(test)]
+#[path = "sql_tests.rs"]
+mod tests;

@@ -29,8 +29,8 @@ pub use file::{
 };
 pub use object::{KeyKind, ObjectKey};
 pub use process::{
-    Privileges, boot_id, coarse_now, end_with_parent, keep_freed_memory, now, privileges, process_memory,
-    raise_descriptor_limit, set_umask_zero, trim_memory,
+    Privileges, boot_id, coarse_now, end_with_parent, keep_freed_memory, leave_open, nameless_file, now,
+    privileges, process_memory, raise_descriptor_limit, set_umask_zero, trim_memory,
 };
 pub use tree::{EachName, EntryHints, Found, Stat, Tree};
 

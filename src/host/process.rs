@@ -156,3 +156,27 @@ pub fn end_with_parent(command: &mut std::process::Command) {
         });
     }
 }
+
+/// The child that this command starts keeps `file` open under the number that is returned: `/dev/fd/N` names it there.
+/// What is in it (a password) then needs no name on a disk and no place among the arguments.
+pub fn leave_open(command: &mut std::process::Command, file: std::os::fd::OwnedFd) -> i32 {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::CommandExt;
+    let number = file.as_raw_fd();
+    // SAFETY: between fork and exec the closure only makes one system call on a descriptor that it owns.
+    unsafe {
+        command.pre_exec(move || Ok(rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty())?));
+    }
+    number
+}
+
+/// A file without a name that holds `content`, for this user only; read from its start by whoever opens it.
+pub fn nameless_file(name: &str, content: &[u8]) -> io::Result<std::os::fd::OwnedFd> {
+    use rustix::fs::{MemfdFlags, Mode};
+    use std::io::Write;
+    let descriptor = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?;
+    rustix::fs::fchmod(&descriptor, Mode::RUSR | Mode::WUSR)?;
+    let mut file = std::fs::File::from(descriptor);
+    file.write_all(content)?;
+    Ok(file.into())
+}

@@ -13,6 +13,7 @@
 //! commit is redone. No batch is skipped, ever.
 
 mod core;
+pub mod past;
 mod source;
 mod status;
 

@@ -21,7 +21,7 @@ pub mod units;
 pub use cluster::{
     Backup, Cluster, Durability, Export, Host, Log, LogFormat, LogLevel, Nfs1, PortmapMode, WatcherChoice,
 };
-pub use database::{Database, DatabaseAddress, DatabaseTls, OnGap, Standby, StandbyMode};
+pub use database::{Database, DatabaseAddress, DatabaseTls, MYSQL_PORT, OnGap, Standby, StandbyMode};
 pub use front::{ProxyRole, WebNode};
 pub use limits::NfsLimits;
 pub use problem::{Problem, Problems, Site};

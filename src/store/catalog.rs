@@ -4,6 +4,7 @@
 //! ([`CatalogReader`]) and see whole commits only.
 
 mod answers;
+mod past;
 mod rows;
 mod state;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 mod writer;
 
 pub use answers::{Buckets, LiveSlice, TouchedSlice};
+pub use past::Past;
 pub use rows::{Live, Rows};
 pub(crate) use writer::BatchRow;
 pub use writer::CatalogWriter;

@@ -44,6 +44,9 @@ struct BenchArguments {
     /// What `proxy` measures; everything when left out.
     #[arg(long, value_enum, value_delimiter = ',')]
     proxy_workloads: Vec<bench::proxy::Workload>,
+    /// What `database` measures; everything when left out.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    database_workloads: Vec<bench::database::Workload>,
     /// Seconds of each timed measurement: 1 of `nfs`, 5 of `proxy` when left out.
     #[arg(long)]
     seconds: Option<f64>,
@@ -80,6 +83,8 @@ enum Bench {
     Nfs,
     /// The proxy against HAProxy; only when named, and alone.
     Proxy,
+    /// The database's backup against MariaDB's own tools; only when named, and alone.
+    Database,
 }
 
 fn run_benches(arguments: &BenchArguments) -> Result<()> {
@@ -102,6 +107,10 @@ fn run_benches(arguments: &BenchArguments) -> Result<()> {
         );
     }
     let rounds = arguments.rounds.unwrap_or(3);
+    if arguments.what == [Bench::Database] {
+        let workloads = arguments.database_workloads.clone();
+        return bench::database::run(&scratch, &bench::database::Options { workloads, rounds });
+    }
     let source = bench::disk::Disk::mount(&scratch, "source", arguments.disk_gib)?;
     let target = bench::disk::Disk::mount(&scratch, "target", arguments.disk_gib)?;
     let disks = bench::first_sync::Disks { source: source.path(), target: target.path() };
@@ -123,7 +132,9 @@ fn run_benches(arguments: &BenchArguments) -> Result<()> {
                     time: std::time::Duration::from_secs_f64(arguments.seconds.unwrap_or(1.0)),
                 },
             )?,
-            Bench::Proxy => anyhow::bail!("`proxy` is measured alone: it needs both processors"),
+            Bench::Proxy | Bench::Database => {
+                anyhow::bail!("`proxy` and `database` are measured alone: they need both processors")
+            }
         }
     }
     Ok(())

@@ -333,3 +333,39 @@ fn a_directory_that_was_removed_from_the_mirror_comes_back_whole_even_after_a_st
     assert_eq!(read_data(&applier).0, vec![]);
     backup.assert_mirror(&applier);
 }
+
+#[test]
+fn the_tree_of_any_batch_can_be_written_anew() {
+    let mut backup = Backup::new(11, false);
+    let applier = backup.applier();
+    let mut models = vec![Model::default()];
+    for _ in 0..40 {
+        backup.batches(1);
+        models.push(backup.live.clone());
+    }
+    assert_eq!(applier.wait_applied(40, LONG), 40);
+    drop(applier.shared.settled().unwrap());
+    applier.shared.commit_now();
+    let out = tempfile::tempdir().unwrap();
+    for batch in [1, 7, 20, 33, 40] {
+        let work = out.path().join(batch.to_string());
+        std::fs::create_dir(&work).unwrap();
+        let target = work.join("mirror"); // the name that the comparison opens
+        let never = AtomicBool::new(false);
+        let written = past::write_tree(&backup.store, batch as u64, &target, &|_| (), &never).unwrap();
+        let model = &mut models[batch];
+        // What no path led to then lies nowhere.
+        let mut reached = HashSet::from([ObjectId::ROOT]);
+        while model.entries.iter().any(|(spot, id)| reached.contains(&spot.parent) && reached.insert(*id)) {}
+        model.objects.retain(|id, _| reached.contains(id));
+        model.names.values_mut().for_each(|names| names.retain(|spot| reached.contains(&spot.parent)));
+        assert_eq!(written.objects as usize, model.objects.len(), "batch {batch}");
+        let strict = Strict { recorded: false, privileged: true };
+        compare(&Mirror::open(&work).unwrap(), model, &backup.primary.chunks, strict);
+        let again = past::write_tree(&backup.store, batch as u64, &target, &|_| (), &never).unwrap_err();
+        assert!(again.to_string().contains("is there already"), "{again}");
+    }
+    let never = AtomicBool::new(false);
+    let unknown = past::write_tree(&backup.store, 41, &out.path().join("x"), &|_| (), &never).unwrap_err();
+    assert!(unknown.to_string().contains("batch 41 is not in the catalog"), "{unknown}");
+}

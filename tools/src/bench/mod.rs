@@ -1,5 +1,6 @@
 //! Measurements, each against its peer in the same run; printed as tables, never asserted.
 
+pub mod database;
 pub mod disk;
 pub mod first_sync;
 mod histogram;

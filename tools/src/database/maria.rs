@@ -58,9 +58,12 @@ impl Maria {
     /// Starts a server with an empty data directory: root has no password, on the socket and on 127.0.0.1.
     pub fn start(options: Options) -> Result<Maria> {
         let template = once("maria-template", |directory| {
+            // A server that starts removes the temporary tables of all others in the same directory.
+            let temporary = Scratch::new("maria-template")?;
             run(Command::new("mariadb-install-db")
                 .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
                 .args(["--user=root", "--innodb-log-file-size=16M"])
+                .arg(format!("--tmpdir={}", temporary.0.display()))
                 .arg(format!("--datadir={}", directory.display())))
             .context("package mariadb-server")
         })?;

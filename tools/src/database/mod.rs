@@ -15,6 +15,7 @@ mod client;
 mod maria;
 mod mysql56;
 mod server;
+mod stack;
 mod statements;
 mod workload;
 
@@ -24,4 +25,5 @@ mod tests;
 pub use client::{Access, Client, Row};
 pub use maria::{Maria, Options};
 pub use mysql56::MySql56;
+pub use stack::Stack;
 pub use workload::{Seen, Work, Workload};

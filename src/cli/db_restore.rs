@@ -1,0 +1,79 @@
+//! `ehpc-store db restore`: the database as of any moment, into an empty directory or a server.
+
+use super::Verdict;
+use super::db::{absolute, print, with_progress};
+use super::locate::{Role, Where};
+use anyhow::{Result, bail};
+use clap::{ArgGroup, Args};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Restore the database, or one table of it, as it was at a moment
+///
+/// A base snapshot is loaded, then the binary logs are applied up to exactly that moment, and what was recorded of the
+/// tables on the way is compared. With --datadir the result is a data directory that a server can be started on; with
+/// --to the statements run on a server that is there.
+#[derive(Args)]
+#[command(group(ArgGroup::new("moment").required(true).args(["at_moment", "gtid", "position"])))]
+#[command(group(ArgGroup::new("target").required(true).args(["to", "datadir"])))]
+pub(super) struct Restore {
+    #[command(flatten)]
+    at: Where,
+    /// "2026-11-23T10:00:00Z", "2026-11-23 10:00:00" (local time), "-5m", "label:NAME" or "latest"
+    #[arg(long = "at", id = "at_moment", value_name = "MOMENT", allow_hyphen_values = true)]
+    moment: Option<String>,
+    /// Up to and with this transaction, such as 0-1-4711
+    #[arg(long, value_name = "GTID")]
+    gtid: Option<String>,
+    /// Up to this place, which must be the end of a transaction: bin.000007:1234
+    #[arg(long, value_name = "FILE:POSITION")]
+    position: Option<String>,
+    /// A server: the path of its socket (as root), or "mysql://USER@HOST:PORT/?password_file=FILE"
+    #[arg(long, value_name = "DSN")]
+    to: Option<String>,
+    /// A directory that is empty or does not exist
+    #[arg(long, value_name = "DIR")]
+    datadir: Option<PathBuf>,
+    /// Only this table; needs --to
+    #[arg(long, value_name = "DB.TABLE", requires = "to")]
+    only: Option<String>,
+    /// With --only: the name that it gets
+    #[arg(long = "as", id = "as_table", value_name = "DB.TABLE", requires = "only")]
+    as_table: Option<String>,
+    /// Replace what is on the server
+    #[arg(long, requires = "to")]
+    overwrite: bool,
+    /// Leave the server of --datadir running, and say how to reach it
+    #[arg(long, requires = "datadir")]
+    keep_running: bool,
+    /// The result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Restore {
+    fn request(&self) -> Result<Value> {
+        let moment = match (&self.moment, &self.gtid, &self.position) {
+            (Some(at), ..) => json!({ "at": at }),
+            (_, Some(gtid), _) => json!({ "gtid": gtid }),
+            (_, _, Some(position)) => json!({ "position": position }),
+            _ => bail!("say which moment: --at, --gtid or --position"),
+        };
+        Ok(json!({
+            "moment": moment,
+            "to": self.to,
+            "datadir": self.datadir.as_deref().map(absolute).transpose()?,
+            "only": self.only,
+            "as": self.as_table,
+            "overwrite": self.overwrite,
+            "keep_running": self.keep_running,
+        }))
+    }
+
+    pub(super) fn run(self) -> Result<Verdict> {
+        let node = self.at.node(Role::Backup)?;
+        let result = with_progress(&node, "db-restore", self.request()?)?;
+        print(&result, self.json)?;
+        Ok(if result["equal"].as_bool() == Some(false) { Verdict::Bad } else { Verdict::Good })
+    }
+}

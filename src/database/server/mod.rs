@@ -1,0 +1,15 @@
+//! Database servers and their programs as children of this product: scratch servers for restores and drills, the
+//! managed standby, and the client that loads a dump.
+
+mod error;
+mod load;
+mod mysqld;
+mod owner;
+#[cfg(test)]
+mod tests;
+mod tools;
+
+pub use error::ServerError;
+pub use load::{Client, LoadOptions};
+pub use mysqld::{ACCOUNT, Mysqld, MysqldOptions, Role};
+pub use tools::{Flavor, Program, Tool, ToolMissing, Tools};

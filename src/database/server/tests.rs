@@ -1,0 +1,129 @@
+//! Servers of our own, loaded through the client; programs that are missing.
+
+use super::*;
+use crate::database::sql::Sql;
+use ehpc_tools::process::wait_until;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+fn options(datadir: &Path, role: Role) -> MysqldOptions {
+    MysqldOptions {
+        datadir: datadir.to_owned(),
+        role,
+        server_id: 77,
+        flavor: Flavor::MariaDb,
+        socket: None,
+        arguments: Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_made_loaded_stopped_and_started_again() {
+    let directory = tempfile::tempdir().unwrap();
+    // Where the packages' own user can get there, the server runs as that user.
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let datadir = directory.path().join("data");
+    let tools = Tools::default();
+    Mysqld::init(&datadir, &tools, Flavor::MariaDb).await.unwrap();
+    let error = Mysqld::init(&datadir, &tools, Flavor::MariaDb).await.unwrap_err();
+    assert!(matches!(error, ServerError::NotEmpty { .. }), "{error}");
+    let server = Mysqld::start(options(&datadir, Role::Standby), &tools).await.unwrap();
+    let client = tools.find(Tool::Client, Flavor::MariaDb).unwrap();
+    let dsn = server.dsn();
+    let text = "CREATE DATABASE a; CREATE TABLE a.t (id INT PRIMARY KEY); INSERT INTO a.t VALUES (1), (2);\n\
+                DELIMITER //\nCREATE PROCEDURE a.p() BEGIN INSERT INTO a.t VALUES (3); END //\nDELIMITER ;\nCALL a.p();\n";
+    let (loader, target) = (client.clone(), dsn.clone());
+    let load = move || {
+        let mut client = Client::start(&loader, &target, LoadOptions { unlogged: true }).unwrap();
+        let mut seen = 0;
+        let never = AtomicBool::new(false);
+        client.load(&mut text.as_bytes(), &mut |bytes| seen = bytes, &never).unwrap();
+        assert_eq!(seen, text.len() as u64);
+        client.finish()
+    };
+    tokio::task::spawn_blocking(load).await.unwrap().unwrap();
+    let mut sql = Sql::connect(&dsn).await.unwrap();
+    assert_eq!(sql.number("SELECT COUNT(*) FROM a.t").await.unwrap(), Some(3));
+    // Nothing that we did ourselves is in its binary log, and nobody else has an account.
+    assert_eq!(sql.text("SELECT @@gtid_binlog_pos").await.unwrap().unwrap_or_default(), "");
+    let users = sql.rows("SELECT User FROM mysql.user ORDER BY User").await.unwrap();
+    let users: Vec<String> = users.iter().map(|row| row.string(0)).collect();
+    assert_eq!(users, [ACCOUNT, "mariadb.sys"]);
+    assert_eq!(sql.text("SELECT @@read_only").await.unwrap().as_deref(), Some("1"));
+    // Not even a dropped account keeps us out the next time.
+    sql.run(&format!("DROP USER '{ACCOUNT}'@'localhost'")).await.unwrap();
+    server.stop().await.unwrap();
+    assert!(!datadir.join("#sql-ehpc").exists());
+    let server = Mysqld::start(options(&datadir, Role::Scratch), &tools).await.unwrap();
+    let mut sql = Sql::connect(&server.dsn()).await.unwrap();
+    assert_eq!(sql.number("SELECT COUNT(*) FROM a.t").await.unwrap(), Some(3));
+    // What is ours in the data directory is no database.
+    let databases = sql.rows("SHOW DATABASES").await.unwrap();
+    let databases: Vec<String> = databases.iter().map(|row| row.string(0)).collect();
+    assert_eq!(databases, ["a", "information_schema", "mysql", "performance_schema", "sys"]);
+    let pid = server.pid();
+    let user = std::fs::metadata(format!("/proc/{pid}")).unwrap().uid();
+    let expected = crate::host::name_service::user_by_name("mysql").unwrap();
+    assert_eq!(Some(user), expected.filter(|_| crate::host::privileges().euid == 0).or(Some(user)));
+    server.discard().await;
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_start_and_a_text_that_fails_say_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let datadir = directory.path().join("data");
+    let tools = Tools::default();
+    Mysqld::init(&datadir, &tools, Flavor::MariaDb).await.unwrap();
+    let mut wrong = options(&datadir, Role::Scratch);
+    wrong.arguments.push("--no-such-option=1".to_owned());
+    let error = Mysqld::start(wrong, &tools).await.unwrap_err().to_string();
+    assert!(error.contains("no-such-option"), "{error}");
+    let mut long = options(&datadir, Role::Scratch);
+    long.socket = Some(directory.path().join("s".repeat(120)));
+    let error = Mysqld::start(long, &tools).await.unwrap_err().to_string();
+    assert!(error.contains("107"), "{error}");
+    let server = Mysqld::start(options(&datadir, Role::Scratch), &tools).await.unwrap();
+    let (client, dsn) = (tools.find(Tool::Client, Flavor::MariaDb).unwrap(), server.dsn());
+    let bad = move || {
+        let mut client = Client::start(&client, &dsn, LoadOptions::default()).unwrap();
+        let many = "SELECT * FROM nowhere.to_be_found;\n".repeat(100_000);
+        let stop = AtomicBool::new(false);
+        let result = client.load(&mut many.as_bytes(), &mut |_| {}, &stop).map(drop);
+        result.and_then(|()| client.finish()).unwrap_err().to_string()
+    };
+    let error = tokio::task::spawn_blocking(bad).await.unwrap();
+    assert!(error.contains("ERROR 1146") && error.contains("nowhere"), "{error}");
+    let pid = server.pid();
+    drop(server);
+    let gone = move || {
+        wait_until("the dropped server's end", Duration::from_secs(60), || {
+            !Path::new(&format!("/proc/{pid}")).exists()
+        })
+    };
+    tokio::task::spawn_blocking(gone).await.unwrap().unwrap();
+}
+
+#[test]
+fn a_missing_program_names_its_package() {
+    let empty = tempfile::tempdir().unwrap();
+    let tools = Tools::new(Some(empty.path().to_owned()));
+    let error = tools.find(Tool::Dump, Flavor::MariaDb).unwrap_err().to_string();
+    assert!(error.contains("mariadb-dump") && error.contains("mariadb-client"), "{error}");
+    let error = tools.find(Tool::Server, Flavor::MySql).unwrap_err().to_string();
+    assert!(error.contains("mysqld") && error.contains("mysql-server"), "{error}");
+}
+
+#[test]
+fn programs_say_whose_they_are() {
+    let tools = Tools::default();
+    for tool in [Tool::Server, Tool::Dump, Tool::Binlog, Tool::Client] {
+        let program = tools.find(tool, Flavor::MySql).unwrap();
+        assert_eq!(program.flavor, Flavor::MariaDb, "{program}");
+    }
+    let dump = tools.find(Tool::Dump, Flavor::MariaDb).unwrap();
+    assert!(dump.release() >= (10, 3), "{dump}");
+    assert!(dump.knows("--gtid") && !dump.knows("--no-such-option"));
+}
