@@ -34,6 +34,7 @@ const PURE: &[&str] = &[
     "src/database/binlog_server/login.rs",
     "src/database/binlog_server/selection.rs",
     "src/database/binlog_server/statement.rs",
+    "src/database/base/schedule.rs",
     "src/database/moment.rs",
     "src/database/preflight/rules.rs",
     "src/database/source/acks.rs",
