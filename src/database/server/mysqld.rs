@@ -385,9 +385,11 @@ fn account(flavor: Flavor, role: Role, password: &str) -> String {
         }
         Role::Scratch | Role::Standby => "",
     };
+    // Not part of ALL, and needed by whoever grants it on.
+    let proxy = format!("GRANT PROXY ON ''@'%' TO '{ACCOUNT}'@'localhost' WITH GRANT OPTION;\n");
     format!(
         "SET SESSION sql_log_bin = 0;\n{create}\nGRANT ALL PRIVILEGES ON *.* TO '{ACCOUNT}'@'localhost' WITH GRANT \
-         OPTION;\n{root}"
+         OPTION;\n{proxy}{root}"
     )
 }
 
