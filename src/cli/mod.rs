@@ -13,6 +13,8 @@ mod control;
 mod ctl;
 mod daemon;
 mod database_link;
+mod db;
+mod db_restore;
 mod demo_web;
 mod describe;
 mod locate;
@@ -22,8 +24,10 @@ mod panics;
 mod prove;
 mod proxy;
 mod rate;
+mod restore;
 mod role_backup;
 mod role_front;
+mod role_mariadb;
 mod role_nfs1;
 mod shares;
 mod state_directory;
@@ -68,6 +72,8 @@ enum Command {
     Status(status::Status),
     Pair(pair::Pair),
     Check(check::Check),
+    Db(db::Db),
+    Restore(restore::Restore),
     Ctl(ctl::Ctl),
     DemoWeb(demo_web::DemoWeb),
     Proxy(proxy::Proxy),
@@ -87,6 +93,8 @@ pub fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Pair(pair) => pair.run(),
         Command::Check(check) => check.run(),
+        Command::Db(db) => db.run(),
+        Command::Restore(restore) => restore.run(),
         Command::Ctl(ctl) => ctl.run(),
         Command::DemoWeb(node) => node.run(),
         Command::Proxy(proxy) => return proxy.run(),

@@ -2,6 +2,8 @@
 //! back, and proof that all of it is equal.
 
 pub mod archive;
+pub mod base;
+pub mod binlog_server;
 pub mod dialect;
 pub mod dsn;
 pub mod link;
@@ -9,4 +11,5 @@ pub mod mark;
 pub mod moment;
 pub mod preflight;
 pub mod server;
+pub mod source;
 pub mod sql;

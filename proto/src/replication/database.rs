@@ -209,6 +209,19 @@ pub enum DbQuery {
         /// After the last byte.
         to: u64,
     },
+    /// The newest base snapshot that is kept; answered by [`DbAnswer::NewestBase`].
+    NewestBase,
+}
+
+/// A base snapshot, as far as its next one depends on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NewestBase {
+    /// Its number.
+    pub number: u64,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// The lineage that it belongs to.
+    pub lineage: u32,
 }
 
 /// Most files in one answer.
@@ -228,6 +241,8 @@ pub enum DbAnswer {
         /// For a person.
         reason: String,
     },
+    /// The newest base; `None`: there is none.
+    NewestBase(Option<NewestBase>),
 }
 
 /// Database and files at one moment: a transaction at or before `place` has its files in the cut.
