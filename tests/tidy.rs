@@ -30,6 +30,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 /// Pure files: bytes and time in, actions out.
 const PURE: &[&str] = &[
     "proto/src",
+    "src/database/base/schedule.rs",
     "src/database/moment.rs",
     "src/database/preflight/rules.rs",
     "src/database/source/acks.rs",
