@@ -87,7 +87,9 @@ impl Dump {
             match self.to {
                 Some(to) if self.from >= to => return Ok(None),
                 Some(to) if self.over => {
-                    return Err(self.blame.damaged(format!("its file ends at {} instead of {to}", self.from)));
+                    return Err(self
+                        .blame
+                        .damaged(format!("its file ends at {} instead of {to}", self.from)));
                 }
                 None if self.over => return Ok(None),
                 _ => self.read().await?,

@@ -321,7 +321,11 @@ impl Search<'_> {
         let Ok(replicas) = self.sql.table(dialect.replica_status()).await else { return Ok(()) };
         let columns = dialect.replica_columns();
         let running = |row| replicas.text(row, columns.io_running).is_some_and(|running| running != "No");
-        if (0..replicas.rows.len()).any(running) { still("it replicates from another server") } else { Ok(()) }
+        if (0..replicas.rows.len()).any(running) {
+            still("it replicates from another server")
+        } else {
+            Ok(())
+        }
     }
 
     fn end_text(&self) -> String {

@@ -195,7 +195,8 @@ impl Shared {
             _ => None,
         });
         let file = file.filter(|file| (file.lineage, file.ordinal) == (lineage, ordinal));
-        let name = file.ok_or_else(|| format!("the archive has no file {ordinal} in lineage {lineage}"))?.name;
+        let name =
+            file.ok_or_else(|| format!("the archive has no file {ordinal} in lineage {lineage}"))?.name;
         let mut dump = Dump::open(&dsn, &name, from, Some(to)).await.map_err(|fault| fault.to_string())?;
         let query = DbQuery::Refetch { lineage, ordinal, from, to };
         let (id, answer) = self.exchange.question(query).await?;

@@ -141,7 +141,9 @@ fn questions_and_marks_go_the_same_way() {
     assert!(runtime.block_on(source.ask(DbQuery::Files { from: (1, 1) })).is_err(), "not connected yet");
     caught_up(&runtime, &source);
     let answers = runtime.block_on(source.ask(DbQuery::Files { from: (1, 1) })).unwrap();
-    assert!(matches!(&answers[..], [DbAnswer::Files(one), DbAnswer::Files(none)] if one.len() == 1 && none.is_empty()));
+    assert!(
+        matches!(&answers[..], [DbAnswer::Files(one), DbAnswer::Files(none)] if one.len() == 1 && none.is_empty())
+    );
     let place = Place { lineage: 1, file: 1, offset: 4 };
     let mark = Mark { time: Timestamp::default(), place, batch: 1, cut: 1, kind: MarkKind::Fence };
     source.mark(mark);

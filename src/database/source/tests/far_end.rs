@@ -5,8 +5,8 @@ use crate::database::link::{BoxFuture, Dial, Wire, WireIn, WireOut};
 use bytes::Bytes;
 use ehpc_proto::binlog::{FileScan, Flavor, FormatDescription, Grouper, GtidState};
 use ehpc_proto::replication::database::{
-    ArchivedFile, CREDIT, DATABASE_VERSION, DbAnswer, DbQuery, Joined, Lineage, MAX_HEAD, Mark, Place, ToArchive,
-    ToSource,
+    ArchivedFile, CREDIT, DATABASE_VERSION, DbAnswer, DbQuery, Joined, Lineage, MAX_HEAD, Mark, Place,
+    ToArchive, ToSource,
 };
 use ehpc_proto::replication::wire::{Payload, decode_to_archive, encode_to_source};
 use parking_lot::Mutex;
