@@ -2,6 +2,7 @@
 //! back, and proof that all of it is equal.
 
 pub mod base;
+pub mod binlog_server;
 pub mod dialect;
 pub mod dsn;
 pub mod link;

@@ -23,6 +23,7 @@ use crate::database::link::Dial;
 use crate::observe::status::DatabaseSourceStatus;
 use crate::settings::{Database, Durability, OnGap};
 use ehpc_proto::replication::database::{DbAnswer, DbQuery, Mark, Place};
+use parking_lot::Mutex;
 use shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +63,7 @@ impl SourceOptions {
 pub struct Source {
     shared: Arc<Shared>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Source {
@@ -72,7 +73,7 @@ impl Source {
         let stop = CancellationToken::new();
         let (worker, token) = (shared.clone(), stop.clone());
         let task = runtime.spawn(shell::run(worker, token));
-        Source { shared, stop, task }
+        Source { shared, stop, task: Mutex::new(Some(task)) }
     }
 
     /// For status. `findings` is the preflight's and left empty.
@@ -145,9 +146,12 @@ impl Source {
 
     /// Ends it in order. What the server sent and the archive's connection has not taken is asked for again at the next
     /// start.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.stop.cancel();
-        let _ = self.task.await; // it was cancelled, or it panicked and said so
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            let _ = task.await; // it was cancelled, or it panicked and said so
+        }
     }
 }
 
