@@ -1,6 +1,7 @@
 //! The database beside the share: its binary log on the backup as it is written, base snapshots, a standby, any moment
 //! back, and proof that all of it is equal.
 
+pub mod checks;
 pub mod dialect;
 pub mod dsn;
 pub mod link;
