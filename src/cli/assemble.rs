@@ -3,6 +3,7 @@
 use super::panics;
 use super::role_backup::BackupRole;
 use super::role_front::FrontRole;
+use super::role_mariadb::{self, MariaDbRole};
 use super::role_nfs1::Nfs1Role;
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::status::{ProcessStatus, resident_bytes};
@@ -116,6 +117,13 @@ impl Node {
             node.roles.push(Arc::new(backup));
         }
         let mut nfs = None;
+        if launch.roles.nfs1
+            && let Some(server) = MariaDbRole::start(&launch).await?
+        {
+            node.names.push("mariadbd".to_owned());
+            node.listening.push(("database".to_owned(), server.socket().display().to_string()));
+            node.roles.push(Arc::new(server));
+        }
         if launch.roles.nfs1 {
             let nfs1 = Nfs1Role::start(&launch, stop).await?;
             nfs = Some(nfs1.address());
@@ -240,6 +248,7 @@ fn advice(launch: &Launch, listening: &[(String, String)]) -> Vec<String> {
             false => lines.push(format!("  history       {}", backup.directory.join("packs").display())),
         }
     }
+    lines.extend(launch.cluster.database.as_ref().and_then(role_mariadb::advice));
     let listens = |what: &str| listening.iter().find(|(name, _)| name == what).map(|(_, at)| at.as_str());
     if let Some(proxy) = listens("proxy") {
         lines.push(format!(

@@ -3,10 +3,14 @@
 use super::locate::{DEFAULT_DATA, roles_of, this_host};
 use super::shares::is_mount;
 use super::{Verdict, say, state_directory};
+use crate::database::dialect::{Dialect, Version};
+use crate::database::dsn::Dsn;
+use crate::database::preflight::{self, Finding, Severity};
+use crate::database::sql::Sql;
 use crate::proxy;
 use crate::settings::environment::{self, Roles};
 use crate::settings::exports::{self, Exported};
-use crate::settings::{Cluster, Problem, Problems};
+use crate::settings::{Cluster, Database, Problem, Problems};
 use anyhow::Result;
 use clap::Args;
 use std::fs;
@@ -16,7 +20,8 @@ use std::path::{Path, PathBuf};
 /// Check the settings, directories and ports; start nothing
 ///
 /// The whole file is checked; directories and ports are looked at for the roles of this host. Ports that this
-/// host's own running node holds are fine. Exit status: 0 no problem, 1 problems, 2 could not look.
+/// host's own running node holds are fine. On the host of nfs1 the database server is asked whether it is as a backup
+/// needs it; what is missing is said with the statement or the line that repairs it. Exit status: 0 no problem, 1 problems, 2 could not look.
 #[derive(Args)]
 pub(super) struct Check {
     /// Data directory of `up` [default: ./ehpc-data]
@@ -35,15 +40,19 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> Result<Verdict> {
-        let (checked, remark) = match &self.cluster {
+        let (checked, remark, findings) = match &self.cluster {
             Some(file) => {
                 // A file that cannot be read at all is no finding about it.
                 fs::metadata(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
                 check_file(file, self.host.as_deref())?
             }
-            None => (self.check_local(), "the defaults of `up` can run here".to_owned()),
+            None => (self.check_local(), "the defaults of `up` can run here".to_owned(), Vec::new()),
         };
+        for finding in &findings {
+            say(&format!("database: {finding}"))?;
+        }
         match checked {
+            Ok(()) if findings.iter().any(|finding| finding.severity == Severity::Error) => Ok(Verdict::Bad),
             Ok(()) => {
                 say(&format!("no problem: {remark}"))?;
                 Ok(Verdict::Good)
@@ -68,11 +77,14 @@ impl Check {
     }
 }
 
-/// The result, and what was looked at. An unknown `--host` is an error.
-fn check_file(file: &Path, host: Option<&str>) -> Result<(Result<(), Problems>, String)> {
+/// What the settings and this machine came to, what was looked at, and what was found of the database.
+type Checked = (Result<(), Problems>, String, Vec<Finding>);
+
+/// An unknown `--host` is an error.
+fn check_file(file: &Path, host: Option<&str>) -> Result<Checked> {
     let mut cluster = match Cluster::load(file) {
         Ok(cluster) => cluster,
-        Err(problems) => return Ok((Err(problems), String::new())),
+        Err(problems) => return Ok((Err(problems), String::new(), Vec::new())),
     };
     match this_host(&cluster, file, host) {
         Ok(host) => {
@@ -87,12 +99,59 @@ fn check_file(file: &Path, host: Option<&str>) -> Result<(Result<(), Problems>, 
                 true => format!("the file is right; host {host} has no role in it"),
                 false => format!("host {host} can run {}", names.join(" and ")),
             };
-            Ok((check_here(&cluster, roles), remark))
+            let mut checked = check_here(&cluster, roles);
+            let mut findings = Vec::new();
+            if let Some(database) = cluster.database.as_ref().filter(|_| roles.nfs1) {
+                match ask_database(database)? {
+                    Ok(found) => findings = found,
+                    Err(why) => {
+                        let mut problems = checked.err().unwrap_or_default();
+                        problems.0.push(unreachable(&cluster, why));
+                        checked = Err(problems);
+                    }
+                }
+            }
+            Ok((checked, remark, findings))
         }
         Err(error) if host.is_some() => Err(error),
         Err(error) => {
-            Ok((Ok(()), format!("the file is right; directories and ports were not looked at: {error}")))
+            let remark =
+                format!("the file is right; directories, ports and database were not looked at: {error}");
+            Ok((Ok(()), remark, Vec::new()))
         }
+    }
+}
+
+/// What the preflight finds on the first server that answers; why none does.
+fn ask_database(database: &Database) -> Result<Result<Vec<Finding>, String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(async {
+        let mut refusals = Vec::new();
+        for address in &database.address {
+            match Sql::connect(&Dsn::of(database, address)).await {
+                Ok(mut sql) => {
+                    let found = preflight::check(&mut sql, database).await;
+                    sql.close().await;
+                    return found.map_err(|error| error.to_string());
+                }
+                Err(error) => refusals.push(error.to_string()),
+            }
+        }
+        Err(refusals.join("; "))
+    }))
+}
+
+fn unreachable(cluster: &Cluster, why: String) -> Problem {
+    let statements = cluster
+        .database
+        .iter()
+        .flat_map(|database| preflight::account_sql(Dialect::MariaDb(Version::new(10, 11, 0)), database));
+    let statements: Vec<String> = statements.map(|statement| format!("{statement};")).collect();
+    Problem {
+        site: cluster.site("database.address"),
+        what: format!("the database server cannot be asked: {why}"),
+        expected: "a server that runs, and an account on it".to_owned(),
+        next: format!("start it; if it refuses the account, run on it: {}", statements.join(" ")),
     }
 }
 

@@ -237,7 +237,10 @@ impl Standby {
         } else {
             let lag = words::duration(Duration::from_millis(standby.lag_ms));
             let error = standby.error.as_ref().map_or(String::new(), |error| format!("\n{error}"));
-            say(&format!("{} {}, {lag} behind, GTID {}{error}", standby.address, standby.state, standby.gtid))?;
+            say(&format!(
+                "{} {}, {lag} behind, GTID {}{error}",
+                standby.address, standby.state, standby.gtid
+            ))?;
         }
         let late = Duration::from_millis(standby.lag_ms) > self.max_lag.0;
         Ok(if standby.well && !late { Verdict::Good } else { Verdict::Bad })

@@ -28,7 +28,7 @@ pub(super) struct Restore {
     /// Up to this place, which must be the end of a transaction: bin.000007:1234
     #[arg(long, value_name = "FILE:POSITION")]
     position: Option<String>,
-    /// A server: mysql://USER:PASSWORD@HOST:PORT, or mysql:///run/mysqld/mysqld.sock
+    /// A server: the path of its socket (as root), or "mysql://USER@HOST:PORT/?password_file=FILE"
     #[arg(long, value_name = "DSN")]
     to: Option<String>,
     /// A directory that is empty or does not exist

@@ -6,12 +6,17 @@
 
 mod assemble;
 mod backup;
+mod base_link;
 mod check;
 mod children;
 mod client;
 mod control;
 mod ctl;
 mod daemon;
+mod database_link;
+mod database_source;
+mod db;
+mod db_restore;
 mod demo_web;
 mod describe;
 mod locate;
@@ -21,8 +26,10 @@ mod panics;
 mod prove;
 mod proxy;
 mod rate;
+mod restore;
 mod role_backup;
 mod role_front;
+mod role_mariadb;
 mod role_nfs1;
 mod shares;
 mod state_directory;
@@ -67,6 +74,8 @@ enum Command {
     Status(status::Status),
     Pair(pair::Pair),
     Check(check::Check),
+    Db(db::Db),
+    Restore(restore::Restore),
     Ctl(ctl::Ctl),
     DemoWeb(demo_web::DemoWeb),
     Proxy(proxy::Proxy),
@@ -86,6 +95,8 @@ pub fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Pair(pair) => pair.run(),
         Command::Check(check) => check.run(),
+        Command::Db(db) => db.run(),
+        Command::Restore(restore) => restore.run(),
         Command::Ctl(ctl) => ctl.run(),
         Command::DemoWeb(node) => node.run(),
         Command::Proxy(proxy) => return proxy.run(),

@@ -9,7 +9,8 @@ use crate::replication::applier::{Applier, ApplierOptions, ApplierState};
 use crate::replication::identity::{Identity, Peers};
 use crate::replication::mirror::MirrorNotes;
 use crate::replication::queries::{Backstage, StoreQueries};
-use crate::replication::receiver::{BackupStore, Receiver, ReceiverMonitor, ReceiverOptions};
+use crate::replication::receiver::{BackupStore, DeskOptions, Receiver, ReceiverMonitor, ReceiverOptions};
+use crate::replication::transport::ALPN_STORE;
 use crate::settings::Backup;
 use crate::store::{self, Recovery, Store};
 use anyhow::{Context, Result};
@@ -54,15 +55,19 @@ impl BackupRole {
         let options = ReceiverOptions {
             identity: Arc::new(identity),
             peers: Peers::of(&settings.directory),
-            store: Arc::clone(&store) as Arc<dyn BackupStore>,
-            queries: Arc::new(StoreQueries::new(
-                Arc::clone(&store),
-                Arc::clone(&applier) as Arc<dyn Backstage>,
-            )),
-            on_durable: {
-                let applier = Arc::clone(&applier);
-                Arc::new(move |number| applier.durable(number))
-            },
+            desks: vec![DeskOptions {
+                alpn: ALPN_STORE,
+                store: Arc::clone(&store) as Arc<dyn BackupStore>,
+                queries: Arc::new(StoreQueries::new(
+                    Arc::clone(&store),
+                    Arc::clone(&applier) as Arc<dyn Backstage>,
+                )),
+                on_durable: {
+                    let applier = Arc::clone(&applier);
+                    Arc::new(move |number| applier.durable(number))
+                },
+            }],
+            services: Vec::new(),
         };
         let receiver = Receiver::start(&Handle::current(), listener.into_std()?, options)?;
         Ok(BackupRole {

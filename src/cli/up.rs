@@ -5,8 +5,9 @@ use super::assemble::Launch;
 use super::daemon::{self, DaemonOptions};
 use super::locate::DEFAULT_DATA;
 use super::locate::Where;
-use crate::settings::Cluster;
+use crate::host::{self, name_service};
 use crate::settings::environment::Roles;
+use crate::settings::{Cluster, Database};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
@@ -17,7 +18,8 @@ use std::path::PathBuf;
 ///
 /// Without --cluster, both roles run in one process below one directory: the share is DIR/share (exported as
 /// /share on port 12049), the backup DIR/backup with the live replica in DIR/backup/mirror, the status page is on
-/// port 8900. When everything is up, one line starting with `ready` is printed, and then what to try.
+/// port 8900. With --database a MariaDB server (its package must be installed) runs in DIR/database, and its commits
+/// stream to DIR/backup/database. When everything is up, one line starting with `ready` is printed, and then what to try.
 #[derive(Args)]
 pub(super) struct Up {
     /// Where everything is kept [default: ./ehpc-data]
@@ -38,6 +40,9 @@ pub(super) struct Up {
     /// Only the share and its backup: neither the proxy on 8080 nor the web nodes on 8081 and 8082
     #[arg(long, conflicts_with = "cluster")]
     no_web: bool,
+    /// Run a MariaDB server of its own too, in DIR/database, and back it up: every commit is on the backup
+    #[arg(long, conflicts_with = "cluster")]
+    database: bool,
     /// Serve an export whose root directory is not the one that was recorded (its disk was replaced on purpose)
     #[arg(long)]
     accept_new_export: bool,
@@ -75,6 +80,13 @@ impl Up {
         let share = data.join("share");
         fs::create_dir_all(&share).with_context(|| format!("creating {}", share.display()))?;
         let mut cluster = Cluster::local(&data, self.listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        if self.database {
+            let backup = data.join("backup");
+            // The account that the socket proves.
+            let name = name_service::user_name(host::privileges().euid).ok().flatten();
+            let database = Database::local(&data, &backup, IpAddr::V4(Ipv4Addr::LOCALHOST));
+            cluster.database = Some(Database { user: name.unwrap_or(database.user), ..database });
+        }
         if self.any_ports {
             cluster.any_ports();
         }

@@ -32,4 +32,9 @@ pub trait WireOut: Send {
     fn send(&mut self, message: Payload) -> BoxFuture<'_, Result<(), String>>;
     /// Everything handed over goes out.
     fn flush(&mut self) -> BoxFuture<'_, Result<(), String>>;
+    /// Everything handed over goes out, and then an orderly end, which the other side's [`WireIn::next`] tells from a
+    /// fault. (Dropping a wire just cuts it.)
+    fn finish(&mut self) -> BoxFuture<'_, Result<(), String>> {
+        self.flush()
+    }
 }

@@ -1,6 +1,8 @@
 //! The database beside the share: its binary log on the backup as it is written, base snapshots, a standby, any moment
 //! back, and proof that all of it is equal.
 
+pub mod base;
+pub mod binlog_server;
 pub mod checks;
 pub mod dialect;
 pub mod dsn;
@@ -9,4 +11,5 @@ pub mod mark;
 pub mod moment;
 pub mod preflight;
 pub mod server;
+pub mod source;
 pub mod sql;

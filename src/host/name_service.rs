@@ -141,6 +141,11 @@ pub fn groups_of(uid: u32) -> io::Result<Vec<u32>> {
     }
 }
 
+/// The name of a user; `None` if it has none here. An error: the user database does not answer now.
+pub fn user_name(uid: u32) -> io::Result<Option<String>> {
+    Ok(user(uid)?.map(|(name, _)| name.to_string_lossy().into_owned()))
+}
+
 /// Name and primary group.
 fn user(uid: u32) -> io::Result<Option<(CString, u32)>> {
     let mut room: Vec<libc::c_char> = vec![0; 1024];

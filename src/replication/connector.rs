@@ -5,12 +5,11 @@ mod link;
 
 pub use link::{Answers, Asker};
 
-use super::identity::{Identity, Peers, Role};
+use super::dial;
+use super::identity::{Identity, Peers};
 use super::link::{Connector, Hello, Link, LinkDown, Welcome};
 use super::session::{Backoff, Event, PrimarySession, Tick};
-use super::transport::{
-    self, ALPN_STORE, FrameReader, FrameWriter, HANDSHAKE_WITHIN, Sealed, Socket, TransportError, Trust,
-};
+use super::transport::{FrameReader, FrameWriter, Sealed, Socket, TransportError};
 use crate::observe::metrics::{LINK_CONNECTS, LINK_SENT_BYTES};
 use ehpc_proto::replication::message::{Answer, ToPrimary};
 use ehpc_proto::replication::wire::{self, FrameKind, MAX_FRAME};
@@ -22,10 +21,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
-use tokio_rustls::{TlsConnector as Tls, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// Where the link is.
@@ -72,6 +70,8 @@ pub struct LinkStatus {
 pub struct ConnectorOptions {
     /// host:port of the backup.
     pub address: String,
+    /// Which of the backup's stores: the name of its desk's protocol ([`super::transport::ALPN_STORE`]: the files).
+    pub alpn: &'static [u8],
     pub identity: Arc<Identity>,
     pub peers: Peers,
     /// Cancelled at shutdown: ends waits and connections.
@@ -162,26 +162,9 @@ impl TlsConnector {
 
     async fn attempt(&self, hello: Hello) -> Result<(Welcome, Arc<Shared>), LinkDown> {
         let options = &self.desk.options;
-        let peer = match options.peers.in_role(Role::Backup) {
-            Ok(Some(peer)) => peer,
-            Ok(None) => return Err(LinkDown::NotPaired),
-            Err(error) => return Err(self.unreachable(error.to_string())),
-        };
+        let peer = dial::paired(&options.address, &options.peers)?;
         self.desk.status.lock().peer = Some(peer.name.clone());
-        let config = transport::client_config(&options.identity, Trust::Pinned(peer.fingerprint), ALPN_STORE);
-        let config = config.map_err(|e| self.unreachable(e.to_string()))?;
-        let secured = async {
-            let socket = transport::tuned(TcpStream::connect(&options.address).await?)?;
-            let tls = Tls::from(config).connect(transport::server_name(), socket).await;
-            let mut stream = tls.map_err(TransportError::from_tls)?;
-            stream.get_mut().1.set_buffer_limit(Some(transport::WRITE_AT_ONCE));
-            Ok::<_, TransportError>(stream)
-        };
-        let stream = match tokio::time::timeout(HANDSHAKE_WITHIN, secured).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.unreachable(error.to_string())),
-            Err(_) => return Err(self.unreachable(TransportError::Late.to_string())),
-        };
+        let stream = dial::secured(&options.address, &options.identity, &peer, options.alpn).await?;
         let shared = Shared::start(self.desk.clone(), stream, hello);
         let welcomed = shared.welcomed().await;
         match welcomed {
@@ -191,10 +174,6 @@ impl TlsConnector {
                 Err(down)
             }
         }
-    }
-
-    fn unreachable(&self, reason: String) -> LinkDown {
-        LinkDown::Unreachable { address: self.desk.options.address.clone(), reason }
     }
 }
 

@@ -2,11 +2,12 @@
 
 mod hostile;
 
+use super::channel::{Protocol, Service};
 use super::connector::{ConnectorOptions, LinkState, TlsConnector};
 use super::identity::{Identity, Peers, Role};
 use super::link::{Connector, Hello, Link, LinkDown};
 use super::pairing::{PairingError, pair, pair_locally};
-use super::receiver::{BackupStore, QueryHandler, Receiver, ReceiverOptions, StoreFault};
+use super::receiver::{BackupStore, DeskOptions, QueryHandler, Receiver, ReceiverOptions, StoreFault};
 use super::transport::{self, ALPN_PAIR, ALPN_STORE, FrameReader, FrameWriter, Sealed, Trust};
 use bytes::Bytes;
 use ehpc_proto::replication::message::{Answer, Blob, BlobKind, Codec, Query, ToBackup, ToPrimary};
@@ -27,11 +28,11 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-const STREAM: StreamId = StreamId([5; 16]);
+pub(super) const STREAM: StreamId = StreamId([5; 16]);
 
 /// What the disk of the test forgets when `crash`ed is not modelled here (tests/simulation does).
 #[derive(Default)]
-struct MemoryStore {
+pub(super) struct MemoryStore {
     held: Mutex<Held>,
     full: AtomicBool,
     told: AtomicU64,
@@ -45,7 +46,7 @@ struct Held {
 }
 
 impl MemoryStore {
-    fn durable(&self) -> u64 {
+    pub(super) fn durable(&self) -> u64 {
         self.held.lock().durable as u64
     }
 
@@ -128,15 +129,28 @@ fn damage() -> ehpc_proto::replication::message::Damage {
 }
 
 /// A primary's and a backup's state directory, and a runtime.
-struct Hosts {
-    runtime: Runtime,
-    primary: TempDir,
+pub(super) struct Hosts {
+    pub(super) runtime: Runtime,
+    pub(super) primary: TempDir,
     backup: TempDir,
-    store: Arc<MemoryStore>,
+    pub(super) store: Arc<MemoryStore>,
+}
+
+/// A desk for `store`.
+pub(super) fn desk(alpn: &'static [u8], store: Arc<MemoryStore>) -> DeskOptions {
+    let told = store.clone();
+    DeskOptions {
+        alpn,
+        queries: Arc::new(Questions(store.clone())),
+        store,
+        on_durable: Arc::new(move |number| {
+            told.told.fetch_max(number, Ordering::SeqCst);
+        }),
+    }
 }
 
 impl Hosts {
-    fn paired() -> Hosts {
+    pub(super) fn paired() -> Hosts {
         let hosts = Hosts::unpaired();
         pair_locally(hosts.primary.path(), "nfs1", hosts.backup.path(), "backup1").unwrap();
         hosts
@@ -150,16 +164,19 @@ impl Hosts {
     }
 
     fn receiver(&self) -> Receiver {
-        let store = self.store.clone();
-        let told = store.clone();
+        self.receiver_with(vec![desk(ALPN_STORE, self.store.clone())], Vec::new())
+    }
+
+    pub(super) fn receiver_with(
+        &self,
+        desks: Vec<DeskOptions>,
+        services: Vec<(Protocol, Arc<dyn Service>)>,
+    ) -> Receiver {
         let options = ReceiverOptions {
             identity: Arc::new(Identity::load_or_create(self.backup.path(), "backup1").unwrap()),
             peers: Peers::of(self.backup.path()),
-            queries: Arc::new(Questions(store.clone())),
-            store,
-            on_durable: Arc::new(move |number| {
-                told.told.fetch_max(number, Ordering::SeqCst);
-            }),
+            desks,
+            services,
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Receiver::start(self.runtime.handle(), listener, options).unwrap()
@@ -170,22 +187,30 @@ impl Hosts {
     }
 
     fn connector_of(&self, state: &Path, address: SocketAddr) -> TlsConnector {
-        let options = ConnectorOptions {
+        self.connector_with(self.connecting(state, address))
+    }
+
+    pub(super) fn connector_with(&self, options: ConnectorOptions) -> TlsConnector {
+        TlsConnector::new(self.runtime.handle().clone(), options)
+    }
+
+    pub(super) fn connecting(&self, state: &Path, address: SocketAddr) -> ConnectorOptions {
+        ConnectorOptions {
             address: address.to_string(),
+            alpn: ALPN_STORE,
             identity: Arc::new(Identity::load_or_create(state, "nfs1").unwrap()),
             peers: Peers::of(state),
             shutdown: CancellationToken::new(),
             seed: 1,
-        };
-        TlsConnector::new(self.runtime.handle().clone(), options)
+        }
     }
 }
 
-fn hello(position: Option<Position>) -> Hello {
+pub(super) fn hello(position: Option<Position>) -> Hello {
     Hello { export: "share".to_owned(), stream: STREAM, position }
 }
 
-fn blob(content: &[u8]) -> Blob {
+pub(super) fn blob(content: &[u8]) -> Blob {
     Blob {
         kind: BlobKind::Chunk,
         hash: Hash::of(content),
@@ -196,7 +221,7 @@ fn blob(content: &[u8]) -> Blob {
 }
 
 /// The batch after `last`, encoded, and where it leads.
-fn next_batch(last: Position, cut: u64) -> (Bytes, Position) {
+pub(super) fn next_batch(last: Position, cut: u64) -> (Bytes, Position) {
     let batch = Batch {
         number: last.number + 1,
         previous: last.chain,
@@ -212,7 +237,7 @@ fn next_batch(last: Position, cut: u64) -> (Bytes, Position) {
 }
 
 /// Waits until `reached`, at most ten seconds.
-fn until(what: &str, mut reached: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let (waker, woken) = std::sync::mpsc::channel::<()>();
     let deadline = Instant::now() + Duration::from_secs(10);
     while !reached() {
@@ -222,7 +247,7 @@ fn until(what: &str, mut reached: impl FnMut() -> bool) {
     drop(waker);
 }
 
-fn acked(link: &mut dyn Link, number: u64) {
+pub(super) fn acked(link: &mut dyn Link, number: u64) {
     let mut newest = 0;
     until("acknowledgement", || {
         newest = link.poll_acks().unwrap_or(newest);

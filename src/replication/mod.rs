@@ -2,7 +2,9 @@
 
 pub mod applier;
 mod build;
+pub mod channel;
 pub mod connector;
+mod dial;
 pub mod identity;
 pub mod link;
 pub mod mirror;
@@ -17,5 +19,7 @@ pub mod sender;
 pub mod session;
 pub mod transport;
 
+#[cfg(test)]
+mod channel_tests;
 #[cfg(test)]
 mod link_tests;

@@ -1,12 +1,15 @@
-//! The backup's end of the link: accepts, authenticates, and hands what arrives to the store.
+//! The backup's end of the link: a door that authenticates, and desks that hand what arrives to a store.
 //!
-//! One thread writes (in order of arrival), one syncs: while a sync runs, the next group of batches is collected.
-//! Only a finished sync is acknowledged. The newest connection of the paired primary replaces the one before.
+//! The name of the protocol in the TLS handshake says which desk, or which service, a connection is for. At a desk one
+//! thread writes (in order of arrival), one syncs: while a sync runs, the next group of batches is collected.
+//! Only a finished sync is acknowledged. The newest connection of the paired primary replaces the one before, at each
+//! desk and service for itself.
 
 mod accept;
 mod connection;
 mod writer;
 
+use super::channel::{Protocol, Service};
 use super::identity::{Identity, PeerRecord, Peers};
 use super::pairing::PairingDesk;
 use ehpc_proto::replication::message::{Answer, Blob, Query};
@@ -66,6 +69,16 @@ pub struct ReceiverOptions {
     pub identity: Arc<Identity>,
     /// Its paired hosts.
     pub peers: Peers,
+    /// Stores that are filled, the one of the files first.
+    pub desks: Vec<DeskOptions>,
+    /// What else may be connected to.
+    pub services: Vec<(Protocol, Arc<dyn Service>)>,
+}
+
+/// One store, and what belongs to it.
+pub struct DeskOptions {
+    /// Name of the protocol in the TLS handshake: connections with this name are for this store.
+    pub alpn: &'static [u8],
     /// Where blobs and batches go.
     pub store: Arc<dyn BackupStore>,
     /// Who answers questions.
@@ -99,53 +112,49 @@ pub struct ReceiverStatus {
     pub pairing_open: bool,
 }
 
-/// What all connections share.
-struct Shared {
-    options: ReceiverOptions,
-    status: Mutex<ReceiverStatus>,
+/// The connection that is in charge, and what ends it. A newer one takes its place.
+#[derive(Default)]
+struct Charge(Mutex<Option<(u64, CancellationToken)>>);
+
+impl Charge {
+    /// Connection `id` is in charge from now on: the one before is cancelled.
+    fn take(&self, id: u64, stop: CancellationToken) {
+        if let Some((_, older)) = self.0.lock().replace((id, stop)) {
+            older.cancel();
+        }
+    }
+
+    /// Connection `id` is over: was it the one in charge?
+    fn leave(&self, id: u64) -> bool {
+        self.0.lock().take_if(|(current, _)| *current == id).is_some()
+    }
+}
+
+/// What all connections share: who is let in, and where to.
+struct Door {
+    identity: Arc<Identity>,
+    peers: Peers,
     pairing: PairingDesk,
-    work: crossbeam_channel::Sender<writer::Work>,
-    /// The connection that is in charge: a newer one cancels it.
-    current: Mutex<Option<(u64, CancellationToken)>>,
+    desks: Vec<Arc<Desk>>,
+    services: Vec<Serving>,
     next_connection: AtomicU64,
-    /// How many questions are answered at once.
-    answering: Arc<Semaphore>,
     /// No new connections; those that stand drain.
     shutdown: CancellationToken,
 }
 
-impl Shared {
-    fn note(&self, change: impl FnOnce(&mut ReceiverStatus)) {
-        let mut status = self.status.lock();
-        change(&mut status);
-    }
+/// A service, and its connection.
+struct Serving {
+    protocol: Protocol,
+    service: Arc<dyn Service>,
+    current: Charge,
+}
 
+impl Door {
+    /// The desk of the files tells what happens at the door.
     fn turned_away(&self, why: &str) {
-        self.note(|status| {
-            status.turned_away += 1;
-            status.last_error = Some(why.to_owned());
-        });
-    }
-
-    /// Connection `id` was welcomed: an older one is cancelled.
-    fn take_charge(&self, id: u64, stop: CancellationToken, who: &str) {
-        if let Some((_, older)) = self.current.lock().replace((id, stop)) {
-            older.cancel();
-        }
-        self.note(|status| {
-            status.primary = Some(who.to_owned());
-            status.since = seconds_since_1970();
-            status.connections += 1;
-        });
-    }
-
-    fn leave(&self, id: u64, why: &str) {
-        let mut current = self.current.lock();
-        if current.as_ref().is_some_and(|(current, _)| *current == id) {
-            *current = None;
-            self.note(|status| {
-                status.primary = None;
-                status.since = seconds_since_1970();
+        if let Some(desk) = self.desks.first() {
+            desk.note(|status| {
+                status.turned_away += 1;
                 status.last_error = Some(why.to_owned());
             });
         }
@@ -156,13 +165,73 @@ impl Shared {
     }
 }
 
+/// What the connections to one store share.
+struct Desk {
+    options: DeskOptions,
+    status: Mutex<ReceiverStatus>,
+    work: crossbeam_channel::Sender<writer::Work>,
+    current: Charge,
+    /// How many questions are answered at once.
+    answering: Arc<Semaphore>,
+    /// The door's.
+    shutdown: CancellationToken,
+}
+
+impl Desk {
+    /// A desk, and the threads that work for it.
+    fn open(
+        options: DeskOptions,
+        address: SocketAddr,
+        shutdown: CancellationToken,
+    ) -> io::Result<(Arc<Desk>, Vec<std::thread::JoinHandle<()>>)> {
+        let durable = options.store.position().map_or(0, |position| position.number);
+        let status = ReceiverStatus { address: address.to_string(), durable, ..ReceiverStatus::default() };
+        let (work, queue) = crossbeam_channel::unbounded();
+        let desk = Arc::new(Desk {
+            options,
+            status: Mutex::new(status),
+            work,
+            current: Charge::default(),
+            answering: Arc::new(Semaphore::new(8)),
+            shutdown,
+        });
+        let threads = writer::start(desk.clone(), queue)?;
+        Ok((desk, threads))
+    }
+
+    fn note(&self, change: impl FnOnce(&mut ReceiverStatus)) {
+        let mut status = self.status.lock();
+        change(&mut status);
+    }
+
+    /// Connection `id` was welcomed: an older one is cancelled.
+    fn take_charge(&self, id: u64, stop: CancellationToken, who: &str) {
+        self.current.take(id, stop);
+        self.note(|status| {
+            status.primary = Some(who.to_owned());
+            status.since = seconds_since_1970();
+            status.connections += 1;
+        });
+    }
+
+    fn leave(&self, id: u64, why: &str) {
+        if self.current.leave(id) {
+            self.note(|status| {
+                status.primary = None;
+                status.since = seconds_since_1970();
+                status.last_error = Some(why.to_owned());
+            });
+        }
+    }
+}
+
 fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// A running receiver.
 pub struct Receiver {
-    shared: Arc<Shared>,
+    door: Arc<Door>,
     address: SocketAddr,
     accepting: JoinHandle<()>,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -180,25 +249,27 @@ impl Receiver {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
-        let durable = options.store.position().map_or(0, |position| position.number);
-        let (work, queue) = crossbeam_channel::unbounded();
-        let shared = Arc::new(Shared {
-            status: Mutex::new(ReceiverStatus {
-                address: address.to_string(),
-                durable,
-                ..ReceiverStatus::default()
-            }),
+        let shutdown = CancellationToken::new();
+        let (mut desks, mut threads) = (Vec::new(), Vec::new());
+        for desk in options.desks {
+            let (desk, working) = Desk::open(desk, address, shutdown.clone())?;
+            desks.push(desk);
+            threads.extend(working);
+        }
+        let serving = options.services.into_iter();
+        let door = Arc::new(Door {
+            identity: options.identity,
+            peers: options.peers,
             pairing: PairingDesk::default(),
-            work,
-            current: Mutex::new(None),
+            desks,
+            services: serving
+                .map(|(protocol, service)| Serving { protocol, service, current: Charge::default() })
+                .collect(),
             next_connection: AtomicU64::new(1),
-            answering: Arc::new(Semaphore::new(8)),
-            shutdown: CancellationToken::new(),
-            options,
+            shutdown,
         });
-        let threads = writer::start(shared.clone(), queue)?;
-        let accepting = runtime.spawn(accept::run(shared.clone(), listener));
-        Ok(Receiver { shared, address, accepting, threads })
+        let accepting = runtime.spawn(accept::run(door.clone(), listener));
+        Ok(Receiver { door, address, accepting, threads })
     }
 
     /// Where it listens.
@@ -206,19 +277,27 @@ impl Receiver {
         self.address
     }
 
-    /// A handle for status and pairing, from any thread.
+    /// A handle for status and pairing, from any thread. The status is that of the first desk.
     pub fn monitor(&self) -> ReceiverMonitor {
-        ReceiverMonitor { shared: self.shared.clone() }
+        ReceiverMonitor { desk: self.door.desks.first().cloned(), door: self.door.clone() }
+    }
+
+    /// The same with the status of another desk; `None`: there is no desk of this name.
+    pub fn monitor_of(&self, alpn: &[u8]) -> Option<ReceiverMonitor> {
+        let desk = self.door.desks.iter().find(|desk| desk.options.alpn == alpn)?.clone();
+        Some(ReceiverMonitor { desk: Some(desk), door: self.door.clone() })
     }
 
     /// Stops accepting, stores and acknowledges what has arrived, and ends.
     pub async fn shutdown(self) {
-        self.shared.shutdown.cancel();
+        self.door.shutdown.cancel();
         if tokio::time::timeout(DRAIN_WITHIN, self.accepting).await.is_err() {
             tracing::warn!("the replication link did not drain within {} s", DRAIN_WITHIN.as_secs());
         }
-        // The channel is open as long as `shared` is.
-        let _ = self.shared.work.send(writer::Work::Stop);
+        for desk in &self.door.desks {
+            // The channel is open as long as the desk is.
+            let _ = desk.work.send(writer::Work::Stop);
+        }
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|t| t.join().is_ok())).await;
         if !matches!(joined, Ok(true)) {
@@ -230,25 +309,26 @@ impl Receiver {
 /// Status and pairing of a running receiver.
 #[derive(Clone)]
 pub struct ReceiverMonitor {
-    shared: Arc<Shared>,
+    desk: Option<Arc<Desk>>,
+    door: Arc<Door>,
 }
 
 impl ReceiverMonitor {
     /// As it is now.
     pub fn status(&self) -> ReceiverStatus {
-        let mut status = self.shared.status.lock().clone();
-        status.pairing_open = self.shared.pairing.is_open();
+        let mut status = self.desk.as_ref().map(|desk| desk.status.lock().clone()).unwrap_or_default();
+        status.pairing_open = self.door.pairing.is_open();
         status
     }
 
     /// Opens pairing for ten minutes and five tries, in place of an earlier offer; returns the code to type on the
     /// primary.
     pub fn open_pairing(&self) -> String {
-        self.shared.pairing.open()
+        self.door.pairing.open()
     }
 
     /// The paired primary, if any.
     pub fn paired(&self) -> Option<PeerRecord> {
-        self.shared.options.peers.in_role(super::identity::Role::Primary).ok().flatten()
+        self.door.peers.in_role(super::identity::Role::Primary).ok().flatten()
     }
 }

@@ -21,6 +21,10 @@ use tokio::net::TcpStream;
 
 /// ALPN of the replication protocol.
 pub const ALPN_STORE: &[u8] = b"ehpc-store/1";
+/// ALPN of base snapshots of the database: the replication protocol, into a store of their own.
+pub const ALPN_BASE: &[u8] = b"ehpc-base/1";
+/// ALPN of the database's binary log.
+pub const ALPN_DATABASE: &[u8] = b"ehpc-db/1";
 /// ALPN of pairing.
 pub const ALPN_PAIR: &[u8] = b"ehpc-pair/1";
 /// A connection must be secured within this time.
@@ -60,6 +64,11 @@ pub enum TransportError {
 }
 
 impl TransportError {
+    /// The other host knows no protocol of this name.
+    pub(super) fn protocol(alpn: &[u8]) -> TransportError {
+        TransportError::Protocol { protocol: String::from_utf8_lossy(alpn).into_owned() }
+    }
+
     /// Recognises what rustls wraps into an I/O error.
     pub(super) fn from_tls(error: io::Error) -> TransportError {
         use rustls::{AlertDescription, Error};
@@ -67,7 +76,7 @@ impl TransportError {
         match inner {
             Some(Error::AlertReceived(AlertDescription::AccessDenied)) => TransportError::Unknown,
             Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
-                TransportError::Protocol { protocol: String::from_utf8_lossy(ALPN_STORE).into_owned() }
+                TransportError::protocol(ALPN_STORE)
             }
             Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
                 TransportError::WrongKey
@@ -283,6 +292,11 @@ impl Sealed {
     /// A pairing message.
     pub fn pairing(message: &Pairing) -> Result<Sealed, WireError> {
         Sealed::new(FrameKind::Pairing, wire::encode_pairing(message).into(), false)
+    }
+
+    /// A message of a channel: never compressed.
+    pub(super) fn channel(kind: FrameKind, payload: Payload) -> Result<Sealed, WireError> {
+        Sealed::new(kind, payload, false)
     }
 
     fn new(kind: FrameKind, payload: Payload, compress: bool) -> Result<Sealed, WireError> {

@@ -92,6 +92,11 @@ impl Cluster {
             all.push(("nfs1.export.path".to_owned(), nfs1.host.as_str(), nfs1.export.path.as_path()));
             all.push(("nfs1.state".to_owned(), nfs1.host.as_str(), nfs1.state.as_path()));
         }
+        if let (Some(nfs1), Some(private)) =
+            (&self.nfs1, self.database.as_ref().and_then(|d| d.private.as_ref()))
+        {
+            all.push(("nfs1.database".to_owned(), nfs1.host.as_str(), private.as_path()));
+        }
         if let Some(backup) = &self.backup {
             all.push(("backup.directory".to_owned(), backup.host.as_str(), backup.directory.as_path()));
         }

@@ -3,6 +3,7 @@
 use super::cluster::*;
 use super::environment::{self, Roles};
 use super::units::{HostPort, Seconds};
+use crate::settings::Database;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
@@ -48,6 +49,29 @@ fn the_sample_loads_unmodified_as_the_guide_says() {
     assert_eq!(cluster.host_named("10.182.15.51".parse().expect("address")), Some("web1"));
     assert_eq!(cluster.host_named("::ffff:10.182.15.51".parse().expect("address")), Some("web1"));
     assert_eq!(cluster.host_named("10.182.15.99".parse().expect("address")), None);
+}
+
+/// The sample with its section [database] in force.
+fn sample_with_database() -> String {
+    let (before, rest) = SAMPLE.split_once("# [database]\n").expect("a section");
+    let (section, after) = rest.split_once("\n\n").expect("its end");
+    let lines: Vec<&str> = section.lines().map(|line| line.strip_prefix("# ").expect("a remark")).collect();
+    // What is a remark within it is an alternative: in force too.
+    let lines: Vec<&str> = lines.iter().map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
+    format!("{before}[database]\n{}\n\n{after}", lines.join("\n"))
+}
+
+#[test]
+fn the_database_of_the_sample_is_right_and_says_the_defaults() {
+    let text = sample_with_database();
+    let cluster = Cluster::parse(Path::new("c.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"));
+    let written = cluster.database.expect("it is there");
+    let plain = Database::at(written.address.clone(), Path::new("/var/lib/ehpc-store/backup"));
+    let standby = written.standby.clone().expect("it is there");
+    assert_eq!(standby.datadir, plain.directory.join("standby"));
+    let said = Database { standby: None, tls: None, tls_ca: None, tls_name: None, base_at: None, ..written };
+    let said = Database { password_file: None, tools: None, ..said };
+    assert_eq!(said, plain);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod bad_state;
 mod browser;
 mod cli;
+mod database;
 mod executable;
 mod exports;
 mod front;

@@ -201,19 +201,31 @@ impl FormatDescription {
         self
     }
 
-    /// The same as a server sends it to a replica that starts behind a file's beginning: not in use, `created` and
-    /// `log_pos` 0, so that the replica drops nothing and moves nowhere.
+    /// The same as a server sends it to a replica that has some of the log already: not in use, `created` 0, so that the
+    /// replica keeps its open temporary tables.
     #[must_use]
-    pub fn as_mid_file(self) -> FormatDescription {
+    pub fn as_continued(self) -> FormatDescription {
         let mut format = self.with_in_use(false);
         format.created = 0;
         format.bytes[CREATED_AT..HEADER_LEN_AT].fill(0);
+        format.summed_anew()
+    }
+
+    /// The same as a server sends it to a replica that starts at a position behind the file's beginning: continued, and
+    /// `log_pos` 0, so that the replica does not move there.
+    #[must_use]
+    pub fn as_mid_file(self) -> FormatDescription {
+        let mut format = self.as_continued();
         format.bytes[LOG_POS_AT..FLAGS_AT].fill(0);
-        if format.knows_checksums() {
-            let at = format.bytes.len() - CHECKSUM_LEN;
-            let sum = format.sum();
-            format.bytes[at..].copy_from_slice(&sum);
+        format.summed_anew()
+    }
+
+    fn summed_anew(mut self) -> FormatDescription {
+        if self.knows_checksums() {
+            let at = self.bytes.len() - CHECKSUM_LEN;
+            let sum = self.sum();
+            self.bytes[at..].copy_from_slice(&sum);
         }
-        format
+        self
     }
 }

@@ -12,7 +12,7 @@ pub mod packet;
 pub mod replica;
 pub mod response;
 
-use serde::{Deserialize, Serialize};
+pub use crate::binlog::{Checksum, Flavor};
 
 /// Longest greeting of a server, bytes.
 pub const MAX_GREETING: usize = 1024;
@@ -25,18 +25,8 @@ pub const MAX_QUERY: usize = 1024 * 1024;
 /// Longest login packet of a client, bytes.
 pub const MAX_LOGIN: usize = 16 * 1024;
 
-/// Whose dialect a server speaks: they differ in GTIDs, in variables, and in what a replica says.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub enum Flavor {
-    /// MariaDB 10.0 and later.
-    MariaDb,
-    /// MySQL 5.6 and later, and what is built from it (Percona Server).
-    MySql,
-}
-
-impl Flavor {
-    /// What a version string says: MariaDB writes its name into it ("5.5.5-10.11.6-MariaDB-log", "11.4.2-MariaDB").
-    pub fn of_version(version: &str) -> Flavor {
-        if version.to_ascii_lowercase().contains("mariadb") { Flavor::MariaDb } else { Flavor::MySql }
-    }
+/// What a server's version says of its dialect: MariaDB writes its name into it ("5.5.5-10.11.6-MariaDB-log",
+/// "11.4.2-MariaDB").
+pub fn flavor_of(version: &str) -> Flavor {
+    if version.to_ascii_lowercase().contains("mariadb") { Flavor::MariaDb } else { Flavor::MySql }
 }

@@ -9,7 +9,7 @@ use super::command::{MAX_FILE_NAME, RegisterReplica};
 use super::handshake::{CHARSET_UTF8MB4, Greeting, Login, SslRequest, capability};
 use super::packet::{Packet, write_packet};
 use super::response::{Response, RowsError, ServerError, TextRows};
-use super::{Flavor, MAX_RESPONSE};
+use super::{Checksum, Flavor, MAX_RESPONSE};
 use crate::codec::DecodeError;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -78,15 +78,6 @@ pub enum TlsWish {
     Socket,
     /// TCP, and TLS before anything is said.
     On,
-}
-
-/// The checksum at the end of each event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Checksum {
-    /// None.
-    None,
-    /// CRC32.
-    Crc32,
 }
 
 /// What the shell does.

@@ -4,6 +4,7 @@
 //! is on the backup's disk is reported by [`ToSource::Durable`]. Base snapshots travel in a connection of their own.
 
 use super::state::{Hash, Timestamp};
+pub use crate::binlog::Flavor;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -13,14 +14,6 @@ pub const DATABASE_VERSION: u32 = 1;
 pub const MAX_PIECE: usize = 256 * 1024;
 /// Bytes sent and not yet durable that an archive allows: what a credit starts with. A piece costs its length.
 pub const CREDIT: u64 = 32 * 1024 * 1024;
-
-/// Whose binary log it is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum Flavor {
-    MariaDb,
-    MySql,
-}
 
 /// A place in an archive. Places are ordered as the history is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
@@ -216,6 +209,19 @@ pub enum DbQuery {
         /// After the last byte.
         to: u64,
     },
+    /// The newest base snapshot that is kept; answered by [`DbAnswer::NewestBase`].
+    NewestBase,
+}
+
+/// A base snapshot, as far as its next one depends on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NewestBase {
+    /// Its number.
+    pub number: u64,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// The lineage that it belongs to.
+    pub lineage: u32,
 }
 
 /// Most files in one answer.
@@ -235,6 +241,8 @@ pub enum DbAnswer {
         /// For a person.
         reason: String,
     },
+    /// The newest base; `None`: there is none.
+    NewestBase(Option<NewestBase>),
 }
 
 /// Database and files at one moment: a transaction at or before `place` has its files in the cut.

@@ -11,5 +11,6 @@ mod tools;
 
 pub use error::ServerError;
 pub use load::{Client, LoadOptions};
+pub(crate) use load::{last_words, with_credentials};
 pub use mysqld::{ACCOUNT, Mysqld, MysqldOptions, Role};
 pub use tools::{Flavor, Program, Tool, ToolMissing, Tools};

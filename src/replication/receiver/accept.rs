@@ -1,10 +1,11 @@
 //! Accepting connections: who is let in, and for what.
 
-use super::{Shared, connection};
+use super::{Desk, Door, Serving, connection};
+use crate::replication::channel::Channel;
 use crate::replication::identity::Role;
 use crate::replication::pairing;
 use crate::replication::transport::{
-    self, ALPN_PAIR, ALPN_STORE, HANDSHAKE_WITHIN, Socket, TransportError, Trust, off_runtime,
+    self, ALPN_PAIR, HANDSHAKE_WITHIN, Socket, TransportError, Trust, off_runtime,
 };
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -40,14 +41,14 @@ impl Quiet {
     }
 }
 
-struct Door {
-    shared: Arc<Shared>,
+struct Doorkeeper {
+    door: Arc<Door>,
     quiet: Quiet,
 }
 
-impl Door {
+impl Doorkeeper {
     fn turn_away(&self, from: SocketAddr, why: &str) {
-        self.shared.turned_away(why);
+        self.door.turned_away(why);
         if let Some(kept) = self.quiet.allows() {
             tracing::warn!(%from, unlogged = kept, "replication: a connection is not let in: {why}");
         }
@@ -55,23 +56,24 @@ impl Door {
 }
 
 /// Accepts until shutdown, then waits until the connections have drained.
-pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
+pub(super) async fn run(door: Arc<Door>, listener: TcpListener) {
     let unknown = Arc::new(Semaphore::new(UNKNOWN_AT_ONCE));
-    let door = Arc::new(Door { shared: shared.clone(), quiet: Quiet { state: Mutex::new((None, 0)) } });
+    let shutdown = door.shutdown.clone();
+    let keeper = Arc::new(Doorkeeper { door, quiet: Quiet { state: Mutex::new((None, 0)) } });
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            () = shared.shutdown.cancelled() => break,
+            () = shutdown.cancelled() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((socket, from)) => match unknown.clone().try_acquire_owned() {
-                Ok(permit) => drop(connections.spawn(serve(door.clone(), socket, from, permit))),
-                Err(_) => door.turn_away(from, "too many connections that have not shown who they are"),
+                Ok(permit) => drop(connections.spawn(serve(keeper.clone(), socket, from, permit))),
+                Err(_) => keeper.turn_away(from, "too many connections that have not shown who they are"),
             },
             Err(error) => {
-                if door.quiet.allows().is_some() {
+                if keeper.quiet.allows().is_some() {
                     tracing::warn!("replication: cannot accept connections: {error}");
                 }
                 // Out of descriptors, most likely: it passes.
@@ -84,71 +86,105 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 /// What a connection turned out to be for.
+#[derive(Clone, Copy)]
 enum Purpose {
-    Replication(TlsStream<Socket>, String),
-    Pairing(TlsStream<Socket>),
+    /// One of the desks.
+    Store(usize),
+    /// One of the services.
+    Service(usize),
+    Pairing,
 }
 
-async fn serve(door: Arc<Door>, socket: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
-    let shared = door.shared.clone();
-    let handshake = tokio::time::timeout(HANDSHAKE_WITHIN, secure(&shared, socket));
+async fn serve(keeper: Arc<Doorkeeper>, socket: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
+    let door = &*keeper.door;
+    let handshake = tokio::time::timeout(HANDSHAKE_WITHIN, secure(door, socket));
     let secured = tokio::select! {
-        () = shared.shutdown.cancelled() => return,
+        () = door.shutdown.cancelled() => return,
         secured = handshake => secured.unwrap_or(Err(TransportError::Late)),
     };
-    match secured {
-        Ok(Purpose::Replication(stream, name)) => {
-            drop(permit);
-            connection::run(shared, stream, format!("{name} ({from})")).await;
-        }
-        Ok(Purpose::Pairing(stream)) => {
-            let options = &shared.options;
-            // The permit is held: whoever pairs is not known yet.
-            let talk = pairing::serve(stream, &options.identity, &options.peers, &shared.pairing);
-            let paired = tokio::select! {
-                () = shared.shutdown.cancelled() => return,
-                paired = talk => paired,
-            };
-            match paired {
-                Ok(peer) => tracing::info!(%from, name = peer.name, "paired with a primary"),
-                Err(error) => door.turn_away(from, &format!("pairing: {error}")),
-            }
-        }
+    let (purpose, stream, name) = match secured {
+        Ok(secured) => secured,
         Err(error) => {
             let why = match error {
                 TransportError::WrongKey => "its key is not that of the paired primary".to_owned(),
                 other => other.to_string(),
             };
-            door.turn_away(from, &why);
+            return keeper.turn_away(from, &why);
+        }
+    };
+    let who = format!("{name} ({from})");
+    match purpose {
+        Purpose::Store(desk) => {
+            drop(permit);
+            let desk: Arc<Desk> = door.desks[desk].clone();
+            connection::run(desk, door.connection_id(), stream, who).await;
+        }
+        Purpose::Service(service) => {
+            drop(permit);
+            service_connection(door, &door.services[service], stream, who).await;
+        }
+        Purpose::Pairing => {
+            // The permit is held: whoever pairs is not known yet.
+            let talk = pairing::serve(stream, &door.identity, &door.peers, &door.pairing);
+            let paired = tokio::select! {
+                () = door.shutdown.cancelled() => return,
+                paired = talk => paired,
+            };
+            match paired {
+                Ok(peer) => tracing::info!(%from, name = peer.name, "paired with a primary"),
+                Err(error) => keeper.turn_away(from, &format!("pairing: {error}")),
+            }
         }
     }
 }
 
-/// The TLS handshake; what the client names as protocol decides whom to trust.
-async fn secure(shared: &Shared, socket: TcpStream) -> Result<Purpose, TransportError> {
+/// Hands a connection to a service; it is the one in charge there until a newer one comes.
+async fn service_connection(door: &Door, serving: &Serving, stream: TlsStream<Socket>, who: String) {
+    let (id, stop) = (door.connection_id(), door.shutdown.child_token());
+    serving.current.take(id, stop.clone());
+    let channel = Channel::accepted(stream.into(), serving.protocol);
+    serving.service.serve(channel, who, stop).await;
+    serving.current.leave(id);
+}
+
+/// The TLS handshake; what the client names as protocol decides whom to trust. Gives the peer's name, too.
+async fn secure(
+    door: &Door,
+    socket: TcpStream,
+) -> Result<(Purpose, TlsStream<Socket>, String), TransportError> {
     let socket = transport::tuned(socket)?;
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await;
     let start = start.map_err(TransportError::from_tls)?;
     let hello = start.client_hello();
     let names = |wanted: &[u8]| hello.alpn().is_some_and(|mut offered| offered.any(|name| name == wanted));
-    let (replication, pairing) = (names(ALPN_STORE), names(ALPN_PAIR));
-    let options = &shared.options;
-    if !replication && !pairing {
-        return Err(TransportError::Protocol { protocol: String::from_utf8_lossy(ALPN_STORE).into_owned() });
-    }
-    if !replication {
-        let config = transport::server_config(&options.identity, Trust::Unpinned, ALPN_PAIR)?;
-        let stream = start.into_stream(config).await.map_err(TransportError::from_tls)?;
-        return Ok(Purpose::Pairing(stream));
-    }
-    let peers = options.peers.clone();
-    let primary = off_runtime(move || peers.in_role(Role::Primary)).await?;
-    let primary = primary.map_err(|e| TransportError::Io(std::io::Error::other(e)))?;
-    let (trust, name) = match primary {
-        Some(peer) => (Trust::Pinned(peer.fingerprint), peer.name),
-        None => (Trust::Nobody, String::new()),
+    let desk = || {
+        let desk = door.desks.iter().position(|desk| names(desk.options.alpn))?;
+        Some((Purpose::Store(desk), door.desks[desk].options.alpn))
     };
-    let config = transport::server_config(&options.identity, trust, ALPN_STORE)?;
+    let service = || {
+        let service = door.services.iter().position(|serving| names(serving.protocol.alpn))?;
+        Some((Purpose::Service(service), door.services[service].protocol.alpn))
+    };
+    let pairing = || names(ALPN_PAIR).then_some((Purpose::Pairing, ALPN_PAIR));
+    let Some((purpose, alpn)) = desk().or_else(service).or_else(pairing) else {
+        let known = door.desks.first().map_or(ALPN_PAIR, |desk| desk.options.alpn);
+        // The handshake fails, but says why.
+        let config = transport::server_config(&door.identity, Trust::Nobody, known)?;
+        let failed = start.into_stream(config).await.map(|_| ());
+        return failed.map_err(TransportError::from_tls).and(Err(TransportError::protocol(known)));
+    };
+    let (trust, name) = match purpose {
+        Purpose::Pairing => (Trust::Unpinned, String::new()),
+        Purpose::Store(_) | Purpose::Service(_) => {
+            let peers = door.peers.clone();
+            let primary = off_runtime(move || peers.in_role(Role::Primary)).await?;
+            match primary.map_err(|e| TransportError::Io(std::io::Error::other(e)))? {
+                Some(peer) => (Trust::Pinned(peer.fingerprint), peer.name),
+                None => (Trust::Nobody, String::new()),
+            }
+        }
+    };
+    let config = transport::server_config(&door.identity, trust, alpn)?;
     let stream = start.into_stream(config).await.map_err(TransportError::from_tls)?;
-    Ok(Purpose::Replication(stream, name))
+    Ok((purpose, stream, name))
 }

@@ -1,7 +1,7 @@
 //! One connection of the paired primary: its session, and the tasks around it.
 
 use super::writer::{Outcome, Party, Work};
-use super::{Shared, StoreFault};
+use super::{Desk, StoreFault};
 use crate::replication::session::{Action, BackupSession};
 use crate::replication::transport::{FrameReader, FrameWriter, Sealed, Socket, TransportError, off_runtime};
 use bytes::Bytes;
@@ -40,7 +40,7 @@ enum Found {
 }
 
 /// Serves the connection to its end.
-pub(super) async fn run(shared: Arc<Shared>, stream: TlsStream<Socket>, who: String) {
+pub(super) async fn run(desk: Arc<Desk>, id: u64, stream: TlsStream<Socket>, who: String) {
     let (read, write) = tokio::io::split(stream);
     let (incoming, inbox) = mpsc::channel(2);
     let (outbox, outgoing) = mpsc::channel(64);
@@ -48,15 +48,15 @@ pub(super) async fn run(shared: Arc<Shared>, stream: TlsStream<Socket>, who: Str
     let (found, found_queue) = mpsc::channel(4);
     let (lookups, lookup_queue) = mpsc::channel(crate::replication::session::QUESTIONS_IN_FLIGHT);
     let stop = CancellationToken::new();
-    let reader = tokio::spawn(receive(shared.clone(), FrameReader::new(read, MAX_FRAME), incoming));
+    let reader = tokio::spawn(receive(desk.clone(), FrameReader::new(read, MAX_FRAME), incoming));
     let writer = tokio::spawn(transmit(FrameWriter::new(write), outgoing));
-    let looking = tokio::spawn(look_up(shared.clone(), lookup_queue, found.clone()));
+    let looking = tokio::spawn(look_up(desk.clone(), lookup_queue, found.clone()));
     let started = Instant::now();
     let connection = Connection {
-        id: shared.connection_id(),
+        id,
         session: BackupSession::start(Duration::ZERO),
         started,
-        shared,
+        desk,
         who,
         stop,
         outbox,
@@ -82,7 +82,7 @@ async fn finish(task: JoinHandle<()>) {
 
 struct Connection {
     id: u64,
-    shared: Arc<Shared>,
+    desk: Arc<Desk>,
     who: String,
     session: BackupSession,
     started: Instant,
@@ -109,7 +109,7 @@ impl Connection {
             let step = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => Err(Over("a newer connection takes its place".to_owned())),
-                () = self.shared.shutdown.cancelled() => break self.drain(&mut outcomes).await,
+                () = self.desk.shutdown.cancelled() => break self.drain(&mut outcomes).await,
                 Some(outcome) = outcomes.recv() => self.outcome(outcome).await,
                 Some(found) = found.recv() => self.found(found).await,
                 incoming = inbox.recv() => self.incoming(incoming).await,
@@ -122,7 +122,7 @@ impl Connection {
                 break over;
             }
         };
-        self.shared.leave(self.id, &why);
+        self.desk.leave(self.id, &why);
         tracing::info!(primary = self.who, "replication link ended: {why}");
     }
 
@@ -173,7 +173,7 @@ impl Connection {
             match action {
                 Action::Send(message) => self.send(message).await?,
                 Action::Greet(hello) => {
-                    self.shared.take_charge(self.id, self.stop.clone(), &self.who);
+                    self.desk.take_charge(self.id, self.stop.clone(), &self.who);
                     let party = Party { id: self.id, outcomes: self.outcomes.clone() };
                     self.work(Work::Greet(party, hello))?;
                 }
@@ -191,7 +191,7 @@ impl Connection {
     }
 
     fn work(&self, work: Work) -> Result<(), Over> {
-        self.shared.work.send(work).map_err(|_| Over("the store's thread ended".to_owned()))
+        self.desk.work.send(work).map_err(|_| Over("the store's thread ended".to_owned()))
     }
 
     async fn send(&self, message: ToPrimary) -> Result<(), Over> {
@@ -211,8 +211,8 @@ impl Connection {
 
     /// Starts to look for an answer; its parts come back as [`Found`].
     fn answer(&self, id: u64, query: ehpc_proto::replication::message::Query) {
-        let (queries, found) = (self.shared.options.queries.clone(), self.found.clone());
-        let answering = self.shared.answering.clone();
+        let (queries, found) = (self.desk.options.queries.clone(), self.found.clone());
+        let answering = self.desk.answering.clone();
         tokio::spawn(async move {
             let Ok(_turn) = answering.acquire_owned().await else { return };
             let work = tokio::task::spawn_blocking(move || {
@@ -256,14 +256,14 @@ impl Connection {
 
 /// Reads frames and decodes them, ahead of the session by two messages at most.
 async fn receive(
-    shared: Arc<Shared>,
+    desk: Arc<Desk>,
     mut reader: FrameReader<ReadHalf<TlsStream<Socket>>>,
     incoming: mpsc::Sender<Incoming>,
 ) {
     loop {
         let next = reader.next(FrameKind::ToBackup).await;
         let received = reader.take_received();
-        shared.note(|status| status.bytes_received += received);
+        desk.note(|status| status.bytes_received += received);
         let (found, goes_on) = match next {
             Ok(Some(payload)) => match decode(payload).await {
                 Ok(found) => (found, true),
@@ -315,9 +315,9 @@ async fn transmit(mut writer: FrameWriter<WriteHalf<TlsStream<Socket>>>, mut que
 }
 
 /// Looks up offers, one after the other: they are answered in order.
-async fn look_up(shared: Arc<Shared>, mut queue: mpsc::Receiver<Vec<Hash>>, found: mpsc::Sender<Found>) {
+async fn look_up(desk: Arc<Desk>, mut queue: mpsc::Receiver<Vec<Hash>>, found: mpsc::Sender<Found>) {
     while let Some(hashes) = queue.recv().await {
-        let store = shared.options.store.clone();
+        let store = desk.options.store.clone();
         let looked = off_runtime(move || store.lacking(&hashes)).await;
         let flags = looked.unwrap_or_else(|e| Err(StoreFault::Broken { reason: e.to_string() }));
         if found.send(Found::Lacking(flags)).await.is_err() {

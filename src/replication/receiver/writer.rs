@@ -1,6 +1,6 @@
 //! The thread that writes to the store, and the one that syncs it.
 
-use super::{Shared, StoreFault};
+use super::{Desk, StoreFault};
 use crate::observe::metrics::{BATCHES_STORED, BLOBS_STORED};
 use crate::replication::link::Hello;
 use crate::replication::session::cost;
@@ -58,18 +58,18 @@ struct Wanted {
 }
 
 struct Syncer {
-    shared: Arc<Shared>,
+    desk: Arc<Desk>,
     wanted: Mutex<Wanted>,
     changed: Condvar,
 }
 
-pub(super) fn start(shared: Arc<Shared>, queue: Queue<Work>) -> io::Result<Vec<JoinHandle<()>>> {
+pub(super) fn start(desk: Arc<Desk>, queue: Queue<Work>) -> io::Result<Vec<JoinHandle<()>>> {
     let syncer = Arc::new(Syncer {
-        shared: shared.clone(),
+        desk: desk.clone(),
         wanted: Mutex::new(Wanted::default()),
         changed: Condvar::new(),
     });
-    let writer = Writer { shared, syncer: syncer.clone(), party: None };
+    let writer = Writer { desk, syncer: syncer.clone(), party: None };
     Ok(vec![
         thread::Builder::new().name("store-sync".to_owned()).spawn(move || syncer.run())?,
         thread::Builder::new().name("store-write".to_owned()).spawn(move || writer.run(&queue))?,
@@ -77,12 +77,12 @@ pub(super) fn start(shared: Arc<Shared>, queue: Queue<Work>) -> io::Result<Vec<J
 }
 
 /// Syncs, and tells everybody what is durable.
-fn sync(shared: &Shared, party: Option<&Party>) -> Result<(), StoreFault> {
-    let outcome = shared.options.store.sync();
+fn sync(desk: &Desk, party: Option<&Party>) -> Result<(), StoreFault> {
+    let outcome = desk.options.store.sync();
     match outcome {
         Ok(number) => {
             let news = {
-                let mut status = shared.status.lock();
+                let mut status = desk.status.lock();
                 let news = number.saturating_sub(status.durable);
                 status.durable = number.max(status.durable);
                 status.disk_full &= news == 0;
@@ -94,20 +94,20 @@ fn sync(shared: &Shared, party: Option<&Party>) -> Result<(), StoreFault> {
             }
             if news > 0 {
                 BATCHES_STORED.add(news);
-                (shared.options.on_durable)(number);
+                (desk.options.on_durable)(number);
             }
             Ok(())
         }
         Err(fault) => {
-            failed(shared, party, &fault);
+            failed(desk, party, &fault);
             Err(fault)
         }
     }
 }
 
-fn failed(shared: &Shared, party: Option<&Party>, fault: &StoreFault) {
+fn failed(desk: &Desk, party: Option<&Party>, fault: &StoreFault) {
     let full = matches!(fault, StoreFault::Full { .. });
-    shared.note(|status| {
+    desk.note(|status| {
         status.disk_full |= full;
         status.last_error = Some(fault.to_string());
     });
@@ -131,7 +131,7 @@ impl Syncer {
                 wanted.party.clone()
             };
             // A failure has been told to the connection, which ends; the next one syncs first.
-            let _ = sync(&self.shared, party.as_ref());
+            let _ = sync(&self.desk, party.as_ref());
         }
     }
 
@@ -149,7 +149,7 @@ impl Syncer {
 }
 
 struct Writer {
-    shared: Arc<Shared>,
+    desk: Arc<Desk>,
     syncer: Arc<Syncer>,
     /// The connection in charge, until it fails.
     party: Option<Party>,
@@ -160,16 +160,14 @@ impl Writer {
         for work in queue {
             match work {
                 Work::Greet(party, hello) => self.greet(party, &hello),
-                Work::Store(id, blobs) => self.with(id, |shared| store(shared, &blobs)),
+                Work::Store(id, blobs) => self.with(id, |desk| store(desk, &blobs)),
                 Work::Append(id, encoded, batch) => {
-                    self.with(id, |shared| {
-                        shared.options.store.append_batch(&encoded, &batch).map(|()| None)
-                    });
+                    self.with(id, |desk| desk.options.store.append_batch(&encoded, &batch).map(|()| None));
                     self.syncer.ask(self.party.clone());
                 }
                 Work::Drain(id) => {
                     if let Some(party) = self.party.take_if(|party| party.id == id)
-                        && sync(&self.shared, Some(&party)).is_ok()
+                        && sync(&self.desk, Some(&party)).is_ok()
                     {
                         party.tell(Outcome::Drained);
                     }
@@ -181,15 +179,15 @@ impl Writer {
     }
 
     /// Does it for connection `id`, if that is in charge, and tells it the outcome.
-    fn with(&mut self, id: u64, work: impl FnOnce(&Shared) -> Result<Option<Outcome>, StoreFault>) {
+    fn with(&mut self, id: u64, work: impl FnOnce(&Desk) -> Result<Option<Outcome>, StoreFault>) {
         let Some(party) = self.party.as_ref().filter(|party| party.id == id) else { return };
-        match work(&self.shared) {
+        match work(&self.desk) {
             Ok(Some(outcome)) => party.tell(outcome),
             Ok(None) => {}
             Err(fault) => {
                 // What came before it is good: it is made durable and acknowledged before the connection ends.
-                let _ = sync(&self.shared, Some(party));
-                failed(&self.shared, Some(party), &fault);
+                let _ = sync(&self.desk, Some(party));
+                failed(&self.desk, Some(party), &fault);
                 self.party = None;
             }
         }
@@ -198,24 +196,24 @@ impl Writer {
     fn greet(&mut self, party: Party, hello: &Hello) {
         self.party = None;
         // What an earlier connection brought may not be durable yet, and must be before it is named.
-        if sync(&self.shared, Some(&party)).is_err() {
+        if sync(&self.desk, Some(&party)).is_err() {
             return;
         }
-        let store = &self.shared.options.store;
+        let store = &self.desk.options.store;
         let known = hello.position.as_ref().map_or(Ok(false), |position| store.knows(position));
         match known {
             Ok(shadow_known) => {
                 party.tell(Outcome::Greeted { position: store.position(), shadow_known });
                 self.party = Some(party);
             }
-            Err(fault) => failed(&self.shared, Some(&party), &fault),
+            Err(fault) => failed(&self.desk, Some(&party), &fault),
         }
     }
 }
 
-fn store(shared: &Shared, blobs: &[Blob]) -> Result<Option<Outcome>, StoreFault> {
+fn store(desk: &Desk, blobs: &[Blob]) -> Result<Option<Outcome>, StoreFault> {
     for blob in blobs {
-        shared.options.store.put_blob(blob)?;
+        desk.options.store.put_blob(blob)?;
     }
     BLOBS_STORED.add(blobs.len() as u64);
     Ok(Some(Outcome::Written(cost(blobs))))

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 /// How long a server may take to start or to stop.
@@ -76,7 +76,8 @@ pub(super) fn run(command: &mut Command) -> Result<()> {
 /// A running server.
 pub(super) struct Process {
     pid: u32,
-    ended: mpsc::Receiver<ExitStatus>,
+    /// Behind a lock, so that a server can be shared between threads.
+    ended: Mutex<mpsc::Receiver<ExitStatus>>,
 }
 
 impl Process {
@@ -105,10 +106,10 @@ impl Process {
                 let _ = started.send(Err(anyhow!("{whole:?} does not start: {error}")));
             }
         });
-        let process = Process { pid: start.recv()??, ended };
+        let process = Process { pid: start.recv()??, ended: Mutex::new(ended) };
         let mut over = None;
         let ready = wait_until("the server's greeting", PATIENCE, || {
-            over = over.or_else(|| process.ended.try_recv().ok());
+            over = over.or_else(|| process.ended.lock().ok()?.try_recv().ok());
             over.is_some() || greets(socket)
         });
         let fault = match (over, ready) {
@@ -131,11 +132,12 @@ impl Process {
 
     /// Sends `signal` and waits for the end.
     pub(super) fn end(self, signal: &str) -> Result<()> {
-        if self.ended.try_recv().is_ok() {
+        let ended = self.ended.into_inner().map_err(|_| anyhow!("a thread panicked"))?;
+        if ended.try_recv().is_ok() {
             return Ok(());
         }
         crate::process::signal(self.pid, signal)?;
-        self.ended.recv_timeout(PATIENCE).with_context(|| format!("no end after SIG{signal}"))?;
+        ended.recv_timeout(PATIENCE).with_context(|| format!("no end after SIG{signal}"))?;
         Ok(())
     }
 }

@@ -94,8 +94,8 @@ impl Statements {
                 format!("BEGIN; {load} {} COMMIT;", log("load"))
             }
             8 => format!(
-                "SET SESSION binlog_format = 'STATEMENT'; BEGIN; INSERT INTO work.rows{w} (a, b, d) VALUES ({seq}, CONNECTION_ID(), \
-                 NOW()); UPDATE work.rows{w} SET c = IFNULL(c, 0) + 1.5 WHERE a = {}; {} COMMIT; SET SESSION binlog_format = \
+                "SET SESSION binlog_format = 'STATEMENT'; BEGIN; INSERT INTO work.rows{w} (a, b, d) VALUES ({seq}, \
+                 CONNECTION_ID(), NOW()); UPDATE work.rows{w} SET c = IFNULL(c, 0) + 1.5 WHERE a = {}; {} COMMIT; SET SESSION binlog_format = \
                  'ROW';",
                 self.random.below(50),
                 log("statement")

@@ -106,7 +106,7 @@ fn piece(offset: u64, length: usize) -> Checked {
 
 fn query(query: &DbQuery) -> Checked {
     match query {
-        DbQuery::Files { .. } => Ok(()),
+        DbQuery::Files { .. } | DbQuery::NewestBase => Ok(()),
         DbQuery::Hash { lineage, ordinal, from, to } | DbQuery::Refetch { lineage, ordinal, from, to } => {
             place(Place { lineage: *lineage, file: *ordinal, offset: *from })?;
             if from > to || (from == to && matches!(query, DbQuery::Refetch { .. })) {
@@ -124,6 +124,6 @@ fn answer(answer: &DbAnswer) -> Checked {
             files.iter().try_for_each(file)
         }
         DbAnswer::Failed { reason } => at_most("answer", "bytes of reason", reason.len(), MAX_TEXT),
-        DbAnswer::Hash(_) | DbAnswer::Refetched => Ok(()),
+        DbAnswer::Hash(_) | DbAnswer::Refetched | DbAnswer::NewestBase(_) => Ok(()),
     }
 }

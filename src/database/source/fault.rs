@@ -1,0 +1,319 @@
+//! What may go wrong between the server and the archive, and what a person does about it.
+
+use crate::database::dsn::{Dsn, PasswordError};
+use crate::database::source::session::StreamFault;
+use crate::database::sql::SqlError;
+use ehpc_proto::mysql::auth::AuthError;
+use ehpc_proto::mysql::replica::DialogueError;
+use ehpc_proto::mysql::response::ServerError;
+use std::time::Duration;
+
+/// `ER_ACCESS_DENIED_ERROR`: of a login, and of COM_REGISTER_SLAVE without the privilege.
+const ACCESS_DENIED: u16 = 1045;
+/// `ER_SPECIFIC_ACCESS_DENIED_ERROR`.
+const PRIVILEGE_MISSING: u16 = 1227;
+/// `ER_NO_BINARY_LOGGING`.
+const NO_BINARY_LOGGING: u16 = 1381;
+/// `ER_MASTER_FATAL_ERROR_READING_BINLOG`: everything that a dump may die of.
+const FATAL_READING: u16 = 1236;
+/// `ER_SLAVE_SAME_ID` of MariaDB.
+const SAME_ID: u16 = 4052;
+
+/// Time until the next attempt, where only a person can help.
+const LATER: Duration = Duration::from_secs(30);
+
+/// Why nothing is shipped at the moment.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum SourceFault {
+    #[error("{0}")]
+    Password(#[from] PasswordError),
+    #[error("the database server {server} cannot be reached: {text}")]
+    Unreachable { server: String, text: String },
+    #[error(
+        "the database server {server} refuses the login of {user}: {text}; if the account is missing, as an \
+         administrator there: CREATE USER '{user}'@'%' IDENTIFIED BY '...'"
+    )]
+    Denied { server: String, user: String, text: String },
+    #[error("the account {user} at {server} cannot be used: {text}")]
+    Method { server: String, user: String, text: String },
+    #[error(
+        "the account {user} at {server} lacks a privilege ({text}); as an administrator there: \
+         GRANT REPLICATION SLAVE, {monitor} ON *.* TO '{user}'@'{host}'"
+    )]
+    Privilege { server: String, user: String, host: String, monitor: &'static str, text: String },
+    #[error(
+        "no TLS with the database server {server}: {text}; check tls, tls_ca and tls_name in [database] of the cluster \
+         file, and ssl_cert, ssl_key in the server's my.cnf"
+    )]
+    Tls { server: String, text: String },
+    #[error(
+        "the database server {server} writes no binary log; in its my.cnf: [mysqld] log_bin = mysql-bin, then restart it"
+    )]
+    NoBinaryLog { server: String },
+    #[error(
+        "the database server {server} encrypts its binary logs, so that they cannot be kept byte for byte; in its \
+         my.cnf: [mysqld] encrypt_binlog = OFF, then restart it"
+    )]
+    Encrypted { server: String },
+    #[error(
+        "the archive ends at {end}, and the database server {server} no longer has what follows ({why}; its oldest file \
+         is {oldest}); the transactions between are not in the archive. Set on_gap = \"new-base\" in [database] to go on \
+         behind the gap with a new base snapshot, and a longer retention on the server so that it does not happen again"
+    )]
+    Gap { server: String, end: String, oldest: String, why: &'static str },
+    #[error(
+        "the archive holds transactions that the database server {server} lost: the archive ends at {end} (GTID {held}), \
+         the server at GTID {found}. It was probably cut off without sync_binlog=1. Nothing was cut from the archive. \
+         Compare the two, then `ehpc-store db accept-loss` goes on with what the server has, in a new lineage"
+    )]
+    Ahead { server: String, end: String, held: String, found: String },
+    #[error(
+        "the database server {server} is not the one that the archive follows, and it lacks transactions that the archive \
+         holds: the archive ends at {end} (GTID {held}), the server at GTID {found}; {why}. Set it up with all of them \
+         (log_slave_updates must be ON while it replicates), or `ehpc-store db accept-loss` goes on with what it has, in \
+         a new lineage"
+    )]
+    Diverged { server: String, end: String, held: String, found: String, why: String },
+    #[error(
+        "another replica of the database server {server} has server_id {server_id} too; set another server_id in \
+         [database] of the cluster file, or in that replica ({text})"
+    )]
+    ServerId { server: String, server_id: u32, text: String },
+    #[error("the binary log that comes from {server} is damaged: {text}")]
+    Damaged { server: String, text: String },
+    #[error("{file} on {server} is not the file of that name in the archive")]
+    AnotherServer { server: String, file: String },
+    #[error("the connection to the database server {server} is lost: {text}")]
+    Lost { server: String, text: String },
+    #[error("the database server {server} answers with an error: {text}")]
+    Server { server: String, text: String },
+    #[error("the database server {server}: {text}")]
+    Unusable { server: String, text: String },
+    #[error("the backup cannot be reached: {0}")]
+    Lane(String),
+    #[error("the backup refuses the binary log: {0}")]
+    Refused(String),
+}
+
+impl SourceFault {
+    /// A word for status: `refused`, `gap`, `ahead`, `diverged`, `server-id`, `damaged`, `encrypted`, `no-binlog`,
+    /// `connecting`, `backup`.
+    pub fn state(&self) -> &'static str {
+        match self {
+            SourceFault::Password(_)
+            | SourceFault::Denied { .. }
+            | SourceFault::Method { .. }
+            | SourceFault::Privilege { .. }
+            | SourceFault::Tls { .. }
+            | SourceFault::Unusable { .. } => "refused",
+            SourceFault::NoBinaryLog { .. } => "no-binlog",
+            SourceFault::Encrypted { .. } => "encrypted",
+            SourceFault::Gap { .. } => "gap",
+            SourceFault::Ahead { .. } => "ahead",
+            SourceFault::Diverged { .. } => "diverged",
+            SourceFault::ServerId { .. } => "server-id",
+            SourceFault::Damaged { .. } => "damaged",
+            SourceFault::AnotherServer { .. }
+            | SourceFault::Unreachable { .. }
+            | SourceFault::Lost { .. }
+            | SourceFault::Server { .. } => "connecting",
+            SourceFault::Lane(_) | SourceFault::Refused(_) => "backup",
+        }
+    }
+
+    /// How long to wait before the next attempt; `None`: it may pass by itself, so soon (with a back-off).
+    pub fn wait(&self) -> Option<Duration> {
+        match self.state() {
+            "connecting" | "backup" => None,
+            _ => Some(LATER),
+        }
+    }
+
+    /// Whether a person has to do something.
+    pub fn needs_a_person(&self) -> bool {
+        self.wait().is_some()
+    }
+}
+
+/// Says which server and account a fault is about.
+#[derive(Clone, Debug)]
+pub struct Blame {
+    /// The server, as messages name it.
+    pub server: String,
+    /// The account.
+    pub user: String,
+    /// Our replica number.
+    pub server_id: u32,
+    /// Host part of the account, for a GRANT.
+    pub host: String,
+    /// The privilege that shows the binary logs.
+    pub monitor: &'static str,
+}
+
+impl Blame {
+    /// For a server of the settings.
+    pub fn new(dsn: &Dsn, server_id: u32) -> Blame {
+        let host = if dsn.server.is_local() { "localhost" } else { "%" };
+        Blame {
+            server: dsn.server.to_string(),
+            user: dsn.user.clone(),
+            server_id,
+            host: host.to_owned(),
+            monitor: "BINLOG MONITOR",
+        }
+    }
+
+    fn privilege(&self, text: String) -> SourceFault {
+        SourceFault::Privilege {
+            server: self.server.clone(),
+            user: self.user.clone(),
+            host: self.host.clone(),
+            monitor: self.monitor,
+            text,
+        }
+    }
+
+    /// The stream was damaged.
+    pub fn damaged(&self, text: impl ToString) -> SourceFault {
+        SourceFault::Damaged { server: self.server.clone(), text: text.to_string() }
+    }
+
+    /// The connection was lost.
+    pub fn lost(&self, text: impl ToString) -> SourceFault {
+        SourceFault::Lost { server: self.server.clone(), text: text.to_string() }
+    }
+
+    /// A question by SQL failed.
+    pub fn sql(&self, error: SqlError) -> SourceFault {
+        let (server, user) = (self.server.clone(), self.user.clone());
+        match error {
+            SqlError::Password(error) => SourceFault::Password(error),
+            SqlError::Refused { text, number, .. } if login_refused(number) => {
+                SourceFault::Denied { server, user, text }
+            }
+            SqlError::Refused { text, .. } => SourceFault::Unreachable { server, text },
+            SqlError::Method { text, .. } => SourceFault::Method { server, user, text },
+            SqlError::Tls { text, .. } => SourceFault::Tls { server, text },
+            SqlError::Authorities { path, source } => {
+                SourceFault::Tls { server, text: format!("{} cannot be read: {source}", path.display()) }
+            }
+            SqlError::Server { number: PRIVILEGE_MISSING | ACCESS_DENIED, text, .. } => self.privilege(text),
+            SqlError::Server { number: NO_BINARY_LOGGING, .. } => SourceFault::NoBinaryLog { server },
+            SqlError::Unreachable { source, .. } => {
+                SourceFault::Unreachable { server, text: source.to_string() }
+            }
+            SqlError::Dialect(error) => SourceFault::Unusable { server, text: error.to_string() },
+            other => SourceFault::Lost { server, text: other.to_string() },
+        }
+    }
+
+    /// The replica's dialogue ended.
+    pub fn dialogue(&self, error: DialogueError) -> SourceFault {
+        let (server, user) = (self.server.clone(), self.user.clone());
+        match error {
+            DialogueError::Login(AuthError::Refused(error)) if login_refused(error.code) => {
+                SourceFault::Denied { server, user, text: error.to_string() }
+            }
+            DialogueError::Login(AuthError::Refused(error)) | DialogueError::Closed(error) => {
+                SourceFault::Unreachable { server, text: error.to_string() }
+            }
+            DialogueError::Login(other) => SourceFault::Method { server, user, text: other.to_string() },
+            DialogueError::NoTls => SourceFault::Tls { server, text: error.to_string() },
+            DialogueError::TooOld(_) | DialogueError::BadPlan(_) => {
+                SourceFault::Unusable { server, text: error.to_string() }
+            }
+            DialogueError::Refused { error, .. }
+                if matches!(error.code, ACCESS_DENIED | PRIVILEGE_MISSING) =>
+            {
+                self.privilege(error.to_string())
+            }
+            other => self.lost(other),
+        }
+    }
+
+    /// The event stream ended.
+    pub fn stream(&self, fault: StreamFault) -> SourceFault {
+        let server = self.server.clone();
+        match fault {
+            StreamFault::Server(error) => self.dump(error),
+            StreamFault::Ended => self.lost(fault),
+            StreamFault::Encrypted => SourceFault::Encrypted { server },
+            StreamFault::AnotherServer { file } => SourceFault::AnotherServer { server, file },
+            other => self.damaged(other),
+        }
+    }
+
+    /// The server refused or ended a dump.
+    fn dump(&self, error: ServerError) -> SourceFault {
+        let server = self.server.clone();
+        let text = error.to_string();
+        let says = |words: &[&str]| words.iter().any(|word| error.message.contains(word));
+        match error.code {
+            ACCESS_DENIED | PRIVILEGE_MISSING => self.privilege(text),
+            SAME_ID | FATAL_READING if says(&["same server_uuid/server_id", "same server_id"]) => {
+                SourceFault::ServerId { server, server_id: self.server_id, text }
+            }
+            FATAL_READING if says(&["truncated", "corrupted", "checksum"]) => self.damaged(text),
+            // A purge or a reset between our questions and the dump: the next attempt's questions say which.
+            _ => SourceFault::Server { server, text },
+        }
+    }
+}
+
+/// Login errors that do not pass by themselves: wrong password, no such account, expired, no access from here.
+fn login_refused(code: u16) -> bool {
+    matches!(code, 1044 | ACCESS_DENIED | 1130 | 1251 | 1275 | 1396 | 1524 | 1698 | 1820 | 1862 | 3118 | 3159)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blame() -> Blame {
+        Blame::new(&Dsn::socket("/run/mysqld/mysqld.sock", "ehpc"), 4_200_001)
+    }
+
+    #[test]
+    fn a_login_and_a_privilege_with_the_same_number_are_told_apart() {
+        let denied = ServerError::new(1045, "28000", "Access denied for user 'ehpc'@'localhost'");
+        let login = blame().dialogue(DialogueError::Login(AuthError::Refused(denied.clone())));
+        assert!(matches!(login, SourceFault::Denied { .. }) && login.state() == "refused");
+        let command = "COM_REGISTER_SLAVE".to_owned();
+        let register = blame().dialogue(DialogueError::Refused { command, error: denied });
+        assert!(
+            register
+                .to_string()
+                .contains("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO 'ehpc'@'localhost'"),
+            "{register}"
+        );
+    }
+
+    #[test]
+    fn the_servers_texts_are_told_apart() {
+        let numbered =
+            |code, text: &str| blame().stream(StreamFault::Server(ServerError::new(code, "HY000", text)));
+        let fault = |text: &str| numbered(1236, text);
+        let twice = fault(
+            "A slave with the same server_uuid/server_id as this slave has connected to the master; the first event ..",
+        );
+        assert_eq!(twice.state(), "server-id");
+        assert!(twice.to_string().contains("server_id 4200001"), "{twice}");
+        let maria = numbered(
+            4052,
+            "A slave with the same server_uuid/server_id is already connected; the first event ..",
+        );
+        assert_eq!(maria.state(), "server-id");
+        assert_eq!(
+            fault("binlog truncated in the middle of event; consider out of disk space").state(),
+            "damaged"
+        );
+        assert_eq!(
+            fault("Could not find first log file name in binary log index file").state(),
+            "connecting"
+        );
+        assert_eq!(blame().stream(StreamFault::Encrypted).state(), "encrypted");
+        assert_eq!(blame().stream(StreamFault::Ended).wait(), None);
+        assert!(blame().stream(StreamFault::Encrypted).needs_a_person());
+    }
+}

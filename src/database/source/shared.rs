@@ -1,0 +1,229 @@
+//! What the source's tasks and those who ask about it share.
+
+use super::SourceOptions;
+use super::fault::SourceFault;
+use super::lane::Exchange;
+use super::semisync::SemiSyncWatch;
+use crate::database::dsn::Dsn;
+use crate::database::sql::{Sql, SqlError};
+use crate::observe::status::DatabaseSourceStatus;
+use ehpc_proto::replication::database::Place;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+/// Times of what is on its way are not kept finer than this.
+const FINE: Duration = Duration::from_millis(1);
+
+/// Time until the server is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Where the stream is: bytes of this file up to `place` were handed to the lane.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Cursor {
+    pub(super) name: String,
+    pub(super) place: Place,
+}
+
+#[derive(Default)]
+struct Words {
+    state: &'static str,
+    server: String,
+    version: String,
+    gtid: String,
+    last_error: Option<String>,
+    reconnects: u64,
+}
+
+pub(super) struct Shared {
+    pub(super) options: SourceOptions,
+    pub(super) exchange: Arc<Exchange>,
+    /// End of the last whole group handed to the lane.
+    pub(super) end: watch::Sender<Option<Place>>,
+    pub(super) cursor: watch::Sender<Option<Cursor>>,
+    /// The server that is used.
+    server: watch::Sender<Option<Dsn>>,
+    words: Mutex<Words>,
+    /// What was handed to the lane and is not durable yet, and when.
+    under_way: Mutex<VecDeque<(Place, Instant)>>,
+    pub(super) semi_sync: Arc<Mutex<SemiSyncWatch>>,
+    pub(super) bytes: AtomicU64,
+    pub(super) events: AtomicU64,
+    accept_loss: AtomicBool,
+    /// Try again now.
+    pub(super) again: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(options: SourceOptions) -> Shared {
+        let words = Words { state: "starting", ..Words::default() };
+        Shared {
+            options,
+            exchange: Arc::new(Exchange::new()),
+            end: watch::channel(None).0,
+            cursor: watch::channel(None).0,
+            server: watch::channel(None).0,
+            words: Mutex::new(words),
+            under_way: Mutex::new(VecDeque::new()),
+            semi_sync: Arc::new(Mutex::new(SemiSyncWatch::default())),
+            bytes: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+            accept_loss: AtomicBool::new(false),
+            again: Notify::new(),
+        }
+    }
+
+    pub(super) fn accept_loss(&self) {
+        self.accept_loss.store(true, Ordering::Relaxed);
+        self.again.notify_one();
+    }
+
+    pub(super) fn may_lose(&self) -> bool {
+        self.accept_loss.load(Ordering::Relaxed)
+    }
+
+    /// A new lineage was begun with that permission; it does not hold for another one.
+    pub(super) fn lost(&self) {
+        self.accept_loss.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn connecting(&self, state: &'static str) {
+        self.words.lock().state = state;
+    }
+
+    pub(super) fn streaming(&self, dsn: &Dsn, version: &str, gtid: String) {
+        self.server.send_replace(Some(dsn.clone()));
+        let mut words = self.words.lock();
+        words.state = "streaming";
+        words.server = dsn.server.to_string();
+        words.version = version.to_owned();
+        words.gtid = gtid;
+        words.last_error = None;
+    }
+
+    pub(super) fn grown(&self, gtid: String) {
+        self.words.lock().gtid = gtid;
+    }
+
+    pub(super) fn failed(&self, fault: &SourceFault) {
+        self.server.send_replace(None);
+        self.under_way.lock().clear();
+        let mut words = self.words.lock();
+        words.state = fault.state();
+        words.reconnects += 1;
+        words.last_error = Some(fault.to_string());
+    }
+
+    /// Bytes up to here were handed to the lane.
+    pub(super) fn handed(&self, place: Place) {
+        let now = Instant::now();
+        let mut under_way = self.under_way.lock();
+        match under_way.back_mut() {
+            Some((newest, since)) if now.duration_since(*since) < FINE => *newest = place,
+            _ => under_way.push_back((place, now)),
+        }
+        drop_durable(&mut under_way, *self.exchange.durable().borrow());
+    }
+
+    fn lag(&self) -> Duration {
+        let mut under_way = self.under_way.lock();
+        drop_durable(&mut under_way, *self.exchange.durable().borrow());
+        under_way.front().map_or(Duration::ZERO, |(_, since)| since.elapsed())
+    }
+
+    pub(super) fn status(&self) -> DatabaseSourceStatus {
+        let lag = self.lag();
+        let cursor = self.cursor.borrow().clone();
+        let words = self.words.lock();
+        let first = || self.options.servers.first().map(|dsn| dsn.server.to_string()).unwrap_or_default();
+        DatabaseSourceStatus {
+            state: words.state.to_owned(),
+            well: words.state == "streaming",
+            address: if words.server.is_empty() { first() } else { words.server.clone() },
+            version: words.version.clone(),
+            file: cursor.as_ref().map(|cursor| cursor.name.clone()).unwrap_or_default(),
+            offset: cursor.map_or(0, |cursor| cursor.place.offset),
+            gtid: words.gtid.clone(),
+            lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            events: self.events.load(Ordering::Relaxed),
+            reconnects: words.reconnects,
+            semi_sync: self.options.semi_sync.then(|| self.semi_sync.lock().status()),
+            findings: Vec::new(),
+            last_error: words.last_error.clone(),
+        }
+    }
+
+    /// Waits until the server's present end was handed to the lane; for the stream, too, while there is none.
+    pub(super) async fn fresh(&self) -> Result<Place, String> {
+        let mut server = self.server.subscribe();
+        loop {
+            let dsn = server.wait_for(Option::is_some).await.map(|dsn| dsn.clone());
+            let Ok(Some(dsn)) = dsn else { return Err("the source has ended".to_owned()) };
+            match self.present_end(&dsn).await {
+                Ok((file, position)) => return self.handed_over(&file, position).await,
+                Err(error) if error.is_connection() => tokio::time::sleep(AGAIN).await,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    async fn present_end(&self, dsn: &Dsn) -> Result<(String, u64), SqlError> {
+        let mut sql = Sql::connect(dsn).await?;
+        let statement = sql.dialect().binary_log_status();
+        let row = sql.row(statement).await?;
+        row.and_then(|row| Some((row.string(0), row.number(1)?))).ok_or_else(|| SqlError::Answer {
+            statement: statement.to_owned(),
+            what: "nothing: the server has no binary log".to_owned(),
+        })
+    }
+
+    async fn handed_over(&self, file: &str, position: u64) -> Result<Place, String> {
+        let mut cursor = self.cursor.subscribe();
+        let reached = cursor
+            .wait_for(|cursor| cursor.as_ref().is_some_and(|at| place_of(file, position, at).is_some()))
+            .await
+            .map_err(|_| "the source has ended".to_owned())?;
+        reached
+            .as_ref()
+            .and_then(|at| place_of(file, position, at))
+            .ok_or_else(|| "the source has ended".to_owned())
+    }
+}
+
+fn drop_durable(under_way: &mut VecDeque<(Place, Instant)>, durable: Option<Place>) {
+    while under_way.front().is_some_and(|(place, _)| durable.is_some_and(|durable| *place <= durable)) {
+        under_way.pop_front();
+    }
+}
+
+/// A place of the server's log as a place of the archive, once the stream has passed it. Files are numbered without
+/// gaps on both sides.
+fn place_of(file: &str, position: u64, at: &Cursor) -> Option<Place> {
+    let number = |name: &str| name.rsplit_once('.').and_then(|(_, digits)| digits.parse::<u64>().ok());
+    let ahead = number(&at.name)?.checked_sub(number(file)?)?;
+    if ahead == 0 && at.place.offset < position {
+        return None;
+    }
+    let ordinal = at.place.file.checked_sub(u32::try_from(ahead).ok()?)?;
+    Some(Place { lineage: at.place.lineage, file: ordinal, offset: position })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_of_the_log_is_found_once_the_stream_has_passed_it() {
+        let at = Cursor { name: "bin.000012".into(), place: Place { lineage: 2, file: 5, offset: 700 } };
+        let place = |file, offset| Some(Place { lineage: 2, file, offset });
+        assert_eq!(place_of("bin.000012", 700, &at), place(5, 700));
+        assert_eq!(place_of("bin.000012", 701, &at), None);
+        assert_eq!(place_of("bin.000010", 90_000, &at), place(3, 90_000));
+        assert_eq!(place_of("bin.000013", 4, &at), None);
+        assert_eq!(place_of("bin.000001", 4, &at), None, "before the lineage");
+    }
+}

@@ -1,0 +1,149 @@
+//! Byte for byte, whatever happens on the way.
+
+use super::*;
+use ehpc_tools::database::{MySql56, Work, Workload};
+
+/// A workload with everything that a binary log may hold, while all three parties fall again and again.
+fn survives(arguments: &[&str]) {
+    let seed = rand::random();
+    println!("seed {seed}, {arguments:?}");
+    let runtime = runtime();
+    let mut options = Options::default();
+    for argument in arguments {
+        options = options.with(*argument);
+    }
+    let mut server = server(options);
+    let end = FarEnd::new();
+    let mut source = start(&runtime, &server, &end);
+    let work = Workload::start(&server.access(), Work::maria(seed)).unwrap();
+    for round in 0..6u64 {
+        work.wait_for(work.done() + 30).unwrap();
+        match round {
+            0 => drop(server.sql("FLUSH BINARY LOGS").unwrap()),
+            1 => end.cut_connections(),
+            2 => server.kill9().and_then(|()| server.restart()).unwrap(),
+            3 => {
+                runtime.block_on(source.stop());
+                source = start(&runtime, &server, &end);
+            }
+            4 => server.restart().unwrap(),
+            _ => end.cut_connections(),
+        }
+    }
+    let seen = work.stop().unwrap();
+    assert!(seen.count() > 100);
+    server.sql("FLUSH BINARY LOGS").unwrap();
+    caught_up(&runtime, &source);
+    assert_equal(&server.binlog_files().unwrap(), &end);
+    let files = end.files();
+    assert!(files.len() >= 5 && files[..files.len() - 1].iter().all(|file| file.closed), "{}", files.len());
+    let contents = end.contents.lock();
+    assert_eq!(contents.lineages.len(), 1);
+    assert!(contents.connections >= 5);
+    assert_eq!(source.status().gtid, server.value("SELECT @@gtid_binlog_pos").unwrap());
+    assert_eq!(contents.state(&contents.lineages[0].0), source.status().gtid);
+}
+
+#[test]
+fn files_are_equal_after_kills_of_everybody() {
+    survives(&["--binlog-checksum=CRC32", "--log-bin-compress=1", "--log-bin-compress-min-len=10"]);
+}
+
+#[test]
+fn files_are_equal_without_checksums() {
+    survives(&["--binlog-checksum=NONE", "--max-binlog-size=65536"]);
+}
+
+#[test]
+fn a_checksum_that_is_switched_changes_with_the_file() {
+    let runtime = runtime();
+    let server = server(Options::default().with("--binlog-checksum=CRC32"));
+    let end = FarEnd::new();
+    server
+        .sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1)")
+        .unwrap();
+    server.sql("SET GLOBAL binlog_checksum = NONE; INSERT INTO d.t VALUES (2); FLUSH BINARY LOGS").unwrap();
+    let source = start(&runtime, &server, &end);
+    caught_up(&runtime, &source);
+    server
+        .sql("INSERT INTO d.t VALUES (3); SET GLOBAL binlog_checksum = CRC32; INSERT INTO d.t VALUES (4)")
+        .unwrap();
+    server.sql("FLUSH BINARY LOGS; INSERT INTO d.t VALUES (5); FLUSH BINARY LOGS").unwrap();
+    caught_up(&runtime, &source);
+    assert_equal(&server.binlog_files().unwrap(), &end);
+    assert!(end.files().len() >= 6);
+}
+
+#[test]
+fn a_long_event_goes_through_in_pieces() {
+    let runtime = runtime();
+    let server = server(Options::default());
+    let end = FarEnd::new();
+    let source = start(&runtime, &server, &end);
+    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b LONGBLOB)").unwrap();
+    server
+        .sql("INSERT INTO d.t VALUES (1, REPEAT('0123456789', 4000000)), (2, 'x'); FLUSH BINARY LOGS")
+        .unwrap();
+    caught_up(&runtime, &source);
+    assert_equal(&server.binlog_files().unwrap(), &end);
+    assert!(end.files()[0].bytes.len() > 40_000_000);
+    // What is behind is not live; what comes after it is.
+    server.sql("INSERT INTO d.t VALUES (3, 'y')").unwrap();
+    caught_up(&runtime, &source);
+    assert!(end.contents.lock().live > 0);
+    let shipped = source.end().unwrap();
+    assert_eq!(Some(shipped), *source.durable().borrow());
+    assert_eq!(source.status().lag_ms, 0);
+}
+
+#[test]
+fn mysql_is_archived_byte_for_byte() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let runtime = runtime();
+    let mut server = MySql56::start(
+        Options::default()
+            .with("--gtid-mode=ON")
+            .with("--enforce-gtid-consistency")
+            .with("--log-slave-updates"),
+    )
+    .unwrap();
+    let end = FarEnd::new();
+    let source = Source::start(runtime.handle(), options(vec![root(&server.socket())], &end));
+    let work = Workload::start(&server.access(), Work::mysql(seed)).unwrap();
+    work.wait_for(40).unwrap();
+    server.sql("FLUSH BINARY LOGS").unwrap();
+    work.wait_for(work.done() + 20).unwrap();
+    server.kill9().unwrap();
+    server.restart().unwrap();
+    work.wait_for(work.done() + 20).unwrap();
+    end.cut_connections();
+    work.wait_for(work.done() + 20).unwrap();
+    work.stop().unwrap();
+    server.sql("FLUSH BINARY LOGS").unwrap();
+    caught_up(&runtime, &source);
+    assert_equal(&server.binlog_files().unwrap(), &end);
+    let gtid: String = server.sql("SELECT @@GLOBAL.gtid_executed").unwrap()[0][0]
+        .replace("\\n", "")
+        .split_whitespace()
+        .collect();
+    assert_eq!(source.status().gtid, gtid);
+}
+
+#[test]
+fn questions_and_marks_go_the_same_way() {
+    use ehpc_proto::replication::database::{DbAnswer, DbQuery, Mark, MarkKind, Place};
+    use ehpc_proto::replication::state::Timestamp;
+    let runtime = runtime();
+    let server = server(Options::default());
+    let end = FarEnd::new();
+    let source = start(&runtime, &server, &end);
+    assert!(runtime.block_on(source.ask(DbQuery::Files { from: (1, 1) })).is_err(), "not connected yet");
+    caught_up(&runtime, &source);
+    let answers = runtime.block_on(source.ask(DbQuery::Files { from: (1, 1) })).unwrap();
+    assert_eq!(answers, [DbAnswer::Files(Vec::new()), DbAnswer::Refetched]);
+    let place = Place { lineage: 1, file: 1, offset: 4 };
+    let mark = Mark { time: Timestamp::default(), place, batch: 1, cut: 1, kind: MarkKind::Fence };
+    source.mark(mark);
+    wait("the mark", || end.contents.lock().marks == [mark]);
+}

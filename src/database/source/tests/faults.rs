@@ -1,0 +1,284 @@
+//! What may be wrong, and what is said about it.
+
+use super::*;
+use crate::database::dsn::{Password, Server, TlsMode};
+
+fn account(server: &Maria, grants: &str) -> Dsn {
+    server.sql("CREATE USER ehpc@localhost IDENTIFIED BY 'right'").unwrap();
+    server.sql(&format!("GRANT {grants} ON *.* TO ehpc@localhost")).unwrap();
+    Dsn::socket(server.socket(), "ehpc").with_password(Password::Text("right".to_owned()))
+}
+
+fn error(status: &DatabaseSourceStatus) -> &str {
+    assert!(!status.well);
+    status.last_error.as_deref().unwrap()
+}
+
+#[test]
+fn a_wrong_password_is_said_and_never_shown() {
+    let runtime = runtime();
+    let server = server(Options::default());
+    let dsn = account(&server, "REPLICATION SLAVE, BINLOG MONITOR");
+    let end = FarEnd::new();
+    let wrong = dsn.clone().with_password(Password::Text("sesame".to_owned()));
+    let source = Source::start(runtime.handle(), options(vec![wrong], &end));
+    let status = wait_state(&source, "refused");
+    assert!(error(&status).contains("Access denied for user 'ehpc'@'localhost'"), "{}", error(&status));
+    assert!(!error(&status).contains("sesame"));
+    let source = Source::start(runtime.handle(), options(vec![dsn], &end));
+    wait_state(&source, "streaming");
+}
+
+#[test]
+fn missing_privileges_are_named_with_the_grant() {
+    let runtime = runtime();
+    let server = server(Options::default());
+    let dsn = account(&server, "BINLOG MONITOR");
+    let end = FarEnd::new();
+    let source = Source::start(runtime.handle(), options(vec![dsn], &end));
+    let status = wait_state(&source, "refused");
+    let grant = "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO 'ehpc'@'localhost'";
+    assert!(error(&status).contains(grant), "{}", error(&status));
+    server.sql(grant).unwrap();
+    source.shared.again.notify_one();
+    wait_state(&source, "streaming");
+}
+
+#[test]
+fn ed25519_and_the_socket_prove_an_account_too() {
+    let runtime = runtime();
+    let server = server(Options::default().with("--plugin-load-add=auth_ed25519"));
+    let grant = "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO";
+    server.sql("CREATE USER e@localhost IDENTIFIED VIA ed25519 USING PASSWORD('secret')").unwrap();
+    server.sql(&format!("{grant} e@localhost")).unwrap();
+    server.sql("ALTER USER root@localhost IDENTIFIED VIA unix_socket").unwrap();
+    for dsn in [
+        Dsn::socket(server.socket(), "e").with_password(Password::Text("secret".to_owned())),
+        Dsn::socket(server.socket(), "root"),
+    ] {
+        let end = FarEnd::new();
+        let source = Source::start(runtime.handle(), options(vec![dsn], &end));
+        wait_state(&source, "streaming");
+        runtime.block_on(source.stop());
+    }
+}
+
+#[test]
+fn purged_files_are_a_gap_that_may_be_crossed() {
+    let runtime = runtime();
+    let server = server(Options::default());
+    let end = FarEnd::new();
+    let source = start(&runtime, &server, &end);
+    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    caught_up(&runtime, &source);
+    runtime.block_on(source.stop());
+    server.sql("INSERT INTO d.t VALUES (1); FLUSH BINARY LOGS; INSERT INTO d.t VALUES (2)").unwrap();
+    server.sql("FLUSH BINARY LOGS; INSERT INTO d.t VALUES (3); PURGE BINARY LOGS TO 'bin.000003'").unwrap();
+    let source = start(&runtime, &server, &end);
+    let status = wait_state(&source, "gap");
+    let text = error(&status);
+    assert!(text.contains("bin.000001:") && text.contains("bin.000003") && text.contains("on_gap"), "{text}");
+    assert_eq!(end.contents.lock().lineages.len(), 1);
+    runtime.block_on(source.stop());
+
+    let over = SourceOptions { over_gaps: true, ..options(vec![root(&server.socket())], &end) };
+    let source = Source::start(runtime.handle(), over);
+    caught_up(&runtime, &source);
+    let contents = end.contents.lock();
+    let (lineage, joined) = &contents.lineages[1];
+    assert_eq!((lineage.number, lineage.first_file.as_str(), joined), (2, "bin.000003", &None));
+}
+
+#[test]
+fn the_same_server_id_twice_is_said() {
+    let runtime = runtime();
+    let server = server(Options::default());
+    let (end, other) = (FarEnd::new(), FarEnd::new());
+    let first = start(&runtime, &server, &end);
+    wait_state(&first, "streaming");
+    let second = start(&runtime, &server, &other);
+    wait_state(&second, "streaming");
+    let status = wait_state(&first, "server-id");
+    assert!(error(&status).contains("server_id 4200001"), "{}", error(&status));
+}
+
+#[test]
+fn an_encrypted_log_is_refused_with_the_reason() {
+    let runtime = runtime();
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys");
+    std::fs::write(&keys, "1;a7addd9adea9978fda19f21e6be987880e68ac92632ca052e5bb42b1a506939a\n").unwrap();
+    let server = server(
+        Options::default()
+            .with("--plugin-load-add=file_key_management")
+            .with(format!("--file-key-management-filename={}", keys.display()))
+            .with("--encrypt-binlog=1"),
+    );
+    let end = FarEnd::new();
+    let source = start(&runtime, &server, &end);
+    let status = wait_state(&source, "encrypted");
+    assert!(error(&status).contains("encrypt_binlog = OFF"), "{}", error(&status));
+}
+
+#[test]
+fn a_server_without_binary_log_is_said() {
+    let runtime = runtime();
+    let server = server(Options { log_bin: false, ..Options::default() });
+    let end = FarEnd::new();
+    let source = start(&runtime, &server, &end);
+    let status = wait_state(&source, "no-binlog");
+    assert!(error(&status).contains("log_bin = mysql-bin"), "{}", error(&status));
+}
+
+#[test]
+fn an_archive_that_is_ahead_is_never_cut() {
+    let runtime = runtime();
+    let mut server = server(Options::default());
+    server
+        .sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1)")
+        .unwrap();
+    server.stop().unwrap();
+    let before = Maria::start_on(&server.datadir(), Options::default()).unwrap();
+    server.restart().unwrap();
+    let end = FarEnd::new();
+    let source = start(&runtime, &server, &end);
+    server.sql("INSERT INTO d.t VALUES (2)").unwrap();
+    caught_up(&runtime, &source);
+    runtime.block_on(source.stop());
+    let files = end.files();
+
+    // The same server as it was before: it lost the last commit.
+    let source = start(&runtime, &before, &end);
+    let status = wait_state(&source, "ahead");
+    let text = error(&status);
+    assert!(text.contains("GTID 0-1-4") && text.contains("accept-loss"), "{text}");
+    assert_eq!(end.files().len(), files.len());
+    source.accept_loss();
+    caught_up(&runtime, &source);
+    let contents = end.contents.lock();
+    assert_eq!(contents.lineages.len(), 2);
+    assert!(contents.files[..files.len()].iter().zip(&files).all(|(a, b)| a.bytes == b.bytes));
+}
+
+#[test]
+fn a_promoted_replica_is_followed_where_the_history_goes_on() {
+    let runtime = runtime();
+    let mut primary = server(Options::default().tcp());
+    let replica = server(Options::default().server_id(2).with("--log-slave-updates=1"));
+    primary
+        .sql("CREATE USER repl@'%' IDENTIFIED BY 'r'; GRANT REPLICATION SLAVE ON *.* TO repl@'%'")
+        .unwrap();
+    primary.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    let port = primary.port().unwrap();
+    replica
+        .sql(&format!(
+            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='repl', MASTER_PASSWORD='r', \
+             MASTER_USE_GTID=slave_pos; START SLAVE"
+        ))
+        .unwrap();
+    let end = FarEnd::new();
+    let servers = vec![root(&primary.socket()), root(&replica.socket())];
+    let source = Source::start(runtime.handle(), options(servers, &end));
+    primary.sql("INSERT INTO d.t VALUES (1); INSERT INTO d.t VALUES (2)").unwrap();
+    caught_up(&runtime, &source);
+    let gtid = primary.value("SELECT @@gtid_binlog_pos").unwrap();
+    assert_eq!(replica.value(&format!("SELECT MASTER_GTID_WAIT('{gtid}', 30)")).unwrap(), "0");
+    primary.kill9().unwrap();
+    replica.sql("STOP SLAVE; RESET SLAVE ALL; INSERT INTO d.t VALUES (3)").unwrap();
+    wait("the new lineage", || end.contents.lock().lineages.len() == 2);
+    caught_up(&runtime, &source);
+    let contents = end.contents.lock();
+    let (lineage, joined) = &contents.lineages[1];
+    assert_eq!((lineage.server_id, lineage.first_file.as_str()), (2, "bin.000001"));
+    let joined = joined.as_ref().unwrap();
+    assert_eq!((joined.gtid.as_str(), joined.end.lineage), (gtid.as_str(), 1));
+    assert_eq!(source.status().gtid, replica.value("SELECT @@gtid_binlog_pos").unwrap());
+}
+
+#[test]
+fn a_replica_that_lacks_the_last_commits_is_not_followed() {
+    let runtime = runtime();
+    let primary = server(Options::default());
+    let other = server(Options::default().server_id(2));
+    primary
+        .sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1)")
+        .unwrap();
+    other.sql("CREATE DATABASE d").unwrap();
+    let end = FarEnd::new();
+    let source = start(&runtime, &primary, &end);
+    caught_up(&runtime, &source);
+    runtime.block_on(source.stop());
+    let source = start(&runtime, &other, &end);
+    let status = wait_state(&source, "diverged");
+    assert!(error(&status).contains("GTID 0-1-3") && error(&status).contains("0-2-1"), "{}", error(&status));
+    // It goes on, and passes the archive's number: still another history.
+    other.sql("CREATE TABLE d.t (a INT PRIMARY KEY); INSERT INTO d.t VALUES (1), (2); INSERT INTO d.t VALUES (3)").unwrap();
+    other.sql("INSERT INTO d.t VALUES (4)").unwrap();
+    source.shared.again.notify_one();
+    wait("it asks again", || source.status().reconnects >= 2);
+    let status = wait_state(&source, "diverged");
+    assert!(
+        error(&status).contains("0-2-5") && error(&status).contains("diverged due to"),
+        "{}",
+        error(&status)
+    );
+    assert_eq!(end.contents.lock().lineages.len(), 1);
+}
+
+/// A server with a certificate for `name`, signed by an authority whose file is returned.
+fn with_tls(name: &str, directory: &Path) -> (Maria, std::path::PathBuf) {
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = parameters.self_signed(&authority_key).unwrap();
+    let issuer = rcgen::Issuer::new(parameters, authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let file = |name: &str, text: String| {
+        let path = directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let ca = file("ca.pem", authority.pem());
+    let options = Options::default()
+        .tcp()
+        .with(format!("--ssl-cert={}", file("cert.pem", certificate.pem()).display()))
+        .with(format!("--ssl-key={}", file("key.pem", key.serialize_pem()).display()));
+    (server(options), ca)
+}
+
+#[test]
+fn tls_is_as_strict_as_it_is_told_to_be() {
+    let runtime = runtime();
+    let directory = tempfile::tempdir().unwrap();
+    let (server, ca) = with_tls("db.example", directory.path());
+    server.sql("CREATE USER t@'%' IDENTIFIED BY 'p' REQUIRE SSL").unwrap();
+    server.sql("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO t@'%'").unwrap();
+    let port = server.port().unwrap();
+    let dsn = |mode, ca: Option<&Path>, name: Option<&str>| {
+        let mut dsn = Dsn::new(Server::Tcp("127.0.0.1".to_owned(), port), "t");
+        dsn.password = Password::Text("p".to_owned());
+        (dsn.tls.mode, dsn.tls.ca, dsn.tls.name) = (mode, ca.map(Path::to_owned), name.map(str::to_owned));
+        dsn
+    };
+    for good in [dsn(TlsMode::Require, None, None), dsn(TlsMode::Verify, Some(&ca), Some("db.example"))] {
+        let end = FarEnd::new();
+        let source = Source::start(runtime.handle(), options(vec![good], &end));
+        wait_state(&source, "streaming");
+        caught_up(&runtime, &source);
+        runtime.block_on(source.stop());
+    }
+    for (bad, why) in [
+        (dsn(TlsMode::Verify, Some(&ca), Some("other.example")), "certificate"),
+        (dsn(TlsMode::Verify, None, Some("db.example")), "certificate"),
+        (dsn(TlsMode::Off, None, None), "Access denied"),
+        (dsn(TlsMode::Verify, Some(&directory.path().join("none.pem")), None), "none.pem"),
+    ] {
+        let end = FarEnd::new();
+        let source = Source::start(runtime.handle(), options(vec![bad.clone()], &end));
+        let status = wait_state(&source, "refused");
+        assert!(error(&status).contains(why), "{:?}: {}", bad.tls, error(&status));
+        runtime.block_on(source.stop());
+    }
+}

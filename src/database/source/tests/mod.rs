@@ -1,0 +1,104 @@
+//! The source against real servers, with an archive in memory behind a lane in memory.
+
+mod bytes;
+mod far_end;
+mod faults;
+mod semi_sync;
+
+use super::{Source, SourceOptions};
+use crate::database::dsn::Dsn;
+use crate::observe::status::DatabaseSourceStatus;
+use ehpc_tools::database::{Maria, Options};
+use far_end::FarEnd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn options(servers: Vec<Dsn>, end: &FarEnd) -> SourceOptions {
+    SourceOptions {
+        servers,
+        server_id: 4_200_001,
+        semi_sync: false,
+        over_gaps: false,
+        dial: Arc::new(end.clone()),
+    }
+}
+
+fn root(socket: &Path) -> Dsn {
+    Dsn::socket(socket, "root")
+}
+
+fn start(runtime: &Runtime, server: &Maria, end: &FarEnd) -> Source {
+    Source::start(runtime.handle(), options(vec![root(&server.socket())], end))
+}
+
+/// Waits until something holds.
+fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+fn wait_state(source: &Source, state: &str) -> DatabaseSourceStatus {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let status = source.status();
+        if status.state == state {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "state {state}: not within {DEADLINE:?}, but {status:?}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// Everything that is committed now is in the archive.
+fn caught_up(runtime: &Runtime, source: &Source) {
+    let place = runtime.block_on(source.fresh(DEADLINE)).unwrap();
+    wait("durable", || source.durable().borrow().is_some_and(|durable| durable >= place));
+}
+
+/// Files of the server and of the archive are equal, but for the bit of a file in use. (A server may write something of
+/// its own to the live file at any time, so that this is waited for.)
+fn assert_equal(server: &[std::path::PathBuf], end: &FarEnd) {
+    let mut difference = None;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < deadline {
+        difference = first_difference(server, end);
+        if difference.is_none() {
+            break;
+        }
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    assert_eq!(difference, None);
+    assert_eq!(end.contents.lock().faults, Vec::<String>::new());
+}
+
+fn first_difference(server: &[std::path::PathBuf], end: &FarEnd) -> Option<String> {
+    let contents = end.contents.lock();
+    if server.len() != contents.files.len() {
+        return Some(format!("{} files there, {} here", server.len(), contents.files.len()));
+    }
+    server.iter().zip(&contents.files).find_map(|(path, file)| {
+        let mut theirs = std::fs::read(path).unwrap();
+        theirs[21] &= !1;
+        let same = theirs.iter().zip(&file.bytes).take_while(|(a, b)| a == b).count();
+        let equal = path.file_name().unwrap().to_str().unwrap() == file.name && theirs == file.bytes;
+        (!equal).then(|| {
+            let (there, here) = (theirs.len(), file.bytes.len());
+            format!("{}: {there} bytes there, {here} here, equal up to {same}", file.name)
+        })
+    })
+}
+
+fn server(options: Options) -> Maria {
+    Maria::start(options).unwrap()
+}

@@ -1,0 +1,67 @@
+//! Commits that wait for the backup's disk.
+
+use super::*;
+
+fn semi_sync(runtime: &Runtime, server: &Maria, end: &FarEnd) -> Source {
+    let options = options(vec![root(&server.socket())], end);
+    Source::start(runtime.handle(), SourceOptions { semi_sync: true, ..options })
+}
+
+fn status(server: &Maria, name: &str) -> String {
+    let row = server.sql(&format!("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_{name}'")).unwrap();
+    row[0][1].clone()
+}
+
+#[test]
+fn commits_wait_fall_back_loudly_and_recover() {
+    let runtime = runtime();
+    let server = server(
+        Options::default()
+            .with("--rpl-semi-sync-master-enabled=1")
+            .with("--rpl-semi-sync-master-timeout=1500")
+            .with("--rpl-semi-sync-master-wait-point=AFTER_SYNC"),
+    );
+    let end = FarEnd::new();
+    let source = semi_sync(&runtime, &server, &end);
+    wait("a semi-sync replica", || status(&server, "clients") == "1");
+    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY AUTO_INCREMENT)").unwrap();
+    let before: u64 = status(&server, "yes_tx").parse().unwrap();
+    let mut client = server.connect().unwrap();
+    for _ in 0..200 {
+        client.run("INSERT INTO d.t VALUES ();").unwrap();
+    }
+    let acknowledged: u64 = status(&server, "yes_tx").parse().unwrap();
+    assert_eq!(acknowledged - before, 200);
+    assert_eq!(status(&server, "no_tx"), "0");
+    let semi = || source.status().semi_sync.unwrap();
+    wait("the state is on", || semi().holds);
+
+    end.hold.send_replace(true);
+    client.run("INSERT INTO d.t VALUES ();").unwrap();
+    assert_eq!(status(&server, "status"), "OFF", "nothing was durable, so nothing may be acknowledged");
+    wait("the fall-back is seen", || semi().state == "fallen back");
+    assert_eq!((semi().holds, semi().fallbacks), (false, 1));
+    assert!(semi().unprotected_commits >= 1);
+    assert!(source.status().lag_ms > 0);
+
+    end.hold.send_replace(false);
+    wait("it recovers", || semi().holds);
+    client.run("INSERT INTO d.t VALUES ();").unwrap();
+    assert!(status(&server, "yes_tx").parse::<u64>().unwrap() > acknowledged);
+    server.sql("FLUSH BINARY LOGS").unwrap();
+    caught_up(&runtime, &source);
+    assert_equal(&server.binlog_files().unwrap(), &end);
+}
+
+#[test]
+fn a_server_without_semi_sync_is_said() {
+    let runtime = runtime();
+    let server = server(Options::default());
+    let end = FarEnd::new();
+    let source = semi_sync(&runtime, &server, &end);
+    caught_up(&runtime, &source);
+    wait("the state", || source.status().semi_sync.is_some_and(|semi| semi.state == "impossible"));
+    server.sql("SET GLOBAL rpl_semi_sync_master_enabled = 1; CREATE DATABASE d").unwrap();
+    wait("it is on", || source.status().semi_sync.is_some_and(|semi| semi.holds));
+    caught_up(&runtime, &source);
+}

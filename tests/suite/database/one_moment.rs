@@ -1,0 +1,99 @@
+//! Files and database of one moment: an upload and its row, in the application's order, are both there or the file alone.
+
+use super::{Scene, full, pause, seed, started_on};
+use ehpc_tools::bench::tree::Random;
+use ehpc_tools::database::{Access, Options};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// An application: writes a file, makes it durable, then commits the row that names it.
+fn application(share: PathBuf, access: Access, worker: u32, stop: Arc<AtomicBool>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut client = None;
+        for number in 0..u32::MAX {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let name = format!("upload-{worker}-{number}");
+            let mut file = File::create(share.join(&name)).unwrap();
+            file.write_all(&vec![number as u8; 1 + number as usize * 37 % 9000]).unwrap();
+            file.sync_all().unwrap();
+            File::open(&share).unwrap().sync_all().unwrap();
+            let insert =
+                format!("INSERT INTO app.uploads VALUES ('{name}', {});", 1 + number as usize * 37 % 9000);
+            // While the server is away, the file has no row.
+            let done = client.take().map_or_else(|| access.connect(), Ok).and_then(|mut connection| {
+                connection.run(&insert)?;
+                Ok(connection)
+            });
+            match done {
+                Ok(connection) => client = Some(connection),
+                Err(_) => pause(50),
+            }
+        }
+    })
+}
+
+fn check(target: &Path) -> usize {
+    let restored = started_on(&target.join("database"));
+    let rows = restored.sql("SELECT name, bytes FROM app.uploads").unwrap();
+    for row in &rows {
+        let file = target.join("share").join(&row[0]);
+        let length = fs::metadata(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display())).len();
+        assert_eq!(length.to_string(), row[1], "{}", file.display());
+    }
+    rows.len()
+}
+
+#[test]
+fn every_row_has_its_file_at_any_moment() {
+    let mut random = Random(seed());
+    let mut scene = Scene::started(Options::default(), "mark_every = \"1s\"");
+    scene
+        .server
+        .sql("CREATE DATABASE app; CREATE TABLE app.uploads (name VARCHAR(100) PRIMARY KEY, bytes INT)")
+        .unwrap();
+    scene.snapshot();
+    let stop = Arc::new(AtomicBool::new(false));
+    let workers: Vec<JoinHandle<()>> = (0..3)
+        .map(|worker| application(scene.stack.share(), scene.server.access(), worker, stop.clone()))
+        .collect();
+    let began = std::time::SystemTime::now();
+    for kill in 0..if full() { 12 } else { 4 } {
+        pause(2000 + random.number() % 1500);
+        match kill % 3 {
+            0 => {
+                scene.stack.kill_nfs1().unwrap();
+                scene.stack.start_nfs1().unwrap();
+            }
+            1 => {
+                scene.stack.kill_backup().unwrap();
+                scene.stack.start_backup().unwrap();
+            }
+            _ => {
+                scene.server.kill9().unwrap();
+                scene.server.restart().unwrap();
+            }
+        }
+    }
+    pause(2500);
+    scene.stack.fence().unwrap();
+    stop.store(true, Ordering::Relaxed);
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    let lasted = began.elapsed().unwrap().as_secs();
+    let mut counts = Vec::new();
+    for round in 0..if full() { 20 } else { 6 } {
+        let target = scene.path(&format!("restored{round}"));
+        let ago = format!("-{}s", random.number() % lasted.saturating_sub(2).max(1));
+        let arguments = ["restore", "--all", "--at", &ago, "--to", target.to_str().unwrap()];
+        scene.stack.ok("backup", &arguments).unwrap();
+        counts.push((ago, check(&target)));
+        fs::remove_dir_all(&target).unwrap();
+    }
+    println!("rows at each moment: {counts:?}");
+    assert!(counts.iter().any(|(_, count)| *count > 0), "{counts:?}");
+}
