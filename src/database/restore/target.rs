@@ -10,9 +10,12 @@ const SYSTEM: [&str; 4] = ["mysql", "sys", "information_schema", "performance_sc
 
 /// A server that somebody else runs, made ready.
 pub(super) struct Prepared {
-    /// Events ran there before.
-    scheduler: bool,
+    /// Global switches that were on, and are off meanwhile.
+    switched_off: Vec<&'static str>,
 }
+
+/// Off while a restore runs: events would change what is restored, and the source's GTIDs come in an order of their own.
+const SWITCHES: [&str; 2] = ["event_scheduler", "gtid_strict_mode"];
 
 /// Connects, and checks that the server is of the archive's kind.
 pub(super) async fn connect(dsn: &Dsn, flavor: Flavor) -> Result<Sql, RestoreError> {
@@ -36,27 +39,33 @@ pub(super) async fn databases(sql: &mut Sql) -> Result<Vec<String>, SqlError> {
     Ok(names.filter(|name| !SYSTEM.iter().any(|system| name.eq_ignore_ascii_case(system))).collect())
 }
 
-/// Empties the server (when that was asked for) and stops its events: they would change what is restored.
+/// Empties the server (when that was asked for) and switches off what would disturb.
 pub(super) async fn prepare(sql: &mut Sql, overwrite: bool) -> Result<Prepared, RestoreError> {
     let databases = databases(sql).await?;
     if !databases.is_empty() && !overwrite {
         let server = sql.server().to_owned();
         return Err(RestoreError::NotEmpty { server, databases: databases.join(", ") });
     }
-    let scheduler =
-        sql.variable("event_scheduler").await?.is_some_and(|value| value.eq_ignore_ascii_case("ON"));
-    if scheduler {
-        sql.run("SET GLOBAL event_scheduler = OFF").await?;
+    let mut switched_off = Vec::new();
+    for name in SWITCHES {
+        let value = sql.variable(name).await?;
+        if value.is_some_and(|value| value.eq_ignore_ascii_case("ON") || value == "1") {
+            sql.run(&format!("SET GLOBAL {name} = OFF")).await?;
+            switched_off.push(name);
+        }
     }
     for name in databases {
         sql.run(&format!("DROP DATABASE {}", quote_name(&name))).await?;
     }
-    Ok(Prepared { scheduler })
+    Ok(Prepared { switched_off })
 }
 
-/// Lets its events run again.
+/// Everything is switched on again.
 pub(super) async fn finish(sql: &mut Sql, prepared: Prepared) -> Result<(), SqlError> {
-    if prepared.scheduler { sql.run("SET GLOBAL event_scheduler = ON").await } else { Ok(()) }
+    for name in prepared.switched_off {
+        sql.run(&format!("SET GLOBAL {name} = ON")).await?;
+    }
+    Ok(())
 }
 
 /// Is there such a table (or view)?
