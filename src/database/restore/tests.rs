@@ -269,7 +269,7 @@ fn a_dropped_table_comes_back_without_the_rest() {
     options.as_table = Some("attic.old orders".to_owned());
     world.run(&archive, &options).unwrap();
     assert_eq!(access.sql("SELECT * FROM attic.`old orders`").unwrap(), rows);
-    options.only = Some("shop.nothing".to_owned());
+    (options.only, options.as_table) = (Some("shop.nothing".to_owned()), None);
     let error = world.run(&archive, &options).unwrap_err().to_string();
     assert!(error.contains("shop.nothing") && error.contains("orders, other"), "{error}");
     options.target = RestoreTarget::Datadir(world.datadir());
