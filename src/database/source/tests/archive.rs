@@ -19,11 +19,8 @@ struct OnDisk {
 
 impl OnDisk {
     fn open(directory: PathBuf) -> Arc<OnDisk> {
-        let on_disk = Arc::new(OnDisk {
-            directory,
-            desk: Mutex::new(None),
-            connections: Mutex::new(Vec::new()),
-        });
+        let on_disk =
+            Arc::new(OnDisk { directory, desk: Mutex::new(None), connections: Mutex::new(Vec::new()) });
         on_disk.restart();
         on_disk
     }

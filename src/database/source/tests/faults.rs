@@ -295,7 +295,10 @@ fn tls_is_as_strict_as_it_is_told_to_be() {
 fn mysql_is_followed_by_its_sets_of_gtids() {
     use ehpc_tools::database::MySql56;
     let gtids = || {
-        Options::default().with("--gtid-mode=ON").with("--enforce-gtid-consistency").with("--log-slave-updates")
+        Options::default()
+            .with("--gtid-mode=ON")
+            .with("--enforce-gtid-consistency")
+            .with("--log-slave-updates")
     };
     let runtime = runtime();
     let mut primary = MySql56::start(gtids().tcp()).unwrap();
@@ -322,6 +325,13 @@ fn mysql_is_followed_by_its_sets_of_gtids() {
     caught_up(&runtime, &source);
     let contents = end.contents.lock();
     let (lineage, joined) = &contents.lineages[1];
-    assert_eq!((lineage.server_id, lineage.first_file.as_str()), (2, "bin.000002"), "the newest file that will do");
+    assert_eq!(
+        (lineage.server_id, lineage.first_file.as_str()),
+        (2, "bin.000002"),
+        "the newest file that will do"
+    );
     assert_eq!(joined.as_ref().unwrap().gtid, held);
+    let executed = &replica.sql("SELECT @@GLOBAL.gtid_executed").unwrap()[0][0];
+    let executed: String = executed.replace("\\n", "").split_whitespace().collect();
+    assert_eq!(source.status().gtid, executed);
 }
