@@ -6,6 +6,7 @@
 
 mod assemble;
 mod backup;
+mod base_link;
 mod check;
 mod children;
 mod client;
@@ -13,6 +14,7 @@ mod control;
 mod ctl;
 mod daemon;
 mod database_link;
+mod database_source;
 mod db;
 mod db_restore;
 mod demo_web;

@@ -2,6 +2,7 @@
 
 use super::assemble::{Launch, Role};
 use super::daemon::listen;
+use super::database_source::{DatabaseSource, SourceParts};
 use super::describe;
 use super::prove::Prover;
 use super::rate::Rate;
@@ -10,11 +11,13 @@ use super::unprivileged;
 use crate::change::{
     self, CaptureOptions, ChangeCapture, DirtySet, ShadowNotes, ShadowReader, WatchChoice, watch::Watcher,
 };
+use crate::database::moment;
 use crate::host::{self, Tree, mounts};
 use crate::nfs::portmap::{self, Portmap};
 use crate::nfs::{self, HandleKey, LockOptions};
 use crate::observe::control::{Action, Outcome, Progress};
-use crate::observe::{Control, NodeStatus, Refusal};
+use crate::observe::{Control, NodeStatus, Refusal, words};
+use crate::replication::channel::DialOptions;
 use crate::replication::connector::{Asker, ConnectorOptions, LinkMonitor, LinkState, TlsConnector};
 use crate::replication::identity::{Identity, Peers};
 use crate::replication::sender::{self, SenderControl, SenderParts};
@@ -63,6 +66,8 @@ pub(super) struct Nfs1Role {
     dirty: Arc<DirtySet>,
     sender: SenderControl,
     link: Link,
+    /// The database beside the share.
+    database: Option<Arc<DatabaseSource>>,
 }
 
 /// The link to the backup.
@@ -98,7 +103,7 @@ impl Nfs1Role {
         if launch.accept_removal {
             capture.scans().consent();
         }
-        let (connector, asker, link) = connector(&settings)?;
+        let (connector, asker, link, dial) = connector(&settings)?;
         let scans = Arc::clone(capture.scans());
         let parts = SenderParts {
             export: settings.export.name.clone(),
@@ -110,6 +115,11 @@ impl Nfs1Role {
             scan: Arc::new(move || scans.demand()),
         };
         sender::spawn(parts, seat)?;
+        let database = launch.cluster.database.clone().map(|database| {
+            let (fence, sender) = (capture.fence().clone(), control.clone());
+            let parts = SourceParts { settings: database, dial, fence, sender, dirty: Arc::clone(&dirty) };
+            Arc::new(DatabaseSource::start(parts))
+        });
         let prover = Prover {
             tree: Arc::clone(&tree),
             index,
@@ -143,6 +153,7 @@ impl Nfs1Role {
             dirty,
             sender: control,
             link,
+            database,
         })
     }
 
@@ -163,11 +174,42 @@ impl Nfs1Role {
         })
     }
 
+    fn snapshot(&self, arguments: &Value, progress: Progress) -> Outcome {
+        let label = arguments["label"].as_str().map(str::to_owned);
+        let database = self.database.clone();
+        Box::pin(async move {
+            let database = database.ok_or_else(|| Refusal::Failed("there is no database".to_owned()))?;
+            if let Some(label) = label.as_ref().filter(|label| !moment::is_label(label)) {
+                return Err(Refusal::Failed(format!("`{label}` cannot be a label")));
+            }
+            // A slow reader misses steps; that is all.
+            let step = move |text: String| drop(progress.try_send(json!({ "text": text })));
+            let base = database.snapshot(label, step).await.map_err(Refusal::Failed)?;
+            let text = format!(
+                "base snapshot {}: {} of SQL, {} of it new, up to {}:{}",
+                base.number,
+                words::bytes(base.bytes),
+                words::bytes(base.new_bytes),
+                base.place.file,
+                base.place.offset
+            );
+            Ok(json!({ "text": text, "base": base }))
+        })
+    }
+
     fn fence(&self) -> Outcome {
-        let fence = self.prover.fence.clone();
+        let (fence, database) = (self.prover.fence.clone(), self.database.clone());
         Box::pin(async move {
             let started = Instant::now();
-            fence.wait(FENCE_PATIENCE).await.map_err(|error| Refusal::Failed(error.to_string()))?;
+            // The database first: the files that its transactions name are older than they are.
+            let place = match &database {
+                Some(database) => Some(database.fence_begins().await.map_err(Refusal::Failed)?),
+                None => None,
+            };
+            let cut = fence.wait(FENCE_PATIENCE).await.map_err(|error| Refusal::Failed(error.to_string()))?;
+            if let (Some(database), Some(place)) = (&database, place) {
+                database.fence_ends(place, cut).await.map_err(Refusal::Failed)?;
+            }
             let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             Ok(json!({ "fenced": true, "ms": ms }))
         })
@@ -230,7 +272,7 @@ impl Beside {
 }
 
 /// What connects to the backup, and the handles on it.
-fn connector(settings: &Nfs1) -> Result<(TlsConnector, Asker, Link)> {
+fn connector(settings: &Nfs1) -> Result<(TlsConnector, Asker, Link, DialOptions)> {
     let backup = settings
         .backup
         .as_ref()
@@ -244,9 +286,14 @@ fn connector(settings: &Nfs1) -> Result<(TlsConnector, Asker, Link)> {
         shutdown: stop.clone(),
         seed: rand::random(),
     };
+    let dial = DialOptions {
+        address: options.address.clone(),
+        identity: Arc::clone(&options.identity),
+        peers: options.peers.clone(),
+    };
     let connector = TlsConnector::new(Handle::current(), options);
     let (asker, link) = (connector.asker(), Link { monitor: connector.monitor(), stop });
-    Ok((connector, asker, link))
+    Ok((connector, asker, link, dial))
 }
 
 impl Nfs1Role {
@@ -382,6 +429,9 @@ impl Role for Nfs1Role {
             self.server.stopped().await;
             self.beside.lock().await.stop().await;
             self.last_fence().await;
+            if let Some(database) = &self.database {
+                database.stop().await;
+            }
             self.end_capture().await;
             self.link.stop.cancel();
             if tokio::time::timeout(SENDER_PATIENCE, self.sender.stop()).await.is_err() {
@@ -413,9 +463,17 @@ impl Control for Nfs1Role {
         status.sender = Some(describe::sender(&report, &self.dirty, &mut status.attention));
         status.verify = Some(self.prover.last.lock().clone());
         status.link = Some(describe::link(&self.link.monitor.status()));
+        if let Some(database) = &self.database {
+            status.add_database(database.status());
+        }
     }
 
     fn actions(&self) -> Vec<Action> {
+        let database = [
+            Action { name: "db-snapshot", help: "take a base snapshot of the database" },
+            Action { name: "db-accept-loss", help: "go on although the server has lost what the backup has" },
+        ];
+        let database = self.database.iter().flat_map(|_| database);
         vec![
             Action { name: "verify", help: "prove that the backup equals the share" },
             Action { name: "fence", help: "wait until everything before now is on the backup's disk" },
@@ -423,6 +481,9 @@ impl Control for Nfs1Role {
             Action { name: "reload", help: "read the exports file again" },
             Action { name: "accept-removal", help: "go on although a scan would remove most of the objects" },
         ]
+        .into_iter()
+        .chain(database)
+        .collect()
     }
 
     fn act(&self, action: &str, arguments: Value, progress: Progress) -> Outcome {
@@ -437,6 +498,15 @@ impl Control for Nfs1Role {
             "accept-removal" => {
                 self.prover.scans.consent();
                 done("accepted: a scan begins, and may remove what it finds missing")
+            }
+            "db-snapshot" => self.snapshot(&arguments, progress),
+            "db-accept-loss" => {
+                if let Some(database) = &self.database {
+                    database.source().accept_loss();
+                }
+                done(
+                    "accepted: a new lineage begins as soon as the server is reached, with a base snapshot of its own",
+                )
             }
             other => {
                 let refusal = Refusal::Failed(format!("nfs1 cannot do `{other}`"));

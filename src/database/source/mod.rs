@@ -22,6 +22,7 @@ use crate::database::link::Dial;
 use crate::observe::status::DatabaseSourceStatus;
 use crate::settings::{Database, Durability, OnGap};
 use ehpc_proto::replication::database::{DbAnswer, DbQuery, Mark, Place};
+use parking_lot::Mutex;
 use shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +62,7 @@ impl SourceOptions {
 pub struct Source {
     shared: Arc<Shared>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Source {
@@ -76,7 +77,7 @@ impl Source {
                 () = token.cancelled() => {}
             }
         });
-        Source { shared, stop, task }
+        Source { shared, stop, task: Mutex::new(Some(task)) }
     }
 
     /// For status. `findings` is the preflight's and left empty.
@@ -138,9 +139,12 @@ impl Source {
     }
 
     /// Ends it. What was handed to the archive's connection may or may not arrive; the next start asks.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.stop.cancel();
-        let _ = self.task.await; // it was cancelled, or it panicked and said so
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            let _ = task.await; // it was cancelled, or it panicked and said so
+        }
     }
 }
 
