@@ -5,6 +5,7 @@
 //! `stream` sends it). Only durable bytes and whole events are sent.
 
 pub mod answers;
+pub mod archive_feed;
 pub mod connection;
 pub mod feed;
 pub mod listener;
@@ -21,6 +22,7 @@ pub mod window;
 mod tests;
 
 pub use answers::Identity;
+pub use archive_feed::ArchiveFeed;
 pub use feed::{Feed, FeedFile};
 pub use listener::BinlogServer;
 pub use registry::ReplicaStatus;
