@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod base;
 pub mod binlog_server;
+pub mod checks;
 pub mod dialect;
 pub mod dsn;
 pub mod link;

@@ -139,7 +139,7 @@ async fn others(sql: &mut Sql) -> Result<Vec<OtherTable>, SqlError> {
     let rows = sql
         .rows(&format!(
             "SELECT table_schema, table_name, engine FROM information_schema.tables \
-             WHERE table_type = 'BASE TABLE' AND engine <> 'InnoDB' AND table_schema NOT IN \
+             WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND engine <> 'InnoDB' AND table_schema NOT IN \
              ('mysql', 'sys', 'information_schema', 'performance_schema') \
              ORDER BY table_schema, table_name LIMIT {MAX_TABLES}"
         ))

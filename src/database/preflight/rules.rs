@@ -2,6 +2,7 @@
 
 use super::facts::Facts;
 use super::{Finding, Severity, privileges};
+use crate::database::dialect::{Dialect, Version};
 use crate::database::sql::{quote_table, quote_text};
 use crate::settings::{Database, Durability};
 
@@ -15,7 +16,10 @@ const PACKET: u64 = 16 << 20;
 /// Everything that is not as it should be.
 pub(super) fn all(facts: &Facts, settings: &Database) -> Vec<Finding> {
     let mut found: Vec<Finding> =
-        [log_bin(facts), privileges_lack(facts, settings), encrypted(facts)].into_iter().flatten().collect();
+        [log_bin(facts), privileges_lack(facts, settings), encrypted(facts), comparing(facts)]
+            .into_iter()
+            .flatten()
+            .collect();
     found.extend(server_id(facts, settings));
     // What follows is about a log that is written.
     if facts.is_on("log_bin") {
@@ -150,31 +154,56 @@ fn standby_id(settings: &Database) -> Option<u32> {
     settings.standby.as_ref().map(|standby| standby.server_id)
 }
 
-fn privileges_lack(facts: &Facts, settings: &Database) -> Option<Finding> {
+/// Those of a list that the account does not have.
+fn lacking<'a>(facts: &Facts, wanted: &[&'a str]) -> Vec<&'a str> {
     if facts.privileges.contains("ALL PRIVILEGES") || facts.privileges.contains("ALL") {
-        return None;
+        return Vec::new();
     }
     let has = |name: &str| {
         facts.privileges.contains(name)
             || (name == facts.dialect.monitor_privilege()
                 && facts.privileges.contains(facts.dialect.monitor_privilege_alias()))
+            || (name == "BINLOG ADMIN" && facts.privileges.contains("SUPER"))
     };
-    let lacking: Vec<&str> =
-        privileges(facts.dialect, settings).into_iter().filter(|name| !has(name)).collect();
-    if lacking.is_empty() {
-        return None;
-    }
+    wanted.iter().copied().filter(|name| !has(name)).collect()
+}
+
+fn grant(mut finding: Finding, facts: &Facts, list: &str) -> Finding {
     let (user, host) = &facts.account;
-    let account = format!("{}@{}", quote_text(user), quote_text(host));
-    let list = lacking.join(", ");
-    let mut found = finding(
-        "privileges",
-        Severity::Error,
-        format!("the account {account} lacks {list}"),
-        "the log's stream, the base snapshots or the comparison are refused without",
-    );
-    found.repair_sql.push(format!("GRANT {list} ON *.* TO {account}"));
-    Some(found)
+    finding.repair_sql.push(format!("GRANT {list} ON *.* TO {}@{}", quote_text(user), quote_text(host)));
+    finding
+}
+
+fn privileges_lack(facts: &Facts, settings: &Database) -> Option<Finding> {
+    let list = lacking(facts, &privileges(facts.dialect, settings)).join(", ");
+    (!list.is_empty()).then(|| {
+        let found = finding(
+            "privileges",
+            Severity::Error,
+            format!("the account {} lacks {list}", facts.account.0),
+            "the log's stream, the base snapshots or the comparison are refused without",
+        );
+        grant(found, facts, &list)
+    })
+}
+
+/// Privileges without which verify works, but less well.
+fn comparing(facts: &Facts) -> Option<Finding> {
+    let log_admin = match facts.dialect {
+        Dialect::MariaDb(version) if version >= Version::new(10, 5, 2) => "BINLOG ADMIN",
+        _ => "SUPER",
+    };
+    let list = lacking(facts, &["PROCESS", log_admin]).join(", ");
+    (!list.is_empty()).then(|| {
+        let found = finding(
+            "comparing",
+            Severity::Advice,
+            format!("the account {} lacks {list}", facts.account.0),
+            "verify then makes an ALTER TABLE wait until it ends (it cannot leave the log's own transaction), and needs \
+             one round more to tell a table that was emptied meanwhile from one that differs",
+        );
+        grant(found, facts, &list)
+    })
 }
 
 fn retention(facts: &Facts, settings: &Database) -> Option<Finding> {
@@ -231,7 +260,7 @@ fn gtid(facts: &Facts) -> Option<Finding> {
             format!("gtid_mode = {mode}"),
             "after a failover to another server the backup cannot find its place, and takes a new base",
         );
-        if facts.dialect.version() >= crate::database::dialect::Version::new(5, 7, 6) {
+        if facts.dialect.version() >= Version::new(5, 7, 6) {
             found.repair_sql = ["OFF_PERMISSIVE", "ON_PERMISSIVE", "ON"]
                 .iter()
                 .map(|step| format!("SET GLOBAL gtid_mode = {step}"))
