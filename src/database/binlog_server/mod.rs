@@ -5,7 +5,7 @@
 //! `stream` sends it). Only durable bytes and whole events are sent.
 
 pub mod answers;
-pub mod archive_feed;
+mod archived;
 pub mod connection;
 pub mod feed;
 pub mod listener;
@@ -22,7 +22,7 @@ pub mod window;
 mod tests;
 
 pub use answers::Identity;
-pub use archive_feed::ArchiveFeed;
+pub use archived::OneLineage;
 pub use feed::{Feed, FeedFile};
 pub use listener::BinlogServer;
 pub use registry::ReplicaStatus;

@@ -3,7 +3,7 @@
 use super::maria::identity;
 use super::{assert_same_data, change_master, replica_status, serve_feed, wait};
 use crate::database::archive::{Archive, ArchiveDesk, Options as ArchiveOptions};
-use crate::database::binlog_server::{ArchiveFeed, Feed};
+use crate::database::binlog_server::{Feed, OneLineage};
 use crate::database::link::{BoxFuture, Wire, WireIn, WireOut};
 use bytes::Bytes;
 use ehpc_proto::binlog::Flavor;
@@ -120,9 +120,8 @@ fn lineage(server: &Maria, number: u32) -> Lineage {
 async fn served_while_it_grows_and_into_the_next_lineage() {
     let directory = tempfile::tempdir().unwrap();
     let (archive, _) = Archive::open(directory.path(), ArchiveOptions::default()).unwrap();
-    let feed = Arc::new(ArchiveFeed::new(Arc::clone(&archive)));
-    assert_eq!(feed.identity(), None);
-    let ours = serve_feed(feed, 0);
+    assert_eq!(archive.identity(), None);
+    let ours = serve_feed(Arc::clone(&archive) as Arc<dyn Feed>, 0);
     let replica = Maria::start(Options::default().server_id(9)).unwrap();
     let access = replica.access();
     replica.sql(&change_master(ours.address().port(), "MASTER_USE_GTID=slave_pos")).unwrap();
@@ -159,7 +158,7 @@ async fn served_while_it_grows_and_into_the_next_lineage() {
     assert_same_data(&access, &second.access());
 
     // The first lineage alone: for a restore it ends where it ended.
-    let only = Arc::new(ArchiveFeed::of_lineage(Arc::clone(&archive), 1));
+    let only = Arc::new(OneLineage::new(Arc::clone(&archive), 1));
     assert_eq!(only.end().1.to_string(), first_end);
     let alone = serve_feed(only, 0);
     let other = Maria::start(Options::default().server_id(8)).unwrap();
