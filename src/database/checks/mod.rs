@@ -9,7 +9,9 @@
 //! agree is looked at again at a new position, at most [`ROUNDS`] times; what still moves is listed as unchecked.
 
 mod catalog;
+pub mod archive;
 mod position;
+pub mod remote;
 mod report;
 mod rounds;
 mod rows;
