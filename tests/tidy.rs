@@ -44,6 +44,8 @@ const PURE: &[&str] = &[
     "src/nfs/lock/table.rs",
     "src/proxy/log/header.rs",
     "src/replication/session",
+    "src/database/archive/session.rs",
+    "src/database/archive/catalog.rs",
     "src/replication/mirror/plan.rs",
     "src/proxy/config/conditional.rs",
     "src/proxy/config/lexer.rs",

@@ -1,6 +1,7 @@
 //! The database beside the share: its binary log on the backup as it is written, base snapshots, a standby, any moment
 //! back, and proof that all of it is equal.
 
+pub mod archive;
 pub mod base;
 pub mod binlog_server;
 pub mod checks;

@@ -138,6 +138,9 @@ impl SimulatedDisk {
             file.named = kept;
             kept
         });
+        // What lies in a folder goes with it.
+        let folders: Vec<String> = files.keys().cloned().collect();
+        files.retain(|name, _| name.split_once('/').is_none_or(|(of, _)| folders.iter().any(|f| f == of)));
         *dead = false;
         *calls_left = u64::MAX;
         *failing_syncs = 0;
@@ -163,6 +166,47 @@ impl SimulatedDisk {
 
     pub(crate) fn len(&self, name: &str) -> u64 {
         self.0.lock().files[name].visible.len() as u64
+    }
+}
+
+/// Folders: a file in one is named `FOLDER/NAME`.
+impl SimulatedDisk {
+    pub(crate) fn make_folder(&self, folder: &str) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.alive()?;
+        state.files.entry(folder.to_owned()).or_default();
+        Ok(())
+    }
+
+    /// Names without the folder's; with `None` those that lie in no folder.
+    pub(crate) fn names_in(&self, folder: Option<&str>) -> io::Result<Vec<String>> {
+        let mut state = self.0.lock();
+        state.alive()?;
+        let split = state.files.keys().map(|name| match name.split_once('/') {
+            Some((of, name)) => (Some(of), name),
+            None => (None, name.as_str()),
+        });
+        Ok(split.filter(|(of, _)| *of == folder).map(|(_, name)| name.to_owned()).collect())
+    }
+
+    /// Makes creations and removals in one folder durable.
+    pub(crate) fn sync_names_in(&self, folder: Option<&str>) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.alive()?;
+        for (name, file) in &mut state.files {
+            file.named |= name.split_once('/').map(|(of, _)| of) == folder;
+        }
+        Ok(())
+    }
+
+    /// The bytes that a reader sees.
+    pub(crate) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.lock().files.get(name).map(|file| file.visible.clone())
+    }
+
+    /// Takes a file away, as a person might.
+    pub(crate) fn lose(&self, name: &str) {
+        self.0.lock().files.remove(name);
     }
 }
 
@@ -199,10 +243,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        let mut state = self.0.lock();
-        state.alive()?;
-        state.files.values_mut().for_each(|file| file.named = true);
-        Ok(())
+        self.sync_names_in(None)
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -1,0 +1,262 @@
+//! What a start, and a connection after a fault, find on the disk, and what they make of it.
+//!
+//! A file's name is in `files` before the file is made, so that a name without a file at the list's end, and a file
+//! without one whole event, were never acknowledged: both are taken back. A lineage without files is none.
+
+use super::catalog::{FileEntry, LineageEntry};
+use super::disk::{ArchiveDisk, folder, lineage_of};
+use super::error::ArchiveError;
+use super::index;
+use super::lineage::{self, LineageRecord, list_name, record_name};
+use super::seal;
+use super::tail::{Before, Tail, file_name};
+use crate::database::moment::Running;
+use ehpc_proto::binlog::Flavor;
+use ehpc_proto::replication::database::{Place, name_is_valid};
+use std::collections::BTreeSet;
+use std::io;
+
+/// What was found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Recovered {
+    /// File, and bytes cut from its end: none of them had been acknowledged.
+    pub cut: Option<(String, u64)>,
+    /// What is wrong, for people; all else is served.
+    pub damage: Vec<String>,
+}
+
+fn failed<'a>(
+    disk: &'a dyn ArchiveDisk,
+    action: &'static str,
+    name: &'a str,
+) -> impl Fn(io::Error) -> ArchiveError + 'a {
+    move |source| ArchiveError::Io { action, path: disk.path(name), source }
+}
+
+/// Reads every lineage's records, and takes back what was never finished.
+pub(super) fn load(
+    disk: &dyn ArchiveDisk,
+    recovered: &mut Recovered,
+) -> Result<Vec<LineageEntry>, ArchiveError> {
+    let folders = disk.folders().map_err(failed(disk, "list", ""))?;
+    let numbers: BTreeSet<u32> = folders.iter().filter_map(|name| lineage_of(name)).collect();
+    let mut lineages = Vec::new();
+    for number in numbers {
+        if let Some(entry) = load_lineage(disk, number, recovered)? {
+            lineages.push(entry);
+        }
+    }
+    Ok(lineages)
+}
+
+fn load_lineage(
+    disk: &dyn ArchiveDisk,
+    number: u32,
+    recovered: &mut Recovered,
+) -> Result<Option<LineageEntry>, ArchiveError> {
+    let (of, list) = (folder(number), list_name(number));
+    let there = disk.files(&of).map_err(failed(disk, "list", &of))?;
+    let there: BTreeSet<&str> = there.iter().map(String::as_str).filter(|name| name_is_valid(name)).collect();
+    let (mut names, used) = lineage::names(disk, number).map_err(failed(disk, "read", &list))?;
+    let mut keep = used;
+    while let Some(name) = names.last().filter(|name| !there.contains(name.as_str())) {
+        // Every file of an old lineage may be pruned: its list stays.
+        if there.is_empty() && names.len() > 1 {
+            break;
+        }
+        keep -= name.len() as u64 + 1;
+        names.pop();
+    }
+    if let Some(name) = there.iter().find(|name| !names.iter().any(|listed| listed == *name)) {
+        let reason = format!("{} does not name {name}, which lies beside it; add it in its order", list);
+        return Err(ArchiveError::Lineage { path: disk.path(&list), reason });
+    }
+    let Some(record) = lineage::load(disk, number)? else {
+        if names.is_empty() {
+            discard(disk, number).map_err(failed(disk, "clear", &of))?;
+            return Ok(None);
+        }
+        let reason = "torn, or not there".to_owned();
+        return Err(ArchiveError::Lineage { path: lineage::record_path(disk, number), reason });
+    };
+    if names.is_empty() {
+        discard(disk, number).map_err(failed(disk, "clear", &of))?;
+        return Ok(None);
+    }
+    cut_list(disk, number, keep).map_err(failed(disk, "cut", &list))?;
+    Ok(Some(entry(disk, record, names, &there, recovered)?))
+}
+
+fn entry(
+    disk: &dyn ArchiveDisk,
+    record: LineageRecord,
+    names: Vec<String>,
+    there: &BTreeSet<&str>,
+    recovered: &mut Recovered,
+) -> Result<LineageEntry, ArchiveError> {
+    let number = record.lineage.number;
+    let count = names.len();
+    let mut files: Vec<FileEntry> = Vec::with_capacity(count);
+    for (at, name) in names.into_iter().enumerate() {
+        let path = file_name(number, &name);
+        let is_there = there.contains(name.as_str());
+        let len = match is_there {
+            true => disk.open(&path).and_then(|file| file.len()).map_err(failed(disk, "open", &path))?,
+            false => 0,
+        };
+        if !is_there && files.iter().any(|file| file.there) {
+            recovered.damage.push(format!("{} is gone; files before and after it are there", path));
+        }
+        files.push(FileEntry { name, len, closed: at + 1 < count, there: is_there });
+    }
+    Ok(LineageEntry { record, files })
+}
+
+/// Removes what there is of a lineage that never had a file.
+fn discard(disk: &dyn ArchiveDisk, number: u32) -> io::Result<()> {
+    for name in [list_name(number), record_name(number)] {
+        remove(disk, &name)?;
+    }
+    disk.sync_folder(&folder(number))
+}
+
+fn remove(disk: &dyn ArchiveDisk, name: &str) -> io::Result<()> {
+    match disk.remove(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn cut_list(disk: &dyn ArchiveDisk, number: u32, keep: u64) -> io::Result<()> {
+    let file = disk.open(&list_name(number))?;
+    if file.len()? > keep {
+        file.truncate(keep)?;
+        file.sync()?;
+    }
+    Ok(())
+}
+
+/// Completes the indexes of files that are not the last, where they were not sealed.
+pub(super) fn mend(
+    disk: &dyn ArchiveDisk,
+    lineages: &[LineageEntry],
+    recovered: &mut Recovered,
+) -> Result<(), ArchiveError> {
+    let last = lineages.last().map(|entry| (entry.record.lineage.number, entry.files.len()));
+    for entry in lineages {
+        let number = entry.record.lineage.number;
+        let mut before = Before::nothing(entry.record.lineage.flavor);
+        before.clock = clock_before(disk, lineages, (number, 1));
+        for (at, file) in entry.files.iter().enumerate() {
+            if !file.there || last == Some((number, at + 1)) {
+                continue;
+            }
+            let path = file_name(number, &file.name);
+            if seal::is_sealed(disk, &path) {
+                continue;
+            }
+            before.clock = clock_before(disk, lineages, (number, at as u32 + 1));
+            let mended = Tail::mend(disk, (number, at as u32 + 1), &file.name, before);
+            let (next, damage) = mended.map_err(failed(disk, "read", &path))?;
+            before = next;
+            if let Some(damage) = damage {
+                recovered.damage.push(format!("{path}: {damage}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The running clock at the beginning of a file: the time of the last group before it.
+pub(super) fn clock_before(
+    disk: &dyn ArchiveDisk,
+    lineages: &[LineageEntry],
+    (lineage, ordinal): (u32, u32),
+) -> Running {
+    let mut clock = Running::default();
+    let files = lineages.iter().flat_map(|entry| {
+        let number = entry.record.lineage.number;
+        entry.files.iter().enumerate().map(move |(at, file)| (number, at as u32 + 1, file))
+    });
+    let before: Vec<_> = files.filter(|(number, at, _)| (*number, *at) < (lineage, ordinal)).collect();
+    for (number, _, file) in before.into_iter().rev().filter(|(_, _, file)| file.there) {
+        let last = disk.open(&format!("{}.index", file_name(number, &file.name))).and_then(|file| {
+            let count = index::count(&*file)?;
+            count.checked_sub(1).map_or(Ok(None), |last| index::nth(&*file, last))
+        });
+        // A file may hold no group at all.
+        if let Ok(Some(last)) = last {
+            clock.next(last.time);
+            break;
+        }
+    }
+    clock
+}
+
+/// Opens the last file. Nothing behind `limit` is kept, when there is one; files that begin behind it, and files
+/// without a whole event, are taken back.
+pub(super) fn settle(
+    disk: &dyn ArchiveDisk,
+    lineages: &mut Vec<LineageEntry>,
+    limit: Option<Place>,
+    recovered: &mut Recovered,
+) -> Result<Option<Tail>, ArchiveError> {
+    loop {
+        let Some(newest) = lineages.last() else { return Ok(None) };
+        let (number, flavor) = (newest.record.lineage.number, newest.record.lineage.flavor);
+        let ordinal = newest.files.len() as u32;
+        let Some(file) = newest.files.last().filter(|file| file.there).cloned() else { return Ok(None) };
+        let path = file_name(number, &file.name);
+        let clock = clock_before(disk, lineages, (number, ordinal));
+        let limit = limit.map(|limit| match (limit.lineage, limit.file).cmp(&(number, ordinal)) {
+            std::cmp::Ordering::Less => 0,
+            std::cmp::Ordering::Equal => limit.offset,
+            std::cmp::Ordering::Greater => u64::MAX,
+        });
+        let before = Before { clock, ..before_last(disk, newest, flavor)? };
+        let opened = Tail::reopen(disk, (number, ordinal), &file.name, before, limit);
+        let (tail, cut) = opened.map_err(failed(disk, "open", &path))?;
+        if cut > 0 {
+            recovered.cut = Some((path.clone(), cut));
+        }
+        if let Some(tail) = tail {
+            if let Some(last) = lineages.last_mut().and_then(|entry| entry.files.last_mut()) {
+                last.len = tail.durable;
+            }
+            return Ok(Some(tail));
+        }
+        take_back(disk, number, &file.name).map_err(failed(disk, "take back", &path))?;
+        if let Some(newest) = lineages.last_mut() {
+            newest.files.pop();
+            if newest.files.is_empty() {
+                lineages.pop();
+                discard(disk, number).map_err(failed(disk, "clear", &folder(number)))?;
+            }
+        }
+    }
+}
+
+/// GTID state before a lineage's last file; the file's own list counts more, where it has one.
+fn before_last(disk: &dyn ArchiveDisk, entry: &LineageEntry, flavor: Flavor) -> Result<Before, ArchiveError> {
+    let mut before = Before::nothing(flavor);
+    let earlier = entry.files.len().checked_sub(2).and_then(|at| entry.files.get(at));
+    if let Some(file) = earlier.filter(|file| file.there) {
+        let path = file_name(entry.record.lineage.number, &file.name);
+        let gtid = super::lookup::gtid_in(disk, &path, flavor, u64::MAX);
+        before.gtid = gtid.map_err(failed(disk, "read", &path))?;
+    }
+    Ok(before)
+}
+
+/// Removes a file that was never acknowledged, and its name from the list.
+fn take_back(disk: &dyn ArchiveDisk, number: u32, name: &str) -> io::Result<()> {
+    let path = file_name(number, name);
+    remove(disk, &format!("{path}.index"))?;
+    remove(disk, &path)?;
+    disk.sync_folder(&folder(number))?;
+    let (names, used) = lineage::names(disk, number)?;
+    match names.last() {
+        Some(last) if last == name => cut_list(disk, number, used - name.len() as u64 - 1),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,195 @@
+//! Rotten bytes, lost and torn indexes, bytes that no server sent.
+
+use super::super::refetch::{Refetches, Wanted};
+use super::super::{ArchiveError, Fault};
+use super::*;
+use rand::SeedableRng;
+
+fn filled(seed: u64) -> (SimulatedDisk, Life, Vec<MadeFile>) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let files = vec![
+        made("bin.000001", 0, &[10, 2000, 30], &mut rng),
+        made("bin.000002", 3, &[40, 50, 60], &mut rng),
+    ];
+    let disk = SimulatedDisk::new(seed);
+    let mut life = live(&disk).unwrap();
+    fill(&mut life.appender, &files);
+    (disk, life, files)
+}
+
+const NEVER: &dyn Fn() -> bool = &|| false;
+
+#[test]
+fn an_index_that_is_lost_torn_or_behind_is_made_anew() {
+    for file in ["0001/bin.000001.index", "0001/bin.000002.index"] {
+        for cut in [None, Some(0), Some(71), Some(72), Some(100), Some(215)] {
+            let (disk, life, files) = filled(1);
+            drop(life);
+            match cut {
+                None => disk.lose(file),
+                Some(len) => disk.open(file).unwrap().truncate(len).unwrap(),
+            }
+            let life = live(&disk).unwrap();
+            assert_eq!(life.recovered, Recovered::default());
+            check_index(&life.archive, &files);
+        }
+        // Rotten in the middle.
+        let (disk, life, files) = filled(1);
+        drop(life);
+        disk.open(file).unwrap().sync().unwrap();
+        disk.flip(file, 72 + 20, 3);
+        let life = live(&disk).unwrap();
+        check_index(&life.archive, &files);
+    }
+}
+
+#[test]
+fn a_tail_of_garbage_is_cut_and_said() {
+    let (disk, life, files) = filled(2);
+    drop(life);
+    let length = files[1].bytes.len() as u64;
+    disk.open("0001/bin.000002").unwrap().write_at([&[0; 100], &[]], length).unwrap();
+    let mut life = live(&disk).unwrap();
+    assert_eq!(life.recovered.cut, Some(("0001/bin.000002".to_owned(), 100)));
+    assert_eq!(place(&life.appender.begin().unwrap()), (2, length));
+}
+
+#[test]
+fn every_rotten_byte_of_a_complete_file_is_found() {
+    let (disk, life, files) = filled(3);
+    assert_eq!(life.archive.maintain(NEVER).unwrap(), []);
+    assert!(opened(&disk, "0001/bin.000001.sealed") && !opened(&disk, "0001/bin.000002.sealed"));
+    assert_eq!(life.archive.check(1, 1, NEVER).unwrap(), []);
+    for at in (0..files[0].bytes.len() as u64).step_by(13) {
+        disk.flip("0001/bin.000001", at, (at % 8) as u8);
+        let damage = life.archive.check(1, 1, NEVER).unwrap();
+        assert_eq!(damage.len(), 1, "byte {at}");
+        disk.flip("0001/bin.000001", at, (at % 8) as u8);
+    }
+    // In the open file the events' own checksums tell.
+    let group = files[1].groups[1];
+    disk.flip("0001/bin.000002", group.end - 1, 0);
+    let damage = life.archive.check(1, 2, NEVER).unwrap();
+    assert!(damage[0].at.is_some_and(|at| at >= group.start && at < group.end), "{damage:?}");
+}
+
+#[test]
+fn an_interrupted_check_says_so() {
+    let (_, life, _) = filled(3);
+    let Err(ArchiveError::Io { source, .. }) = life.archive.check(1, 1, &|| true) else { panic!() };
+    assert_eq!(source.kind(), io::ErrorKind::Interrupted);
+}
+
+#[test]
+fn bytes_that_no_server_sent_are_refused_and_what_came_before_is_kept() {
+    let (_, _, files) = filled(4);
+    let file = &files[0];
+    let group = file.groups[0];
+    let bad = |change: &dyn Fn(&mut Vec<u8>)| {
+        let disk = SimulatedDisk::new(4);
+        let mut life = live(&disk).unwrap();
+        life.appender.begin().unwrap();
+        life.appender.append(open(file, 1)).unwrap();
+        life.appender.append(piece(file, 0, group.end as usize)).unwrap();
+        let mut bytes = file.bytes[group.end as usize..].to_vec();
+        change(&mut bytes);
+        let (offset, arrived) = (group.end, Timestamp::default());
+        let fault = life.appender.append(Append::Bytes { offset, arrived, bytes: bytes.into() }).unwrap_err();
+        assert_eq!(life.archive.durable().borrow().place.offset, group.end, "{fault}");
+        // The rest can be sent anew.
+        assert_eq!(place(&life.appender.begin().unwrap()), (1, group.end));
+        life.appender.append(piece(file, group.end, 1 << 20)).unwrap();
+        life.appender.sync().unwrap();
+        assert!(on_disk(&disk, file) == file.bytes);
+        assert!(matches!(fault, Fault::Rejected { .. }));
+        fault.to_string()
+    };
+    assert!(bad(&|bytes| bytes[100] ^= 1).contains("checksum"));
+    assert!(bad(&|bytes| drop(bytes.drain(..31))).contains("event"));
+    assert!(bad(&|bytes| bytes[13] ^= 1).contains("ends at"));
+    let artificial = |bytes: &mut Vec<u8>| {
+        let size = u32::from_le_bytes([bytes[9], bytes[10], bytes[11], bytes[12]]) as usize;
+        bytes[17] |= 0x20;
+        let sum = crc32fast::hash(&bytes[..size - 4]);
+        bytes[size - 4..size].copy_from_slice(&sum.to_le_bytes());
+    };
+    assert!(bad(&artificial).contains("stands in no file"));
+}
+
+#[test]
+fn an_open_file_must_not_say_so_and_places_must_fit() {
+    let (_, _, files) = filled(5);
+    let disk = SimulatedDisk::new(5);
+    let mut life = live(&disk).unwrap();
+    let refused = |life: &mut Life, work| {
+        life.appender.begin().unwrap();
+        let at = life.appender.end().file.map_or(0, |file| file.ordinal);
+        if at == 0 {
+            life.appender.append(open(&files[0], 1)).unwrap();
+        }
+        let fault = life.appender.append(work).unwrap_err().to_string();
+        assert_eq!(life.archive.files(), [], "a file without an event is none");
+        fault
+    };
+    let mut in_use = files[0].bytes.to_vec();
+    in_use[21] |= 1;
+    let bytes = Append::Bytes { offset: 0, arrived: Timestamp::default(), bytes: in_use.into() };
+    assert!(refused(&mut life, bytes).contains("its file is open"));
+    assert!(refused(&mut life, piece(&files[0], 5, 10)).contains("offset 5"));
+    let closed = |name: &str, len| Append::Closed { name: name.to_owned(), len };
+    assert!(refused(&mut life, closed("bin.000001", 7)).contains("7 bytes"));
+    assert!(refused(&mut life, closed("bin.000002", 0)).contains("not the open file"));
+    assert!(refused(&mut life, open(&files[1], 2)).contains("complete"));
+    life.appender.begin().unwrap();
+    assert_eq!(disk.names_in(Some("0001")).unwrap(), [""; 0], "nothing of it is left");
+}
+
+#[test]
+fn a_rotten_range_is_written_anew_and_nothing_else_is_taken() {
+    let (disk, life, files) = filled(6);
+    life.archive.maintain(NEVER).unwrap();
+    let (file, group) = (&files[0], files[0].groups[1]);
+    disk.flip("0001/bin.000001", group.start + 100, 1);
+    let mut refetches = Refetches::new(Arc::new(disk.clone()), life.archive.shared.clone());
+    let wanted = Wanted { lineage: 1, ordinal: 1, from: group.start, to: group.end };
+    let bytes = &file.bytes[group.start as usize..group.end as usize];
+    let mut attempt = |id, wanted: Wanted, bytes: &[u8]| {
+        refetches.begin(id, wanted)?;
+        let mut done = None;
+        for (at, piece) in bytes.chunks(700).enumerate() {
+            done = done.or(refetches.patch(id, wanted.from + at as u64 * 700, piece));
+        }
+        assert!(!opened(&disk, "0001/bin.000001.patch") || done.is_none());
+        done.unwrap_or(Err("not complete".to_owned()))
+    };
+    assert!(attempt(1, Wanted { ordinal: 2, to: 100, from: 4, ..wanted }, b"").unwrap_err().contains("open"));
+    assert!(attempt(2, Wanted { ordinal: 3, ..wanted }, b"").unwrap_err().contains("not here"));
+    assert_eq!(attempt(3, wanted, &bytes[..bytes.len() - 1]).unwrap_err(), "not complete");
+    let mut wrong = bytes.to_vec();
+    wrong[200] ^= 1;
+    assert!(attempt(4, wanted, &wrong).unwrap_err().contains("checksum"));
+    assert_eq!(life.archive.check(1, 1, NEVER).unwrap().len(), 1, "nothing was written");
+    assert_eq!(attempt(5, wanted, bytes), Ok(()));
+    assert_eq!(life.archive.check(1, 1, NEVER).unwrap(), []);
+    assert!(on_disk(&disk, file) == file.bytes);
+    // The beginning of a file, too.
+    disk.flip("0001/bin.000001", 30, 1);
+    let first = Wanted { from: 0, to: group.start, ..wanted };
+    assert_eq!(attempt(6, first, &file.bytes[..group.start as usize]), Ok(()));
+    assert!(on_disk(&disk, file) == file.bytes);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_no_reason_to_forget_files() {
+    let (disk, life, _) = filled(7);
+    drop(life);
+    disk.flip("0001/lineage.json", 0, 1);
+    let error = live(&disk).map(|_| ()).unwrap_err();
+    assert!(matches!(error, ArchiveError::Lineage { .. }), "{error}");
+    disk.flip("0001/lineage.json", 0, 1);
+    disk.flip("0001/files", 2, 7);
+    let error = live(&disk).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("does not name bin.000001"), "{error}");
+    disk.flip("0001/files", 2, 7);
+    assert!(live(&disk).is_ok());
+}
