@@ -245,8 +245,8 @@ pub const MAX_DAMAGE: usize = 1000;
 /// A damaged place of a file of the archive.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ArchiveDamage {
-    /// Offset in the file.
-    pub at: u64,
+    /// Where its events stop being sound; `None`: somewhere.
+    pub at: Option<u64>,
     /// In words.
     pub reason: String,
 }

@@ -115,7 +115,11 @@ pub enum ArchiveCheckError {
 
 /// Checks the archive behind `ask`, and compares it with the files of the server at `sql`.
 /// What the server wrote before the call must be durable already (a fence).
-pub async fn check(sql: &mut Sql, ask: &Ask, stop: &Arc<AtomicBool>) -> Result<ArchiveReport, ArchiveCheckError> {
+pub async fn check(
+    sql: &mut Sql,
+    ask: &Ask,
+    stop: &Arc<AtomicBool>,
+) -> Result<ArchiveReport, ArchiveCheckError> {
     let mut report = ArchiveReport::default();
     let files = files(ask).await?;
     let newest = files.last().map(|file| file.lineage);
@@ -188,7 +192,10 @@ async fn own_check(
             report.differences.push(FileDifference {
                 lineage: file.lineage,
                 name: file.name.clone(),
-                what: format!("damaged on the backup at byte {}: {}", place.at, place.reason),
+                what: match place.at {
+                    Some(at) => format!("damaged on the backup at byte {at}: {}", place.reason),
+                    None => format!("damaged on the backup: {}", place.reason),
+                },
             });
         }
     }
@@ -246,11 +253,13 @@ async fn compare(
         report.differences.push(FileDifference { lineage: file.lineage, name: file.name.clone(), what });
     };
     if len < file.len {
-        differs(format!("{} bytes on the backup, {len} on the server: the server has lost what it sent", file.len));
+        differs(format!(
+            "{} bytes on the backup, {len} on the server: the server has lost what it sent",
+            file.len
+        ));
         return Ok(());
     }
-    if file.closed && len > file.len {
-        // A server that was killed leaves an event half written, which it never sends.
+    if file.closed && len > file.len && !is_torn(&path, file.len, len) {
         differs(format!("{} bytes on the backup, {len} on the server, which has closed the file", file.len));
     }
     match equal(ask, &path, file, (0, file.len), stop).await? {
@@ -267,6 +276,24 @@ async fn compare(
     Ok(())
 }
 
+/// Whether what is behind `from` is not a whole event: a server that was killed leaves one half written, and never
+/// sends it.
+fn is_torn(path: &Path, from: u64, len: u64) -> bool {
+    const HEADER: u64 = 19;
+    const SIZE_AT: usize = 9;
+    let mut header = [0; HEADER as usize];
+    if len - from < HEADER {
+        return true;
+    }
+    match File::open(path).and_then(|file| file.read_exact_at(&mut header, from)) {
+        Ok(()) => {
+            let size = header[SIZE_AT..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+            u64::from(size) > len - from || size == 0
+        }
+        Err(_) => false,
+    }
+}
+
 /// Whether a range is the same on both sides; `None` when the server's file cannot be read any more.
 async fn equal(
     ask: &Ask,
@@ -281,7 +308,9 @@ async fn equal(
     let (theirs, ours) = tokio::join!(asked(ask, query), ours);
     let ours = match ours {
         Ok(Ok(hash)) => hash,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return Err(ArchiveCheckError::Stopped),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+            return Err(ArchiveCheckError::Stopped);
+        }
         Ok(Err(_)) => return Ok(None),
         Err(error) => return Err(ArchiveCheckError::Backup(error.to_string())),
     };

@@ -8,8 +8,9 @@
 //! Nothing is called different that may only have moved: descriptions are not part of a snapshot, so what does not
 //! agree is looked at again at a new position, at most [`ROUNDS`] times; what still moves is listed as unchecked.
 
-mod catalog;
+pub mod answers;
 pub mod archive;
+mod catalog;
 mod position;
 pub mod remote;
 mod report;
@@ -18,6 +19,7 @@ mod rows;
 mod session;
 mod shape;
 mod tables;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ pub use report::{
     Comparison, Difference, KeyDifference, RangeDifference, RowsDiffer, TableSum, Unchecked, Way,
 };
 pub use session::{Connect, Session};
+pub use whole::{DatabaseReport, Whole};
 
 use super::sql::SqlError;
 use serde::{Deserialize, Serialize};

@@ -87,7 +87,9 @@ fn gathered(parts: Vec<DbAnswer>, statement: &str) -> Result<Table, SqlError> {
                 table.columns = columns;
                 table.rows.extend(rows.into_iter().map(Row::from));
             }
-            DbAnswer::SqlFailed { number: 0, text } | DbAnswer::Failed { reason: text } => return Err(lost(text)),
+            DbAnswer::SqlFailed { number: 0, text } | DbAnswer::Failed { reason: text } => {
+                return Err(lost(text));
+            }
             DbAnswer::SqlFailed { number, text } => {
                 return Err(SqlError::Server {
                     number,

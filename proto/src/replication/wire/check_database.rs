@@ -1,8 +1,8 @@
 //! What the types of the database's lane cannot say: lengths, names, ranges.
 
 use super::super::database::{
-    ArchivedFile, DbAnswer, DbQuery, Joined, Lineage, MAX_COLUMNS, MAX_DAMAGE, MAX_FILES, MAX_HEAD, MAX_PIECE,
-    MAX_ROWS_BYTES, MAX_STATEMENT, Place, SqlRow, ToArchive, ToSource, name_is_valid,
+    ArchivedFile, DbAnswer, DbQuery, Joined, Lineage, MAX_COLUMNS, MAX_DAMAGE, MAX_FILES, MAX_HEAD,
+    MAX_PIECE, MAX_ROWS_BYTES, MAX_STATEMENT, Place, SqlRow, ToArchive, ToSource, name_is_valid,
 };
 use super::check::{Checked, MAX_TEXT, at_most, invalid, time};
 
@@ -110,9 +110,7 @@ fn query(query: &DbQuery) -> Checked {
         DbQuery::StandbySql { statement, .. } => {
             at_most("question", "bytes of SQL", statement.len(), MAX_STATEMENT)
         }
-        DbQuery::Check { lineage, ordinal } => {
-            place(Place { lineage: *lineage, file: *ordinal, offset: 0 })
-        }
+        DbQuery::Check { lineage, ordinal } => place(Place { lineage: *lineage, file: *ordinal, offset: 0 }),
         DbQuery::Hash { lineage, ordinal, from, to } | DbQuery::Refetch { lineage, ordinal, from, to } => {
             place(Place { lineage: *lineage, file: *ordinal, offset: *from })?;
             if from > to || (from == to && matches!(query, DbQuery::Refetch { .. })) {
@@ -134,9 +132,9 @@ fn answer(answer: &DbAnswer) -> Checked {
         DbAnswer::SqlFailed { text, .. } => at_most("answer", "bytes of text", text.len(), MAX_TEXT),
         DbAnswer::Checked(damage) => {
             at_most("answer", "damaged places", damage.len(), MAX_DAMAGE)?;
-            damage.iter().try_for_each(|damage| {
-                at_most("answer", "bytes of reason", damage.reason.len(), MAX_TEXT)
-            })
+            damage
+                .iter()
+                .try_for_each(|damage| at_most("answer", "bytes of reason", damage.reason.len(), MAX_TEXT))
         }
         DbAnswer::Hash(_) | DbAnswer::Refetched | DbAnswer::NewestBase(_) => Ok(()),
     }
