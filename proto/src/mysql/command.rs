@@ -91,7 +91,9 @@ fn file_name(bytes: &[u8]) -> Result<String, DecodeError> {
         let (length, limit) = (bytes.len() as u64, MAX_FILE_NAME as u64);
         return Err(DecodeError::TooLong { what: "name of a binlog file", length, limit });
     }
-    Ok(text(bytes))
+    // One that is not text is none of ours.
+    String::from_utf8(bytes.to_vec())
+        .map_err(|_| DecodeError::Invalid { what: "name of a binlog file", value: bytes.len() as u64 })
 }
 
 impl Command {

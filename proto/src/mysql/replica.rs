@@ -40,7 +40,8 @@ pub enum Start {
 pub struct Plan {
     /// The server's dialect.
     pub dialect: Flavor,
-    /// Our number; another replica with the same one is thrown out by the server.
+    /// Our number; another replica with the same one is thrown out by the server. 0: none, as `mysqlbinlog` reads (it does
+    /// not register).
     pub server_id: u32,
     /// Where the events begin.
     pub start: Start,
@@ -456,10 +457,10 @@ fn steps(plan: &Plan) -> Result<VecDeque<Step>, DialogueError> {
         set("SET @slave_gtid_strict_mode=1".to_owned());
         set("SET @slave_gtid_ignore_duplicates=0".to_owned());
     }
-    steps.push_back(Step::Register(Command::RegisterReplica(RegisterReplica {
-        server_id: plan.server_id,
-        ..RegisterReplica::default()
-    })));
+    if plan.server_id != 0 {
+        let replica = RegisterReplica { server_id: plan.server_id, ..RegisterReplica::default() };
+        steps.push_back(Step::Register(Command::RegisterReplica(replica)));
+    }
     if plan.semi_sync {
         steps.push_back(Step::Set(if maria {
             "SET @rpl_semi_sync_slave=1".to_owned()

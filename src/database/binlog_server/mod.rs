@@ -5,6 +5,7 @@
 //! `stream` sends it). Only durable bytes and whole events are sent.
 
 pub mod answers;
+mod archived;
 pub mod connection;
 pub mod feed;
 pub mod listener;

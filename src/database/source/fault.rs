@@ -82,6 +82,12 @@ pub enum SourceFault {
     ServerId { server: String, server_id: u32, text: String },
     #[error("the binary log that comes from {server} is damaged: {text}")]
     Damaged { server: String, text: String },
+    #[error(
+        "the database server {server} is still a replica ({why}), so that it does not take the place of the one that the          archive follows; when it is the primary now: STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = 0"
+    )]
+    Unpromoted { server: String, why: &'static str },
+    #[error("the database server {server} is not the one that the archive follows")]
+    NotFollowed { server: String },
     #[error("{file} on {server} is not the file of that name in the archive")]
     AnotherServer { server: String, file: String },
     #[error("the connection to the database server {server} is lost: {text}")]
@@ -114,7 +120,9 @@ impl SourceFault {
             SourceFault::Diverged { .. } => "diverged",
             SourceFault::ServerId { .. } => "server-id",
             SourceFault::Damaged { .. } => "damaged",
-            SourceFault::AnotherServer { .. }
+            SourceFault::Unpromoted { .. }
+            | SourceFault::NotFollowed { .. }
+            | SourceFault::AnotherServer { .. }
             | SourceFault::Unreachable { .. }
             | SourceFault::Lost { .. }
             | SourceFault::Server { .. } => "connecting",
@@ -128,6 +136,15 @@ impl SourceFault {
             "connecting" | "backup" => None,
             _ => Some(LATER),
         }
+    }
+
+    /// Of the faults of several servers the one that is shown.
+    pub fn tells_more_than(&self, other: &SourceFault) -> bool {
+        let weight = |fault: &SourceFault| match fault {
+            SourceFault::Unpromoted { .. } => 1,
+            fault => 2 * u8::from(fault.needs_a_person()),
+        };
+        weight(self) > weight(other)
     }
 
     /// Whether a person has to do something.

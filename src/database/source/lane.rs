@@ -5,6 +5,7 @@
 
 use crate::database::link::{Dial, WireIn, WireOut};
 use crate::database::source::fault::SourceFault;
+use bytes::Bytes;
 use ehpc_proto::replication::database::{
     ArchivedFile, CREDIT, DATABASE_VERSION, DbAnswer, DbQuery, Lineage, Mark, Place, ToArchive, ToSource,
 };
@@ -18,11 +19,13 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
 
 /// A connection and its welcome must be there within this time.
-const WELCOME_WITHIN: Duration = Duration::from_secs(20);
+const WELCOME_WITHIN: Duration = Duration::from_secs(60);
 /// Time between two signs of life.
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// Silence after which the other side is gone.
 const SILENT: Duration = Duration::from_secs(20);
+/// Time for an orderly end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Messages that wait to be sent.
 const QUEUE: usize = 16;
 /// Most parts of an answer.
@@ -49,13 +52,20 @@ impl ArchiveEnd {
     }
 }
 
+/// A way to the archive.
+#[derive(Clone, Debug)]
+struct Way {
+    out: mpsc::Sender<ToArchive>,
+    credit: Arc<Semaphore>,
+}
+
 type Parts = (Vec<DbAnswer>, oneshot::Sender<Result<Vec<DbAnswer>, String>>);
 
 /// What outlives a connection of the lane.
 #[derive(Debug)]
 pub struct Exchange {
     durable: watch::Sender<Option<Place>>,
-    open: Mutex<Option<mpsc::Sender<ToArchive>>>,
+    open: Mutex<Option<Way>>,
     asked: Mutex<Asked>,
 }
 
@@ -77,14 +87,14 @@ impl Exchange {
         self.durable.subscribe()
     }
 
-    fn sender(&self) -> Option<mpsc::Sender<ToArchive>> {
-        self.open.lock().clone()
+    fn way(&self) -> Result<Way, String> {
+        self.open.lock().clone().ok_or_else(|| "there is no connection to the backup".to_owned())
     }
 
     /// Sends a mark; lost when the lane is down or full, and the next one comes soon.
     pub fn mark(&self, mark: Mark) {
-        if let Some(sender) = self.sender() {
-            let _ = sender.try_send(ToArchive::Mark(mark)); // see above
+        if let Ok(way) = self.way() {
+            let _ = way.out.try_send(ToArchive::Mark(mark)); // see above
         }
     }
 
@@ -94,8 +104,20 @@ impl Exchange {
     ///
     /// The lane is down, or fell before the answer was complete.
     pub async fn ask(&self, query: DbQuery) -> Result<Vec<DbAnswer>, String> {
-        let down = || "there is no connection to the backup".to_owned();
-        let sender = self.sender().ok_or_else(down)?;
+        let (_, answered) = self.question(query).await?;
+        answered.await
+    }
+
+    /// Asks; the question's number, and its answer.
+    ///
+    /// # Errors
+    ///
+    /// As for `ask`.
+    pub async fn question(
+        &self,
+        query: DbQuery,
+    ) -> Result<(u64, impl Future<Output = Result<Vec<DbAnswer>, String>> + use<>), String> {
+        let way = self.way()?;
         let (answer, answered) = oneshot::channel();
         let id = {
             let mut asked = self.asked.lock();
@@ -104,11 +126,25 @@ impl Exchange {
             asked.open.insert(id, (Vec::new(), answer));
             id
         };
-        if sender.send(ToArchive::Ask { id, query }).await.is_err() {
+        let lost = "the connection to the backup was lost";
+        if way.out.send(ToArchive::Ask { id, query }).await.is_err() {
             self.asked.lock().open.remove(&id);
-            return Err(down());
+            return Err(lost.to_owned());
         }
-        answered.await.unwrap_or_else(|_| Err("the connection to the backup was lost".to_owned()))
+        Ok((id, async move { answered.await.unwrap_or_else(|_| Err(lost.to_owned())) }))
+    }
+
+    /// Sends bytes for a range that is written anew.
+    ///
+    /// # Errors
+    ///
+    /// The lane is down.
+    pub async fn patch(&self, id: u64, offset: u64, bytes: Bytes) -> Result<(), String> {
+        let lost = |_| "the connection to the backup was lost".to_owned();
+        let way = self.way()?;
+        let permit = way.credit.acquire_many(u32::try_from(bytes.len()).unwrap_or(u32::MAX)).await;
+        permit.map_err(|error| lost(error.to_string()))?.forget();
+        way.out.send(ToArchive::Patch { id, offset, bytes }).await.map_err(|error| lost(error.to_string()))
     }
 
     fn answered(&self, id: u64, more: bool, answer: DbAnswer) {
@@ -152,6 +188,8 @@ pub struct Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         self.exchange.fell();
+        // Who waits for credit waits in vain.
+        self.credit.close();
     }
 }
 
@@ -196,8 +234,17 @@ impl Lane {
         let mut tasks = JoinSet::new();
         tasks.spawn(send(output, queue));
         tasks.spawn(listen(input, exchange.clone(), credit.clone()));
-        *exchange.open.lock() = Some(out.clone());
+        *exchange.open.lock() = Some(Way { out: out.clone(), credit: credit.clone() });
         Ok(Lane { end, out, credit, exchange: exchange.clone(), tasks })
+    }
+
+    /// Ends it in order: what was handed over goes out.
+    pub async fn close(mut self) {
+        self.exchange.fell();
+        let (closed, _) = mpsc::channel(1);
+        self.out = closed;
+        // The sender's task ends when nobody can give it anything.
+        let _ = timeout(CLOSE_WITHIN, self.tasks.join_next()).await;
     }
 
     /// Waits until the connection has fallen; why. Safe to cancel.
@@ -224,7 +271,10 @@ async fn send(mut output: Box<dyn WireOut>, mut queue: mpsc::Receiver<ToArchive>
         let message = tokio::select! {
             message = queue.recv() => match message {
                 Some(message) => message,
-                None => return SourceFault::Lane("it is closed".to_owned()),
+                None => {
+                    let finished = output.finish().await;
+                    return SourceFault::Lane(finished.err().unwrap_or_else(|| "it is closed".to_owned()));
+                }
             },
             _ = ping.tick() => {
                 pings += 1;

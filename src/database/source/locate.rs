@@ -41,6 +41,10 @@ pub struct Permission {
     pub loss: bool,
     /// The server's file of that name turned out to be another one: it is not the same server.
     pub another: bool,
+    /// Only the server that the archive follows will do.
+    pub follow_only: bool,
+    /// A server that is still a replica of another one may take its place.
+    pub replicas: bool,
 }
 
 /// Where to go on.
@@ -83,6 +87,12 @@ pub async fn locate(
         && let Some(located) = search.same_server().await?
     {
         return Ok(located);
+    }
+    if permission.follow_only {
+        return Err(SourceFault::NotFollowed { server: blame.server.clone() });
+    }
+    if !permission.replicas {
+        search.promoted().await?;
     }
     search.other_server().await
 }
@@ -220,7 +230,8 @@ impl Search<'_> {
     /// Where to go on when it is the server that the archive follows; `None` when it is not.
     async fn same_server(&mut self) -> Result<Option<Located>, SourceFault> {
         let lineage = self.lineage.clone();
-        if lineage.flavor != self.facts.flavor || lineage.server_uuid != self.facts.server_uuid {
+        let who = |lineage: &Lineage| (lineage.flavor, lineage.server_uuid, lineage.server_id);
+        if who(&lineage) != (self.facts.flavor, self.facts.server_uuid, self.facts.server_id) {
             return Ok(None);
         }
         let here = |file: &str, offset, ordinal, expected, facts: &Facts| Located {
@@ -295,6 +306,26 @@ impl Search<'_> {
         GtidState::parse(self.facts.flavor, &text)
             .map(Some)
             .map_err(|error| self.blame.lost(format!("its GTID state cannot be read: {error}")))
+    }
+
+    /// While the primary is only being restarted, its replicas hold the same history; none of them takes its place before
+    /// somebody makes it the primary.
+    async fn promoted(&mut self) -> Result<(), SourceFault> {
+        let still = |why| Err(SourceFault::Unpromoted { server: self.blame.server.clone(), why });
+        let read_only = self.sql.number("SELECT @@GLOBAL.read_only").await;
+        if read_only.map_err(|error| self.blame.sql(error))? == Some(1) {
+            return still("read_only is ON");
+        }
+        // Without the privilege to see it, `read_only` must do.
+        let dialect = self.sql.dialect();
+        let Ok(replicas) = self.sql.table(dialect.replica_status()).await else { return Ok(()) };
+        let columns = dialect.replica_columns();
+        let running = |row| replicas.text(row, columns.io_running).is_some_and(|running| running != "No");
+        if (0..replicas.rows.len()).any(running) {
+            still("it replicates from another server")
+        } else {
+            Ok(())
+        }
     }
 
     fn end_text(&self) -> String {

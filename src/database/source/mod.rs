@@ -8,6 +8,7 @@
 
 pub mod acks;
 pub mod connect;
+pub mod dump;
 pub mod fault;
 pub mod lane;
 pub mod locate;
@@ -71,12 +72,7 @@ impl Source {
         let shared = Arc::new(Shared::new(options));
         let stop = CancellationToken::new();
         let (worker, token) = (shared.clone(), stop.clone());
-        let task = runtime.spawn(async move {
-            tokio::select! {
-                () = shell::run(worker) => {}
-                () = token.cancelled() => {}
-            }
-        });
+        let task = runtime.spawn(shell::run(worker, token));
         Source { shared, stop, task: Mutex::new(Some(task)) }
     }
 
@@ -138,7 +134,18 @@ impl Source {
         self.shared.accept_loss();
     }
 
-    /// Ends it. What was handed to the archive's connection may or may not arrive; the next start asks.
+    /// A damaged range of a complete file of the archive is fetched from the server again, which must still be the one of
+    /// that lineage and have the file. `from` and `to` are borders of events, or 0.
+    ///
+    /// # Errors
+    ///
+    /// For a person: the server or the archive refuses, or a connection was lost.
+    pub async fn refetch(&self, lineage: u32, ordinal: u32, from: u64, to: u64) -> Result<(), String> {
+        self.shared.refetch(lineage, ordinal, from, to).await
+    }
+
+    /// Ends it in order. What the server sent and the archive's connection has not taken is asked for again at the next
+    /// start.
     pub async fn stop(&self) {
         self.stop.cancel();
         let task = self.task.lock().take();

@@ -1,13 +1,14 @@
 //! What the source's tasks and those who ask about it share.
 
 use super::SourceOptions;
+use super::dump::Dump;
 use super::fault::SourceFault;
 use super::lane::Exchange;
 use super::semisync::SemiSyncWatch;
 use crate::database::dsn::Dsn;
 use crate::database::sql::{Sql, SqlError};
 use crate::observe::status::DatabaseSourceStatus;
-use ehpc_proto::replication::database::Place;
+use ehpc_proto::replication::database::{DbAnswer, DbQuery, Place};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -179,6 +180,46 @@ impl Shared {
             statement: statement.to_owned(),
             what: "nothing: the server has no binary log".to_owned(),
         })
+    }
+
+    /// Fetches a range of a complete file anew.
+    pub(super) async fn refetch(&self, lineage: u32, ordinal: u32, from: u64, to: u64) -> Result<(), String> {
+        let current = self.cursor.borrow().as_ref().map(|cursor| cursor.place.lineage);
+        let dsn = self.server.borrow().clone().filter(|_| current == Some(lineage));
+        let dsn = dsn.ok_or_else(|| {
+            format!("there is no connection to the server that lineage {lineage} of the archive is from")
+        })?;
+        let files = self.exchange.ask(DbQuery::Files { from: (lineage, ordinal) }).await?;
+        let file = files.into_iter().find_map(|answer| match answer {
+            DbAnswer::Files(files) => files.into_iter().next(),
+            _ => None,
+        });
+        let file = file.filter(|file| (file.lineage, file.ordinal) == (lineage, ordinal));
+        let name =
+            file.ok_or_else(|| format!("the archive has no file {ordinal} in lineage {lineage}"))?.name;
+        let mut dump = Dump::open(&dsn, &name, from, Some(to)).await.map_err(|fault| fault.to_string())?;
+        let query = DbQuery::Refetch { lineage, ordinal, from, to };
+        let (id, answer) = self.exchange.question(query).await?;
+        let patches = async {
+            while let Some((offset, bytes)) = dump.next().await.map_err(|fault| fault.to_string())? {
+                self.exchange.patch(id, offset, bytes).await?;
+            }
+            Ok::<(), String>(())
+        };
+        tokio::pin!(answer);
+        let answer = tokio::select! {
+            // Refused at once: nobody waits for the rest.
+            answer = &mut answer => answer?,
+            sent = patches => {
+                sent?;
+                answer.await?
+            }
+        };
+        match answer.into_iter().next() {
+            Some(DbAnswer::Refetched) => Ok(()),
+            Some(DbAnswer::Failed { reason }) => Err(reason),
+            other => Err(format!("the archive answers {other:?}")),
+        }
     }
 
     async fn handed_over(&self, file: &str, position: u64) -> Result<Place, String> {

@@ -15,6 +15,7 @@ use ehpc_proto::mysql::replica::{Plan, Start};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// First and longest time between two attempts.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -24,20 +25,22 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fr
 struct Memory {
     /// Failures in a row.
     failures: u32,
-    /// The server's file was another one of the same name.
-    another: bool,
+    /// This server's file was another one of the same name.
+    another: Option<String>,
     /// The stream was damaged the last time, too.
     damaged: bool,
     /// What was logged last, so that it is not said again and again.
     said: String,
 }
 
-/// Until it is dropped.
-pub(super) async fn run(shared: Arc<Shared>) {
+/// Until it is told to stop.
+pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut memory = Memory::default();
     loop {
-        let fault = session(&shared, &mut memory).await;
-        memory.another = matches!(fault, SourceFault::AnotherServer { .. });
+        let Some(fault) = session(&shared, &mut memory, &stop).await else { return };
+        if let SourceFault::AnotherServer { server, .. } = &fault {
+            memory.another = Some(server.clone());
+        }
         shared.failed(&fault);
         say(&fault, &mut memory);
         let once = matches!(fault, SourceFault::Damaged { .. }) && !memory.damaged;
@@ -50,6 +53,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shared.again.notified() => {}
+            () = stop.cancelled() => return,
         }
     }
 }
@@ -72,15 +76,29 @@ fn say(fault: &SourceFault, memory: &mut Memory) {
     }
 }
 
-/// One connection to the archive, and one to the server.
-async fn session(shared: &Arc<Shared>, memory: &mut Memory) -> SourceFault {
+/// One connection to the archive, and one to the server. `None`: it was told to stop.
+async fn session(shared: &Arc<Shared>, memory: &mut Memory, stop: &CancellationToken) -> Option<SourceFault> {
     shared.connecting("connecting");
     let name = shared.options.servers.first().map(|dsn| dsn.server.to_string()).unwrap_or_default();
     let name = name.chars().take(200).collect();
-    let mut lane = match Lane::open(&*shared.options.dial, name, &shared.exchange).await {
-        Ok(lane) => lane,
-        Err(fault) => return fault,
+    let opened = tokio::select! {
+        opened = Lane::open(&*shared.options.dial, name, &shared.exchange) => opened,
+        () = stop.cancelled() => return None,
     };
+    let mut lane = match opened {
+        Ok(lane) => lane,
+        Err(fault) => return Some(fault),
+    };
+    let fault = tokio::select! {
+        fault = over_lane(shared, &mut lane, memory) => Some(fault),
+        () = stop.cancelled() => None,
+    };
+    lane.close().await;
+    fault
+}
+
+/// From the archive's end on, until something ends it.
+async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -> SourceFault {
     start_at(shared, &lane.end);
     let end = lane.end.clone();
     let reached = tokio::select! {
@@ -93,6 +111,7 @@ async fn session(shared: &Arc<Shared>, memory: &mut Memory) -> SourceFault {
     };
     let blame = Blame::new(&dsn, shared.options.server_id);
     if located.new {
+        memory.another = None;
         let lineage = located.lineage.number;
         tracing::info!(server = %dsn.server, lineage, file = located.file, "database: a new lineage begins");
         shared.lost();
@@ -105,7 +124,7 @@ async fn session(shared: &Arc<Shared>, memory: &mut Memory) -> SourceFault {
     if shared.options.semi_sync {
         watch.spawn(semisync::watch(dsn.clone(), shared.semi_sync.clone()));
     }
-    stream::ship(shared, &mut lane, located, stream, &blame).await
+    stream::ship(shared, lane, located, stream, &blame).await
 }
 
 /// What the archive has is where everything begins.
@@ -116,22 +135,34 @@ fn start_at(shared: &Shared, end: &ArchiveEnd) {
     shared.end.send_replace(place);
 }
 
-/// Tries the servers in order: the first one that can go on where the archive ends.
+/// Tries the servers in order: first for the one that the archive follows, then for one that takes its place.
 async fn reach(
     shared: &Shared,
     end: &ArchiveEnd,
     memory: &Memory,
 ) -> Result<(Dsn, Located, Stream), SourceFault> {
+    let servers = &shared.options.servers;
+    let several = servers.len() > 1;
     let mut first: Option<SourceFault> = None;
-    for dsn in &shared.options.servers {
-        match try_server(shared, dsn, end, memory).await {
-            Ok((located, stream)) => return Ok((dsn.clone(), located, stream)),
-            Err(fault) => {
-                let worse =
-                    first.as_ref().is_none_or(|first| !first.needs_a_person() && fault.needs_a_person());
-                if worse {
+    for follow_only in [true, false] {
+        if follow_only && (!several || end.lineage.is_none()) {
+            continue;
+        }
+        for dsn in servers {
+            let permission = Permission {
+                gap: shared.options.over_gaps,
+                loss: shared.may_lose(),
+                another: memory.another.as_ref() == Some(&dsn.server.to_string()),
+                follow_only,
+                replicas: !several,
+            };
+            match try_server(shared, dsn, end, permission).await {
+                Ok((located, stream)) => return Ok((dsn.clone(), located, stream)),
+                Err(SourceFault::NotFollowed { .. }) => {}
+                Err(fault) if first.as_ref().is_none_or(|first| fault.tells_more_than(first)) => {
                     first = Some(fault);
                 }
+                Err(_) => {}
             }
         }
     }
@@ -143,13 +174,12 @@ async fn try_server(
     shared: &Shared,
     dsn: &Dsn,
     end: &ArchiveEnd,
-    memory: &Memory,
+    permission: Permission,
 ) -> Result<(Located, Stream), SourceFault> {
     let options = &shared.options;
     let mut blame = Blame::new(dsn, options.server_id);
     let mut sql = Sql::connect(dsn).await.map_err(|error| blame.sql(error))?;
     blame.monitor = sql.dialect().monitor_privilege();
-    let permission = Permission { gap: options.over_gaps, loss: shared.may_lose(), another: memory.another };
     let located = locate(&mut sql, dsn, end, permission, &blame).await?;
     sql.close().await;
     let plan = Plan {

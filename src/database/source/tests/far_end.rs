@@ -5,8 +5,8 @@ use crate::database::link::{BoxFuture, Dial, Wire, WireIn, WireOut};
 use bytes::Bytes;
 use ehpc_proto::binlog::{FileScan, Flavor, FormatDescription, Grouper, GtidState};
 use ehpc_proto::replication::database::{
-    ArchivedFile, CREDIT, DATABASE_VERSION, DbAnswer, Joined, Lineage, MAX_HEAD, Mark, Place, ToArchive,
-    ToSource,
+    ArchivedFile, CREDIT, DATABASE_VERSION, DbAnswer, DbQuery, Joined, Lineage, MAX_HEAD, Mark, Place,
+    ToArchive, ToSource,
 };
 use ehpc_proto::replication::wire::{Payload, decode_to_archive, encode_to_source};
 use parking_lot::Mutex;
@@ -31,6 +31,10 @@ pub(super) struct Contents {
     pub(super) connections: u32,
     /// Bytes that came with a time of arrival.
     pub(super) live: u64,
+    /// Bytes for a range that is written anew.
+    pub(super) patch: Vec<u8>,
+    /// Connections that ended in order.
+    pub(super) finished: u32,
     /// What broke the rules.
     pub(super) faults: Vec<String>,
 }
@@ -78,13 +82,7 @@ impl Contents {
         ToSource::Welcome {
             version: DATABASE_VERSION,
             lineage,
-            file: file.map(|file| ArchivedFile {
-                lineage: file.lineage,
-                ordinal: file.ordinal,
-                name: file.name.clone(),
-                len: file.bytes.len() as u64,
-                closed: file.closed,
-            }),
+            file: file.map(entry),
             head: file.map(|file| file.bytes[..file.bytes.len().min(MAX_HEAD)].to_vec()).unwrap_or_default(),
             gtid,
             credit: CREDIT,
@@ -162,6 +160,16 @@ impl Contents {
     }
 }
 
+fn entry(file: &ArchiveFile) -> ArchivedFile {
+    ArchivedFile {
+        lineage: file.lineage,
+        ordinal: file.ordinal,
+        name: file.name.clone(),
+        len: file.bytes.len() as u64,
+        closed: file.closed,
+    }
+}
+
 /// End of the last whole event, and the format.
 pub(super) fn whole(bytes: &[u8]) -> (u64, Option<FormatDescription>) {
     let mut scan = FileScan::new();
@@ -199,6 +207,10 @@ impl WireOut for Out {
     fn flush(&mut self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async { Ok(()) })
     }
+
+    fn finish(&mut self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async { self.0.send(Bytes::new()).await.map_err(|_| "the lane was cut".to_owned()) })
+    }
 }
 
 impl Dial for FarEnd {
@@ -214,7 +226,7 @@ impl Dial for FarEnd {
 
 async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::Sender<Bytes>) {
     let (mut hold, mut cut) = (end.hold.subscribe(), end.cut.subscribe());
-    let mut told = None;
+    let (mut told, mut patched) = (None, (0, 0));
     loop {
         let message = tokio::select! {
             message = received.recv() => message,
@@ -227,6 +239,10 @@ async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::
             }
         };
         let Some(message) = message else { return };
+        if message.is_empty() {
+            end.contents.lock().finished += 1;
+            return;
+        }
         let mut say = Vec::new();
         match decode_to_archive(message).unwrap() {
             ToArchive::Hello { .. } => {
@@ -235,9 +251,25 @@ async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::
                 say.push(contents.recover());
             }
             ToArchive::Ping(n) => say.push(ToSource::Pong(n)),
-            ToArchive::Ask { id, .. } => {
-                say.push(ToSource::Answer { id, more: true, answer: DbAnswer::Files(Vec::new()) });
-                say.push(ToSource::Answer { id, more: false, answer: DbAnswer::Refetched });
+            ToArchive::Ask { id, query: DbQuery::Files { from } } => {
+                let files = end.files();
+                let from = files.iter().filter(|file| (file.lineage, file.ordinal) >= from);
+                let mut answers: Vec<_> = from.map(|file| DbAnswer::Files(vec![entry(file)])).collect();
+                answers.push(DbAnswer::Files(Vec::new()));
+                let last = answers.len() - 1;
+                let parts = answers.into_iter().enumerate();
+                say.extend(parts.map(|(n, answer)| ToSource::Answer { id, more: n < last, answer }));
+            }
+            ToArchive::Ask { query: DbQuery::Refetch { from, to, .. }, .. } => patched = (from, to),
+            ToArchive::Ask { .. } => {}
+            ToArchive::Patch { id, offset, bytes } => {
+                let mut contents = end.contents.lock();
+                assert_eq!(offset, patched.0 + contents.patch.len() as u64);
+                contents.patch.extend_from_slice(&bytes);
+                say.push(ToSource::Credit { bytes: bytes.len() as u64 });
+                if patched.0 + contents.patch.len() as u64 == patched.1 {
+                    say.push(ToSource::Answer { id, more: false, answer: DbAnswer::Refetched });
+                }
             }
             message => {
                 if let ToArchive::Bytes { bytes, .. } = &message {

@@ -184,8 +184,16 @@ fn a_promoted_replica_is_followed_where_the_history_goes_on() {
     let gtid = primary.value("SELECT @@gtid_binlog_pos").unwrap();
     assert_eq!(replica.value(&format!("SELECT MASTER_GTID_WAIT('{gtid}', 30)")).unwrap(), "0");
     primary.kill9().unwrap();
+    let again = source.status().reconnects + 3;
+    wait("it asks both", || source.status().reconnects >= again);
+    assert!(error(&source.status()).contains("still a replica"), "{}", error(&source.status()));
     replica.sql("STOP SLAVE; RESET SLAVE ALL; INSERT INTO d.t VALUES (3)").unwrap();
     wait("the new lineage", || end.contents.lock().lineages.len() == 2);
+    caught_up(&runtime, &source);
+    // The old one is back: it is not the one that is followed now.
+    primary.restart().unwrap();
+    end.cut_connections();
+    replica.sql("INSERT INTO d.t VALUES (4)").unwrap();
     caught_up(&runtime, &source);
     let contents = end.contents.lock();
     let (lineage, joined) = &contents.lineages[1];

@@ -1,0 +1,126 @@
+//! One file of the server, or a range of it, read once more beside the stream: to compare it with the archive's, or to
+//! repair that.
+
+use super::connect::{Stream, connect};
+use super::fault::{Blame, SourceFault};
+use super::session::{Ship, StreamFault, StreamSession};
+use crate::database::dsn::Dsn;
+use crate::database::sql::Sql;
+use bytes::Bytes;
+use ehpc_proto::binlog::Flavor;
+use ehpc_proto::mysql::packet::StreamAssembler;
+use ehpc_proto::mysql::replica::{Plan, Start};
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
+
+/// Silence after which the connection is given up.
+const SILENT: Duration = Duration::from_secs(30);
+const READ: usize = 256 * 1024;
+
+/// Bytes of a file as the server has them, without the bit of a file in use; every checksum and position is checked.
+pub struct Dump {
+    stream: Stream,
+    assembler: StreamAssembler,
+    session: StreamSession,
+    blame: Blame,
+    from: u64,
+    to: Option<u64>,
+    ready: VecDeque<Ship>,
+    over: bool,
+}
+
+impl Dump {
+    /// Begins to read `file` at `from` (0, or a border of events) up to `to`, or up to its present end. It shows itself
+    /// without a number of its own, so that it throws no replica out.
+    ///
+    /// # Errors
+    ///
+    /// See [`SourceFault`].
+    pub async fn open(dsn: &Dsn, file: &str, from: u64, to: Option<u64>) -> Result<Dump, SourceFault> {
+        let blame = Blame::new(dsn, 0);
+        let sql = Sql::connect(dsn).await.map_err(|error| blame.sql(error))?;
+        let mariadb = sql.dialect().is_mariadb();
+        sql.close().await;
+        let plan = Plan {
+            dialect: if mariadb { Flavor::MariaDb } else { Flavor::MySql },
+            server_id: 0,
+            start: Start::File { name: file.to_owned(), position: StreamSession::dump_from(from) },
+            heartbeat: Duration::from_secs(1),
+            semi_sync: false,
+            annotate: true,
+            non_blocking: true,
+        };
+        let stream = connect(dsn, plan).await?;
+        let session = StreamSession::at(file, from, None, false);
+        let assembler = StreamAssembler::new();
+        Ok(Dump { stream, assembler, session, blame, from, to, ready: VecDeque::new(), over: false })
+    }
+
+    /// The next bytes and where they stand; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// The file is damaged, ends before `to`, or the connection was lost.
+    pub async fn next(&mut self) -> Result<Option<(u64, Bytes)>, SourceFault> {
+        loop {
+            while let Some(ship) = self.ready.pop_front() {
+                match ship {
+                    Ship::Bytes { offset, mut bytes } => {
+                        if let Some(to) = self.to {
+                            bytes.truncate(usize::try_from(to.saturating_sub(offset)).unwrap_or(usize::MAX));
+                        }
+                        if bytes.is_empty() {
+                            continue;
+                        }
+                        self.from = offset + bytes.len() as u64;
+                        return Ok(Some((offset, bytes)));
+                    }
+                    Ship::Rotated { .. } => {
+                        self.over = true;
+                        self.ready.clear();
+                    }
+                    _ => {}
+                }
+            }
+            match self.to {
+                Some(to) if self.from >= to => return Ok(None),
+                Some(to) if self.over => {
+                    return Err(self
+                        .blame
+                        .damaged(format!("its file ends at {} instead of {to}", self.from)));
+                }
+                None if self.over => return Ok(None),
+                _ => self.read().await?,
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), SourceFault> {
+        if self.stream.rest.is_empty() {
+            self.stream.rest.reserve(READ);
+            match timeout(SILENT, self.stream.reader.read_buf(&mut self.stream.rest)).await {
+                Err(_) => return Err(self.blame.lost(format!("it was silent for {} s", SILENT.as_secs()))),
+                Ok(Err(error)) => return Err(self.blame.lost(error)),
+                Ok(Ok(0)) => return Err(self.blame.lost("the server closed the connection")),
+                Ok(Ok(_)) => {}
+            }
+        }
+        let chunk = self.stream.rest.split();
+        let (mut bytes, mut out) = (&chunk[..], Vec::new());
+        while let Some(piece) = self.assembler.push(&mut bytes).map_err(|error| self.blame.damaged(error))? {
+            match self.session.piece(piece, &mut out) {
+                Ok(()) => {}
+                Err(StreamFault::Ended) => {
+                    self.over = true;
+                    break;
+                }
+                Err(fault) => return Err(self.blame.stream(fault)),
+            }
+        }
+        self.session.flush(&mut out);
+        self.ready.extend(out);
+        Ok(())
+    }
+}
