@@ -108,6 +108,9 @@ impl Node {
             node.names.push("backup".to_owned());
             let backup = BackupRole::start(&launch).await?;
             node.listening("replication", backup.address());
+            if let Some(address) = backup.binlog_address() {
+                node.listening("binlog", address);
+            }
             if let Some(nfs1) = &mut launch.cluster.nfs1
                 && launch.roles.nfs1
             {

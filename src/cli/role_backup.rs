@@ -2,10 +2,12 @@
 
 use super::assemble::{Launch, Role};
 use super::daemon::listen;
+use super::database_archive::{self, DatabaseArchive};
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::status::{BackupStatus, LinkStatus};
 use crate::observe::{Control, NodeStatus, Refusal};
 use crate::replication::applier::{Applier, ApplierOptions, ApplierState};
+use crate::replication::channel;
 use crate::replication::identity::{Identity, Peers};
 use crate::replication::mirror::MirrorNotes;
 use crate::replication::queries::{Backstage, StoreQueries};
@@ -30,6 +32,8 @@ pub(super) struct BackupRole {
     monitor: ReceiverMonitor,
     receiver: Mutex<Option<Receiver>>,
     applier: Arc<Applier>,
+    /// The database beside the share.
+    database: Option<Arc<DatabaseArchive>>,
 }
 
 impl BackupRole {
@@ -52,7 +56,11 @@ impl BackupRole {
             tokio::task::spawn_blocking(move || Applier::start(store, options)).await??
         };
         let identity = Identity::load_or_create(&settings.directory, &settings.host)?;
-        let options = ReceiverOptions {
+        let database = match &launch.cluster.database {
+            Some(database) => Some(Arc::new(DatabaseArchive::start(&launch.cluster, database).await?)),
+            None => None,
+        };
+        let mut options = ReceiverOptions {
             identity: Arc::new(identity),
             peers: Peers::of(&settings.directory),
             desks: vec![DeskOptions {
@@ -69,6 +77,10 @@ impl BackupRole {
             }],
             services: Vec::new(),
         };
+        if let Some(database) = &database {
+            options.desks.push(database.base_desk());
+            options.services.push((channel::DATABASE, database.service()));
+        }
         let receiver = Receiver::start(&Handle::current(), listener.into_std()?, options)?;
         Ok(BackupRole {
             settings,
@@ -77,12 +89,18 @@ impl BackupRole {
             monitor: receiver.monitor(),
             receiver: Mutex::new(Some(receiver)),
             applier,
+            database,
         })
     }
 
     /// Where replication listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where replicas of the database connect.
+    pub(super) fn binlog_address(&self) -> Option<SocketAddr> {
+        self.database.as_ref().map(|database| database.address())
     }
 
     fn backup_status(&self) -> BackupStatus {
@@ -172,6 +190,9 @@ impl Role for BackupRole {
             if let Some(receiver) = receiver {
                 receiver.shutdown().await;
             }
+            if let Some(database) = &self.database {
+                database.stop().await;
+            }
             let applier = Arc::clone(&self.applier);
             if tokio::task::spawn_blocking(move || applier.stop()).await.is_err() {
                 tracing::warn!("the applier did not end in order; what it did is redone at the next start");
@@ -183,16 +204,26 @@ impl Role for BackupRole {
 impl Control for BackupRole {
     fn describe(&self, status: &mut NodeStatus) {
         status.backup = Some(self.backup_status());
+        if let Some(database) = &self.database {
+            status.add_database(database.status());
+        }
         if status.link.is_none() {
             status.link = Some(self.link_status());
         }
     }
 
     fn actions(&self) -> Vec<Action> {
-        vec![Action { name: "pair", help: "open pairing and give the one-time code" }]
+        let mut actions = vec![Action { name: "pair", help: "open pairing and give the one-time code" }];
+        if self.database.is_some() {
+            actions.extend(database_archive::ACTIONS);
+        }
+        actions
     }
 
-    fn act(&self, action: &str, _arguments: Value, _progress: Progress) -> Outcome {
+    fn act(&self, action: &str, arguments: Value, progress: Progress) -> Outcome {
+        if let Some(database) = self.database.as_ref().filter(|_| action != "pair") {
+            return Arc::clone(database).act(action, arguments, progress);
+        }
         let done = match action {
             "pair" => Ok(self.pair()),
             other => Err(Refusal::Failed(format!("the backup cannot do `{other}`"))),

@@ -74,6 +74,16 @@ impl Branch {
         Branch { format, gtrid: hex(gtrid), bqual: hex(bqual) }
     }
 
+    /// Its bytes: global part, qualifier.
+    pub fn bytes(&self) -> (Vec<u8>, Vec<u8>) {
+        let bytes = |hex: &str| {
+            let digits: Vec<u8> =
+                hex.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+            digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+        };
+        (bytes(&self.gtrid), bytes(&self.bqual))
+    }
+
     /// As statements name it: `x'6162',x'63',1`.
     pub fn sql(&self) -> String {
         format!("x'{}',x'{}',{}", self.gtrid, self.bqual, self.format)

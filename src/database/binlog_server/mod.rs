@@ -5,6 +5,7 @@
 //! `stream` sends it). Only durable bytes and whole events are sent.
 
 pub mod answers;
+mod archived;
 pub mod connection;
 pub mod feed;
 pub mod listener;
@@ -21,6 +22,7 @@ pub mod window;
 mod tests;
 
 pub use answers::Identity;
+pub use archived::OneLineage;
 pub use feed::{Feed, FeedFile};
 pub use listener::BinlogServer;
 pub use registry::ReplicaStatus;

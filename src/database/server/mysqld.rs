@@ -39,6 +39,9 @@ pub enum Role {
     Scratch,
     /// Follows for years: synced, read-only, with a binary log of its own, from which others may follow.
     Standby,
+    /// The primary of `up --database`: its binary log is the source, commits wait for the backup while it is there.
+    /// root@localhost needs no password: whoever reaches the socket in this private directory is us, or root.
+    Private,
 }
 
 /// How a server is started.
@@ -208,7 +211,7 @@ impl Prepared {
         let owner = Owner::of(&datadir);
         let password = random_password();
         let private = Private::make(&datadir)?;
-        write_private(&private.account, &account(program.flavor, &password))?;
+        write_private(&private.account, &account(program.flavor, options.role, &password))?;
         owner.give_all(&datadir)?;
         let log = datadir.join("mysqld.err");
         let log_from = log.metadata().map_or(0, |found| found.len());
@@ -324,9 +327,27 @@ fn role_arguments(role: Role, flavor: Flavor) -> Vec<String> {
             "--relay-log-recovery=1",
             "--slave-net-timeout=60",
         ],
+        Role::Private => &[
+            "--log-bin=bin",
+            "--binlog-format=ROW",
+            "--sync-binlog=1",
+            "--innodb-flush-log-at-trx-commit=1",
+            "--expire-logs-days=7",
+            "--relay-log=relay",
+        ],
     };
     all.extend(fixed.iter().map(|&argument| argument.to_owned()));
-    if flavor == Flavor::MariaDb {
+    if flavor == Flavor::MariaDb && role == Role::Private {
+        all.extend(
+            [
+                "--gtid-strict-mode=1",
+                "--rpl-semi-sync-master-enabled=1",
+                "--rpl-semi-sync-master-timeout=10000",
+                "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
+            ]
+            .map(str::to_owned),
+        );
+    } else if flavor == Flavor::MariaDb {
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 16);
         all.push(format!("--slave-parallel-threads={threads}"));
         all.push("--slave-parallel-mode=optimistic".to_owned());
@@ -347,7 +368,7 @@ fn memory_available() -> u64 {
 }
 
 /// Run at each start, before anybody is let in; not written to the binary log.
-fn account(flavor: Flavor, password: &str) -> String {
+fn account(flavor: Flavor, role: Role, password: &str) -> String {
     let create = match flavor {
         Flavor::MariaDb => {
             format!("CREATE OR REPLACE USER '{ACCOUNT}'@'localhost' IDENTIFIED BY '{password}';")
@@ -357,9 +378,16 @@ fn account(flavor: Flavor, password: &str) -> String {
              '{password}';"
         ),
     };
+    let root = match role {
+        Role::Private => {
+            "CREATE USER IF NOT EXISTS 'root'@'localhost';\nGRANT ALL PRIVILEGES ON *.* TO 'root'@'localhost' WITH GRANT \
+             OPTION;\n"
+        }
+        Role::Scratch | Role::Standby => "",
+    };
     format!(
         "SET SESSION sql_log_bin = 0;\n{create}\nGRANT ALL PRIVILEGES ON *.* TO '{ACCOUNT}'@'localhost' WITH GRANT \
-         OPTION;\n"
+         OPTION;\n{root}"
     )
 }
 

@@ -127,3 +127,28 @@ fn programs_say_whose_they_are() {
     assert!(dump.release() >= (10, 3), "{dump}");
     assert!(dump.knows("--gtid") && !dump.knows("--no-such-option"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_primary_has_all_that_a_source_needs() {
+    let directory = tempfile::tempdir().unwrap();
+    let datadir = directory.path().join("data");
+    let tools = Tools::default();
+    Mysqld::init(&datadir, &tools, Flavor::MariaDb).await.unwrap();
+    let server = Mysqld::start(options(&datadir, Role::Private), &tools).await.unwrap();
+    let mut sql = Sql::connect(&crate::database::dsn::Dsn::socket(server.socket(), "root")).await.unwrap();
+    sql.run("CREATE DATABASE a").await.unwrap();
+    let variables = [
+        "log_bin",
+        "binlog_format",
+        "sync_binlog",
+        "gtid_strict_mode",
+        "rpl_semi_sync_master_enabled",
+        "gtid_binlog_pos",
+    ];
+    let mut found = Vec::new();
+    for name in variables {
+        found.push(sql.variable(name).await.unwrap().unwrap());
+    }
+    assert_eq!(found, ["ON", "ROW", "1", "ON", "ON", "0-77-1"]);
+    server.stop().await.unwrap();
+}
