@@ -108,6 +108,18 @@ impl Row {
     }
 }
 
+impl From<Vec<Option<Vec<u8>>>> for Row {
+    fn from(values: Vec<Option<Vec<u8>>>) -> Row {
+        Row(values)
+    }
+}
+
+impl From<Row> for Vec<Option<Vec<u8>>> {
+    fn from(row: Row) -> Vec<Option<Vec<u8>>> {
+        row.0
+    }
+}
+
 /// Rows with their columns' names: answers of `SHOW .. STATUS`, whose columns differ between versions.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Table {

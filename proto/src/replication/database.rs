@@ -211,7 +211,48 @@ pub enum DbQuery {
     },
     /// The newest base snapshot that is kept; answered by [`DbAnswer::NewestBase`].
     NewestBase,
+    /// One statement on a connection of the asker's own to the standby, which is made at its first use (`verify` compares
+    /// the standby with the primary); answered by [`DbAnswer::Rows`], in parts, or [`DbAnswer::SqlFailed`].
+    StandbySql {
+        /// Chosen by the asker, at random.
+        session: u64,
+        /// 1 to [`MAX_STATEMENT`] bytes.
+        statement: String,
+    },
+    /// That connection is not needed any more; answered by an empty [`DbAnswer::Rows`].
+    StandbyClose {
+        /// As chosen.
+        session: u64,
+    },
+    /// Reads a file of the archive and checks every event of it; answered by [`DbAnswer::Checked`].
+    Check {
+        /// Lineage.
+        lineage: u32,
+        /// File.
+        ordinal: u32,
+    },
 }
+
+/// Longest statement of [`DbQuery::StandbySql`], bytes.
+pub const MAX_STATEMENT: usize = 1024 * 1024;
+/// Most columns of [`DbAnswer::Rows`].
+pub const MAX_COLUMNS: usize = 1024;
+/// Most bytes of values in one [`DbAnswer::Rows`].
+pub const MAX_ROWS_BYTES: usize = 4 * 1024 * 1024;
+/// Most damaged places in one answer.
+pub const MAX_DAMAGE: usize = 1000;
+
+/// A damaged place of a file of the archive.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ArchiveDamage {
+    /// Where its events stop being sound; `None`: somewhere.
+    pub at: Option<u64>,
+    /// In words.
+    pub reason: String,
+}
+
+/// A row of an answer: the columns' bytes, `None` for NULL.
+pub type SqlRow = Vec<Option<Vec<u8>>>;
 
 /// A base snapshot, as far as its next one depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -243,6 +284,22 @@ pub enum DbAnswer {
     },
     /// The newest base; `None`: there is none.
     NewestBase(Option<NewestBase>),
+    /// Rows of a statement. Its parts follow one another, each with the columns' names.
+    Rows {
+        /// At most [`MAX_COLUMNS`].
+        columns: Vec<String>,
+        /// At most [`MAX_ROWS_BYTES`] of values; each row has as many values as there are columns.
+        rows: Vec<SqlRow>,
+    },
+    /// The server refused a statement (a number other than 0), or cannot be reached (0).
+    SqlFailed {
+        /// The server's error number.
+        number: u16,
+        /// Its text.
+        text: String,
+    },
+    /// What is wrong with a file of the archive; empty: nothing.
+    Checked(Vec<ArchiveDamage>),
 }
 
 /// Database and files at one moment: a transaction at or before `place` has its files in the cut.

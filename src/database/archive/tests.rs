@@ -2,6 +2,8 @@
 
 mod crash;
 mod damage;
+mod desk;
+mod lane;
 mod lookup;
 
 use super::append::{Append, Appender, End};

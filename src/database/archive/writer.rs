@@ -87,7 +87,7 @@ impl Writer {
     }
 
     /// False: the end.
-    fn work(&mut self, work: Work) -> bool {
+    pub(super) fn work(&mut self, work: Work) -> bool {
         match work {
             Work::Begin(party) => self.begin(party),
             Work::Append(party, work) => self.append(party, work),
@@ -159,7 +159,7 @@ impl Writer {
         }
     }
 
-    fn sync(&mut self) {
+    pub(super) fn sync(&mut self) {
         let outcome = match self.appender.sync() {
             Ok(Some(place)) => Outcome::Durable(place),
             Ok(None) => return,

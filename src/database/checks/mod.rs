@@ -8,14 +8,18 @@
 //! Nothing is called different that may only have moved: descriptions are not part of a snapshot, so what does not
 //! agree is looked at again at a new position, at most [`ROUNDS`] times; what still moves is listed as unchecked.
 
+pub mod answers;
+pub mod archive;
 mod catalog;
 mod position;
+pub mod remote;
 mod report;
 mod rounds;
 mod rows;
 mod session;
 mod shape;
 mod tables;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +30,7 @@ pub use report::{
     Comparison, Difference, KeyDifference, RangeDifference, RowsDiffer, TableSum, Unchecked, Way,
 };
 pub use session::{Connect, Session};
+pub use whole::{DatabaseReport, Whole};
 
 use super::sql::SqlError;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
 //! What the types of the database's lane cannot say: lengths, names, ranges.
 
 use super::super::database::{
-    ArchivedFile, DbAnswer, DbQuery, Joined, Lineage, MAX_FILES, MAX_HEAD, MAX_PIECE, Place, ToArchive,
-    ToSource, name_is_valid,
+    ArchivedFile, DbAnswer, DbQuery, Joined, Lineage, MAX_COLUMNS, MAX_DAMAGE, MAX_FILES, MAX_HEAD,
+    MAX_PIECE, MAX_ROWS_BYTES, MAX_STATEMENT, Place, SqlRow, ToArchive, ToSource, name_is_valid,
 };
 use super::check::{Checked, MAX_TEXT, at_most, invalid, time};
 
@@ -106,7 +106,11 @@ fn piece(offset: u64, length: usize) -> Checked {
 
 fn query(query: &DbQuery) -> Checked {
     match query {
-        DbQuery::Files { .. } | DbQuery::NewestBase => Ok(()),
+        DbQuery::Files { .. } | DbQuery::NewestBase | DbQuery::StandbyClose { .. } => Ok(()),
+        DbQuery::StandbySql { statement, .. } => {
+            at_most("question", "bytes of SQL", statement.len(), MAX_STATEMENT)
+        }
+        DbQuery::Check { lineage, ordinal } => place(Place { lineage: *lineage, file: *ordinal, offset: 0 }),
         DbQuery::Hash { lineage, ordinal, from, to } | DbQuery::Refetch { lineage, ordinal, from, to } => {
             place(Place { lineage: *lineage, file: *ordinal, offset: *from })?;
             if from > to || (from == to && matches!(query, DbQuery::Refetch { .. })) {
@@ -124,6 +128,27 @@ fn answer(answer: &DbAnswer) -> Checked {
             files.iter().try_for_each(file)
         }
         DbAnswer::Failed { reason } => at_most("answer", "bytes of reason", reason.len(), MAX_TEXT),
+        DbAnswer::Rows { columns, rows: all } => rows(columns, all),
+        DbAnswer::SqlFailed { text, .. } => at_most("answer", "bytes of text", text.len(), MAX_TEXT),
+        DbAnswer::Checked(damage) => {
+            at_most("answer", "damaged places", damage.len(), MAX_DAMAGE)?;
+            damage
+                .iter()
+                .try_for_each(|damage| at_most("answer", "bytes of reason", damage.reason.len(), MAX_TEXT))
+        }
         DbAnswer::Hash(_) | DbAnswer::Refetched | DbAnswer::NewestBase(_) => Ok(()),
     }
+}
+
+fn rows(columns: &[String], rows: &[SqlRow]) -> Checked {
+    at_most("answer", "columns", columns.len(), MAX_COLUMNS)?;
+    columns.iter().try_for_each(|name| at_most("answer", "bytes of a name", name.len(), MAX_TEXT))?;
+    let mut bytes = 0_usize;
+    for row in rows {
+        if row.len() != columns.len() {
+            return invalid("answer", format!("{} values for {} columns", row.len(), columns.len()));
+        }
+        bytes = bytes.saturating_add(row.iter().flatten().map(Vec::len).sum());
+    }
+    at_most("answer", "bytes of values", bytes, MAX_ROWS_BYTES)
 }

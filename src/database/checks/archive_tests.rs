@@ -1,0 +1,144 @@
+//! An archive against a real server's files: equal, and every kind of difference found at its place.
+
+use super::*;
+use crate::database::link::BoxFuture;
+use crate::database::sql::Dsn;
+use ehpc_proto::replication::Hash;
+use ehpc_proto::replication::database::ArchiveDamage;
+use ehpc_tools::database::{Maria, Options};
+
+/// Copies of a server's files as an archive holds them, and the answers of a backup about them.
+struct Copies {
+    dir: tempfile::TempDir,
+    files: Vec<ArchivedFile>,
+    damage: Vec<ArchiveDamage>,
+}
+
+impl Copies {
+    fn of(server: &Maria) -> Copies {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = server.binlog_files().unwrap();
+        let files: Vec<ArchivedFile> = paths
+            .iter()
+            .zip(1..)
+            .map(|(path, ordinal)| {
+                let mut bytes = std::fs::read(path).unwrap();
+                bytes[21] &= !1;
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                std::fs::write(dir.path().join(&name), &bytes).unwrap();
+                let closed = usize::try_from(ordinal).unwrap() < paths.len();
+                ArchivedFile { lineage: 1, ordinal, name, len: bytes.len() as u64, closed }
+            })
+            .collect();
+        Copies { dir, files, damage: Vec::new() }
+    }
+
+    fn path(&self, at: usize) -> PathBuf {
+        self.dir.path().join(&self.files[at].name)
+    }
+
+    fn ask(&self) -> Ask {
+        let (dir, files, damage) = (self.dir.path().to_owned(), self.files.clone(), self.damage.clone());
+        Arc::new(move |query| {
+            let answer = match query {
+                DbQuery::Files { from } => DbAnswer::Files(
+                    files
+                        .iter()
+                        .filter(|file| (file.lineage, file.ordinal) >= from)
+                        .take(2)
+                        .cloned()
+                        .collect(),
+                ),
+                DbQuery::Check { ordinal, .. } => {
+                    DbAnswer::Checked(if ordinal == 1 { damage.clone() } else { Vec::new() })
+                }
+                DbQuery::Hash { ordinal, from, to, .. } => {
+                    let file = files.iter().find(|file| file.ordinal == ordinal).unwrap();
+                    let bytes = std::fs::read(dir.join(&file.name)).unwrap();
+                    let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
+                    DbAnswer::Hash(Hash::of(&bytes[from..to]))
+                }
+                other => panic!("{other:?}"),
+            };
+            Box::pin(async { Ok(vec![answer]) }) as BoxFuture<'static, _>
+        })
+    }
+}
+
+fn check_with(server: &Maria, copies: &Copies) -> ArchiveReport {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut sql = Sql::connect(&Dsn::socket(server.socket(), "root")).await.unwrap();
+        check(&mut sql, &copies.ask(), &Arc::default()).await.unwrap()
+    })
+}
+
+fn server() -> Maria {
+    let server = Maria::start(Options::default()).unwrap();
+    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b LONGBLOB)").unwrap();
+    for n in 0..4 {
+        server.sql(&format!("INSERT INTO d.t VALUES ({n}, REPEAT('x', 100000)); FLUSH BINARY LOGS")).unwrap();
+    }
+    server.sql("INSERT INTO d.t VALUES (9, 'open')").unwrap();
+    server
+}
+
+#[test]
+fn equal_with_a_file_in_use() {
+    let mut server = server();
+    // The mark of being in use stays in the file that a killed server leaves.
+    server.kill9().unwrap();
+    server.restart().unwrap();
+    server.sql("INSERT INTO d.t VALUES (10, 'after')").unwrap();
+    let copies = Copies::of(&server);
+    // What comes later is not in the archive yet.
+    server.sql("INSERT INTO d.t VALUES (11, 'later')").unwrap();
+    let report = check_with(&server, &copies);
+    assert_eq!((&report.differences, &report.unchecked), (&Vec::new(), &Vec::new()), "{report}");
+    assert_eq!((report.files, report.compared, report.older), (6, 6, 0));
+    assert!(report.bytes > 400_000 && report.bytes == report.compared_bytes);
+    // Purged files are the backup's alone.
+    server.sql("PURGE BINARY LOGS TO 'bin.000003'").unwrap();
+    let report = check_with(&server, &copies);
+    assert_eq!((report.differences.len(), report.compared, report.older), (0, 4, 2), "{report}");
+}
+
+#[test]
+fn differences_are_found_where_they_are() {
+    let server = server();
+    let mut copies = Copies::of(&server);
+    let mut bytes = std::fs::read(copies.path(1)).unwrap();
+    bytes[70_000] ^= 4;
+    std::fs::write(copies.path(1), &bytes).unwrap();
+    // A tail that the server has and the archive has not.
+    copies.files[2].len -= 31;
+    // A tail that the server has lost.
+    copies.files[4].len += 50;
+    copies.damage = vec![ArchiveDamage { at: Some(77), reason: "wrong checksum".into() }];
+    let report = check_with(&server, &copies);
+    let found: Vec<(&str, &str)> =
+        report.differences.iter().map(|found| (found.name.as_str(), found.what.as_str())).collect();
+    assert_eq!(found.len(), 4, "{report}");
+    assert_eq!(found[0], ("bin.000001", "damaged on the backup at byte 77: wrong checksum"));
+    let (name, what) = found[1];
+    let numbers: Vec<u64> = what.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(name == "bin.000002" && numbers[0] <= 70_000 && numbers[1] > 70_000, "{what}");
+    assert!(numbers[1] - numbers[0] <= NARROW, "{what}");
+    assert!(found[2].0 == "bin.000003" && found[2].1.contains("which has closed the file"), "{report}");
+    assert!(found[3].0 == "bin.000005" && found[3].1.contains("has lost what it sent"), "{report}");
+}
+
+#[test]
+fn a_torn_event_of_a_killed_server_is_no_difference() {
+    let server = server();
+    let copies = Copies::of(&server);
+    let path = &server.binlog_files().unwrap()[0];
+    let mut bytes = std::fs::read(path).unwrap();
+    // The first part of an event that says it is longer.
+    let (event, size) = (bytes[4..60].to_vec(), bytes[4 + 9]);
+    assert!(size > 56);
+    bytes.extend(event);
+    std::fs::write(path, &bytes).unwrap();
+    let report = check_with(&server, &copies);
+    assert_eq!(report.differences, Vec::new(), "{report}");
+}
