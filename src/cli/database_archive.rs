@@ -2,12 +2,15 @@
 
 use super::database_link::wire;
 use super::db_keep::{Keep, REPLICA, moment};
+use super::restoring::Restoring;
 use crate::database::archive::ArchiveDesk;
 use crate::database::binlog_server::{BinlogServer, Feed};
 use crate::database::checks::answers::BackupAnswers;
 use crate::database::checks::remote::StandbySessions;
 use crate::database::dsn::Dsn;
 use crate::database::link::BoxFuture;
+use crate::database::server::Tools;
+use crate::database::standby::{Parts, Standby, Tell, Upstream};
 use crate::observe::Refusal;
 use crate::observe::control::{Action, Outcome, Progress};
 use crate::observe::status::{DatabaseReplicaStatus, DatabaseStatus};
@@ -16,6 +19,7 @@ use crate::replication::channel::{Channel, Service};
 use crate::replication::receiver::{BackupStore, DeskOptions, QueryHandler};
 use crate::replication::transport::ALPN_BASE;
 use crate::settings::{Cluster, Database, StandbyMode};
+use crate::store::Store;
 use anyhow::{Context, Result};
 use ehpc_proto::replication::Timestamp;
 use ehpc_proto::replication::database::{DbAnswer, DbQuery, Mark, NewestBase};
@@ -36,9 +40,11 @@ use tokio_util::sync::CancellationToken;
 const TIDY: Duration = Duration::from_secs(60);
 
 /// What can be asked of it.
-pub(super) const ACTIONS: [Action; 3] = [
+pub(super) const ACTIONS: [Action; 5] = [
     Action { name: "db-bases", help: "the base snapshots that are kept" },
     Action { name: "db-log", help: "the binary logs that are kept" },
+    Action { name: "db-restore", help: "the database, or one table, as of a moment" },
+    Action { name: "restore", help: "share and database of one moment" },
     Action { name: "db-standby", help: "build, start or stop the standby, or say how one follows" },
 ];
 
@@ -47,6 +53,7 @@ pub(super) struct DatabaseArchive {
     pub(super) keep: Keep,
     desk: Arc<ArchiveDesk>,
     binlog: Mutex<Option<BinlogServer>>,
+    standby: Option<Arc<Standby>>,
     address: SocketAddr,
     password: String,
     stop: CancellationToken,
@@ -65,6 +72,7 @@ impl DatabaseArchive {
         let feed = Arc::clone(&keep.archive) as Arc<dyn Feed>;
         let binlog = BinlogServer::start(&Handle::current(), listener.into_std()?, feed, REPLICA, &password)
             .context("starting the binlog server")?;
+        let standby = start_standby(&keep, binlog.address(), &password)?;
         let marks = Arc::clone(&keep.marks);
         let on_mark = Arc::new(move |mark: Mark| {
             if let Err(error) = marks.append(mark) {
@@ -99,6 +107,7 @@ impl DatabaseArchive {
             keep,
             desk,
             binlog: Mutex::new(Some(binlog)),
+            standby,
             password,
             stop,
             stopping,
@@ -131,6 +140,7 @@ impl DatabaseArchive {
         let replicas = self.binlog.lock().as_ref().map(BinlogServer::status).unwrap_or_default();
         DatabaseStatus {
             archive: Some(self.keep.archive.status()),
+            standby: self.standby.as_ref().map(|standby| standby.status()),
             bases: Some(self.keep.bases_status()),
             replicas: replicas
                 .into_iter()
@@ -208,25 +218,77 @@ impl DatabaseArchive {
         )
     }
 
-    /// Does one of [`ACTIONS`].
-    pub(super) fn act(self: Arc<Self>, action: &str, arguments: Value, _progress: Progress) -> Outcome {
+    /// Does one of [`ACTIONS`]. `store`: the history of the share.
+    pub(super) fn act(
+        self: Arc<Self>,
+        store: Arc<Store>,
+        action: &str,
+        arguments: Value,
+        progress: Progress,
+    ) -> Outcome {
         let action = action.to_owned();
+        // A slow reader misses steps; that is all.
+        let tell: Tell = {
+            let progress = progress.clone();
+            Arc::new(move |text: String| drop(progress.try_send(json!({ "text": text }))))
+        };
         Box::pin(async move {
-            let run =
-                tokio::task::spawn_blocking(move || match (action.as_str(), arguments["what"].as_str()) {
-                    ("db-bases", _) => Ok(self.bases()),
-                    ("db-log", _) => Ok(self.log()),
-                    ("db-standby", Some("sql")) => Ok(json!({ "text": self.standby_sql() })),
-                    _ => Err(Refusal::Failed(format!("the backup cannot do `{action}` yet"))),
-                });
-            run.await.map_err(|error| Refusal::Failed(format!("it ended abnormally: {error}")))?
+            if action == "db-standby" {
+                let what = arguments["what"].as_str().unwrap_or_default().to_owned();
+                let force = arguments["force"].as_bool().unwrap_or(false);
+                return self.standby_act(&what, force, tell).await.map_err(Refusal::Failed);
+            }
+            let run = tokio::task::spawn_blocking(move || self.act_here(&store, &action, &arguments, &tell));
+            let done = run.await.map_err(|error| Refusal::Failed(format!("it ended abnormally: {error}")))?;
+            done.map_err(Refusal::Failed)
         })
+    }
+
+    fn act_here(
+        &self,
+        store: &Arc<Store>,
+        action: &str,
+        arguments: &Value,
+        tell: &Tell,
+    ) -> Result<Value, String> {
+        let runtime = Handle::current();
+        let step = |text: String| tell(text);
+        let restoring =
+            Restoring { keep: &self.keep, store, runtime: &runtime, stop: &self.stopping, step: &step };
+        match action {
+            "db-bases" => Ok(self.bases()),
+            "db-log" => Ok(self.log()),
+            "db-restore" => restoring.database(arguments),
+            "restore" => restoring.all(arguments),
+            other => Err(format!("the backup cannot do `{other}`")),
+        }
+    }
+
+    async fn standby_act(&self, what: &str, force: bool, tell: Tell) -> Result<Value, String> {
+        let Some(standby) = &self.standby else {
+            return match what {
+                "sql" => Ok(json!({ "text": self.standby_sql() })),
+                _ => Err("there is no standby: add [database.standby] to the cluster file".to_owned()),
+            };
+        };
+        let (done, text) = match what {
+            "sql" => return Ok(json!({ "text": standby.sql() })),
+            "init" => (standby.init(force, tell).await, "the standby is built and follows the archive"),
+            "start" => (standby.resume().await, "the standby runs"),
+            "stop" => (standby.stop().await, "the standby is stopped, until `ehpc-store db standby --start`"),
+            other => return Err(format!("a standby cannot be asked to `{other}`")),
+        };
+        done.map_err(|error| error.to_string())?;
+        Ok(json!({ "text": text, "standby": standby.status() }))
     }
 
     /// Ends it; everything acknowledged is on the disk.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
         self.stopping.store(true, Ordering::Relaxed);
+        if let Some(standby) = &self.standby {
+            standby.shutdown().await;
+        }
         let binlog = self.binlog.lock().take();
         if let Some(binlog) = binlog {
             binlog.stop().await;
@@ -240,6 +302,19 @@ impl DatabaseArchive {
             tracing::warn!("the archive did not end in order");
         }
     }
+}
+
+/// The one of the settings.
+fn start_standby(keep: &Keep, address: SocketAddr, password: &str) -> Result<Option<Arc<Standby>>> {
+    let Some(settings) = keep.settings.standby.clone() else { return Ok(None) };
+    let parts = Parts {
+        settings,
+        tools: Tools::new(keep.settings.tools.clone()),
+        upstream: Upstream { address, user: REPLICA.to_owned(), password: password.to_owned() },
+        archive: Arc::clone(&keep.archive),
+        bases: Arc::clone(&keep.bases),
+    };
+    Ok(Some(Arc::new(Standby::start(parts)?)))
 }
 
 fn newest(base: &crate::database::base::BaseRecord) -> NewestBase {

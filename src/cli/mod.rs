@@ -30,6 +30,7 @@ mod prove_database;
 mod proxy;
 mod rate;
 mod restore;
+mod restoring;
 mod role_backup;
 mod role_front;
 mod role_mariadb;

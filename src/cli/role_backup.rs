@@ -222,7 +222,7 @@ impl Control for BackupRole {
 
     fn act(&self, action: &str, arguments: Value, progress: Progress) -> Outcome {
         if let Some(database) = self.database.as_ref().filter(|_| action != "pair") {
-            return Arc::clone(database).act(action, arguments, progress);
+            return Arc::clone(database).act(Arc::clone(&self.store), action, arguments, progress);
         }
         let done = match action {
             "pair" => Ok(self.pair()),

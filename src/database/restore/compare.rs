@@ -4,6 +4,7 @@ use crate::database::base::{Sums, TableSum};
 use crate::database::dsn::Dsn;
 use crate::database::sql::{Sql, SqlError, quote_table};
 use serde::Serialize;
+use std::fmt;
 
 /// A table that is not what it was.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -14,6 +15,17 @@ pub struct Difference {
     pub recorded: (u64, u64),
     /// As they are; `None`: there is no such table.
     pub found: Option<(u64, u64)>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rows, sum) = self.recorded;
+        write!(f, "{}: {rows} rows with checksum {sum} were recorded, ", self.table)?;
+        match self.found {
+            Some((rows, sum)) => write!(f, "{rows} rows with checksum {sum} are there"),
+            None => f.write_str("and there is no such table"),
+        }
+    }
 }
 
 /// Compares every table of `sums` on the server at `dsn`.
