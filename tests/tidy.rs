@@ -35,6 +35,7 @@ const PURE: &[&str] = &[
     "src/database/binlog_server/selection.rs",
     "src/database/binlog_server/statement.rs",
     "src/database/base/schedule.rs",
+    "src/database/restore/plan.rs",
     "src/database/moment.rs",
     "src/database/preflight/rules.rs",
     "src/database/source/acks.rs",

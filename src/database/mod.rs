@@ -11,6 +11,7 @@ pub mod link;
 pub mod mark;
 pub mod moment;
 pub mod preflight;
+pub mod restore;
 pub mod server;
 pub mod source;
 pub mod sql;

@@ -254,6 +254,8 @@ fn every_changed_bit_is_seen() {
                 let in_use = at == 4 + 17 && bit == 0;
                 if in_use {
                     assert_eq!((events.len(), &outcome), (whole.len(), &Ok(())), "{name}");
+                } else if at < 4 + scanned(file).2.format().unwrap().bytes().len() {
+                    assert!(outcome.is_err() || !scan.is_at_boundary(), "{name}: bit {bit} of byte {at}");
                 } else if scan.format().is_none_or(|format| format.checksum == Checksum::Crc32) {
                     let good = events == whole && scan.is_at_boundary();
                     assert!(outcome.is_err() || !good, "{name}: bit {bit} of byte {at} changed nothing");
@@ -396,6 +398,27 @@ fn names_of_files() {
     let mut body = 4u64.to_le_bytes().to_vec();
     body.extend_from_slice(b"../../etc/passwd");
     assert!(matches!(Rotate::decode(&body), Err(BodyFault::FileName(_))));
+}
+
+#[test]
+fn commit_time_of_mysql_8() {
+    // From the manual; there is no such server here: flags, uuid, number, clock kind 2 with two numbers, 7 bytes of time
+    // whose highest bit says that the original time follows, lengths and versions.
+    let mut body = vec![1];
+    body.extend_from_slice(&[7; 16]);
+    body.extend_from_slice(&9u64.to_le_bytes());
+    let old = MySqlGtidEvent::decode(&body).unwrap();
+    assert_eq!((old.gtid, old.commit_micros), (MySqlGtid { sid: [7; 16], number: 9 }, None));
+    body.push(2);
+    body.extend_from_slice(&[0; 16]);
+    assert_eq!(MySqlGtidEvent::decode(&body).unwrap().commit_micros, None);
+    let micros = 1_700_000_000_123_456u64;
+    for both in [0, 1 << 55] {
+        let mut body = body.clone();
+        body.extend_from_slice(&(micros | both).to_le_bytes()[..7]);
+        body.extend_from_slice(&[9; 20]);
+        assert_eq!(MySqlGtidEvent::decode(&body).unwrap().commit_micros, Some(micros));
+    }
 }
 
 #[test]

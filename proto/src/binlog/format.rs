@@ -139,20 +139,12 @@ impl FormatDescription {
             in_use,
             bytes: event.to_vec(),
         };
-        if format.knows_checksums() {
-            format.checksum = format.own_checksum()?;
-        }
+        format.checksum = format.own_checksum()?;
         Ok(format)
     }
 
-    /// Since MySQL 5.6.1 and MariaDB 5.3 a format description ends with an algorithm and a sum, whatever the algorithm.
-    fn knows_checksums(&self) -> bool {
-        let mut numbers =
-            self.server_version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0u32));
-        let version = [numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)];
-        version >= if self.flavor() == Flavor::MariaDb { [5, 3, 0] } else { [5, 6, 1] }
-    }
-
+    /// Since MySQL 5.6.1 and MariaDB 5.3 a format description ends with an algorithm and a sum, whatever the algorithm;
+    /// older servers are not supported.
     fn own_checksum(&self) -> Result<Checksum, FormatFault> {
         let Some(at) = self.bytes.len().checked_sub(1 + CHECKSUM_LEN).filter(|at| *at > HEADER_LEN_AT) else {
             return Err(FormatFault::Length(self.bytes.len()));
@@ -221,11 +213,9 @@ impl FormatDescription {
     }
 
     fn summed_anew(mut self) -> FormatDescription {
-        if self.knows_checksums() {
-            let at = self.bytes.len() - CHECKSUM_LEN;
-            let sum = self.sum();
-            self.bytes[at..].copy_from_slice(&sum);
-        }
+        let at = self.bytes.len() - CHECKSUM_LEN;
+        let sum = self.sum();
+        self.bytes[at..].copy_from_slice(&sum);
         self
     }
 }

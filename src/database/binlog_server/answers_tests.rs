@@ -138,3 +138,58 @@ fn the_banner_is_the_source_s() {
     assert_eq!(identity(Flavor::MariaDb).banner(), "5.5.5-10.11.19-MariaDB-log");
     assert_eq!(identity(Flavor::MySql).banner(), "5.6.24-log");
 }
+
+/// Random statements out of the words that the table knows: an answer is short, and nothing panics.
+#[test]
+fn random_statements() {
+    const WORDS: &[&str] = &[
+        "SET",
+        "SELECT",
+        "SHOW",
+        "KILL",
+        "GLOBAL",
+        "VARIABLES",
+        "LIKE",
+        "NAMES",
+        "'",
+        "\"",
+        "\\",
+        "''",
+        ",",
+        "=",
+        ":=",
+        "@",
+        "@@",
+        "(",
+        ")",
+        ";",
+        " ",
+        "  ",
+        "\n",
+        "é",
+        "binlog_gtid_pos",
+        "@slave_connect_state",
+        "@mariadb_slave_capability",
+        "0-1-6",
+        "'0-1-6'",
+        "4",
+        "18446744073709551616",
+        "@@global.binlog_checksum",
+        "UNIX_TIMESTAMP()",
+        "'SERVER_ID'",
+        "\0",
+    ];
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut state = seed;
+    let mut below = |end: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % end
+    };
+    for _ in 0..100_000 {
+        let sql: String = (0..below(12)).map(|_| WORDS[below(WORDS.len())]).collect();
+        let flavor = if below(2) == 0 { Flavor::MariaDb } else { Flavor::MySql };
+        let answer = ask(flavor, &sql, &mut Wishes::default());
+        assert!(answer.packets().concat().len() < 2048, "{sql}");
+    }
+}

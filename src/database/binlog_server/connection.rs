@@ -1,7 +1,7 @@
 //! One connection: login, questions, then the log.
 
 use super::answers::{Answer, Identity, Now, Wishes, answer, error, ok};
-use super::feed::{Feed, state_at};
+use super::feed::{Feed, limit, state_at};
 use super::login::{Account, LoginDialogue, Step};
 use super::packets::PacketWriter;
 use super::registry::{Registry, Visit};
@@ -12,6 +12,7 @@ use ehpc_proto::mysql::command::{Command, DUMP_ANNOTATE, DUMP_NON_BLOCK};
 use ehpc_proto::mysql::packet::{Assembler, Packet};
 use ehpc_proto::mysql::response::{Response, ServerError};
 use ehpc_proto::mysql::{MAX_LOGIN, MAX_QUERY};
+use ehpc_proto::replication::database::Place;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -227,6 +228,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     visit: &self.visit,
                     name: String::new(),
                     skipped: false,
+                    end: Place::default(),
                 };
                 streamer.run(start.opened, start.position, self.checksum).await
             }
@@ -278,7 +280,7 @@ async fn gtid_position(feed: Arc<dyn Feed>, name: String, position: u64) -> io::
         };
         let (end, _) = feed.end();
         let file = feed.open(at.lineage, at.file)?;
-        let (limit, _) = super::feed::limit(&file, at.key(), end)?;
+        let (limit, _) = limit(feed.as_ref(), &at, end).map_err(io::Error::other)?;
         let state = state_at(&file, &at.name, position.min(limit)).map_err(io::Error::other)?;
         Ok(state.map_or_else(String::new, |state| state.to_string()))
     });

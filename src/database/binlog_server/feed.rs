@@ -6,6 +6,7 @@ use ehpc_proto::binlog::{
     Event, FileScan, FormatDescription, Group, GroupFault, Grouper, GtidState, Kind, ScanFault,
 };
 use ehpc_proto::replication::database::Place;
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -38,7 +39,9 @@ pub trait Feed: Send + Sync + 'static {
     fn past(&self, place: Place) -> BoxFuture<'_, Place>;
     /// The files in order, oldest first.
     fn files(&self) -> io::Result<Vec<FeedFile>>;
-    /// Opens one for reading.
+    /// Durable bytes of one. Only the newest one grows.
+    fn length(&self, lineage: u32, file: u32) -> io::Result<u64>;
+    /// Opens one for reading; it may have bytes that are not durable.
     fn open(&self, lineage: u32, file: u32) -> io::Result<File>;
 }
 
@@ -74,11 +77,18 @@ pub enum FileFault {
 }
 
 /// How far a file may be read, and whether it ends there for good.
-pub fn limit(file: &File, (lineage, number): (u32, u32), end: Place) -> io::Result<(u64, bool)> {
-    match (end.lineage, end.file).cmp(&(lineage, number)) {
-        std::cmp::Ordering::Equal => Ok((end.offset, false)),
-        std::cmp::Ordering::Greater => Ok((file.metadata()?.len(), true)),
-        std::cmp::Ordering::Less => Ok((0, false)),
+///
+/// # Errors
+///
+/// It is not in the archive any more.
+pub fn limit(feed: &dyn Feed, at: &FeedFile, end: Place) -> Result<(u64, bool), FileFault> {
+    match (end.lineage, end.file).cmp(&at.key()) {
+        Ordering::Equal => Ok((end.offset, false)),
+        Ordering::Less => Ok((0, false)),
+        Ordering::Greater => match feed.length(at.lineage, at.file) {
+            Ok(length) => Ok((length, true)),
+            Err(error) => Err(FileFault::Io { name: at.name.clone(), error }),
+        },
     }
 }
 

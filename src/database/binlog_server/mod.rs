@@ -22,6 +22,7 @@ pub mod window;
 mod tests;
 
 pub use answers::Identity;
+pub use archived::OneLineage;
 pub use feed::{Feed, FeedFile};
 pub use listener::BinlogServer;
 pub use registry::ReplicaStatus;

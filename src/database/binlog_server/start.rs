@@ -120,7 +120,7 @@ pub fn find(feed: &dyn Feed, request: Request, annotate: bool) -> Result<Start, 
 pub fn open(feed: &dyn Feed, at: &FeedFile, end: Place) -> Result<Option<Opened>, FileFault> {
     let failed = |error| FileFault::Io { name: at.name.clone(), error };
     let file = feed.open(at.lineage, at.file).map_err(failed)?;
-    let (limit, _) = limit(&file, at.key(), end).map_err(failed)?;
+    let (limit, _) = limit(feed, at, end)?;
     let head = head(&file, &at.name, limit)?;
     Ok(head.map(|head| Opened { at: at.clone(), file: Arc::new(file), head }))
 }
@@ -134,8 +134,7 @@ fn by_position(feed: &dyn Feed, name: &str, position: u64, annotate: bool) -> Re
         return Err(StartFault::Ambiguous(name.to_owned()));
     }
     let opened = open(feed, at, end)?.ok_or(StartFault::NotYet)?;
-    let failed = |error| FileFault::Io { name: at.name.clone(), error };
-    let (limit, _) = limit(&opened.file, at.key(), end).map_err(failed)?;
+    let (limit, _) = limit(feed, at, end)?;
     if position < 4 || position > limit || (4 < position && position < opened.head.body) {
         return Err(StartFault::Position);
     }

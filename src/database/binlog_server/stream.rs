@@ -98,6 +98,8 @@ pub struct Streamer<'a, R, W> {
     pub name: String,
     /// Events were left out since the last one that was sent.
     pub skipped: bool,
+    /// How far the archive is durable, as far as is known here.
+    pub end: Place,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Streamer<'_, R, W> {
@@ -116,6 +118,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Streamer<'_, R, W> {
         mut checksum: Checksum,
     ) -> Result<std::convert::Infallible, StreamEnd> {
         let mut offset = self.begin(&opened, position, checksum);
+        self.end = self.feed.end().0;
         loop {
             checksum = opened.head.format.checksum;
             self.name.clone_from(&opened.at.name);
@@ -151,9 +154,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Streamer<'_, R, W> {
         let mut window = Window::new(opened, offset);
         let checksum = opened.head.format.checksum;
         loop {
-            let (end, _) = self.feed.end();
-            let io = |error| FileFault::Io { name: opened.at.name.clone(), error };
-            let (limit, complete) = limit(&opened.file, opened.at.key(), end).map_err(io)?;
+            let (limit, complete) = limit(self.feed.as_ref(), &opened.at, self.end)?;
             while window.position() < limit {
                 match window.next()? {
                     Next::Whole => self.event(&mut window, checksum)?,
@@ -173,11 +174,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Streamer<'_, R, W> {
             if complete {
                 return Ok(());
             }
-            if self.non_blocking {
-                return Err(StreamEnd::Done);
-            }
             let (lineage, file) = opened.at.key();
             let place = Place { lineage, file, offset: window.position() };
+            if self.non_blocking && self.feed.end().0 <= place {
+                return Err(StreamEnd::Done);
+            }
             self.wait(place, checksum).await?;
         }
     }
@@ -257,7 +258,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Streamer<'_, R, W> {
         let mut beat = Instant::now() + self.heartbeat.unwrap_or(far);
         loop {
             tokio::select! {
-                _ = &mut past => return Ok(()),
+                end = &mut past => {
+                    self.end = end;
+                    return Ok(());
+                }
                 // Whatever it says now: a stream is ended by closing it.
                 _ = self.input.read(&mut word) => return Err(StreamEnd::Left),
                 () = self.visit.cancelled() => self.visit.ended()?,
@@ -275,12 +279,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Streamer<'_, R, W> {
     /// The file behind `at`, once its first event is there.
     async fn next_file(&mut self, at: &FeedFile, checksum: Checksum) -> Result<Opened, StreamEnd> {
         let feed = Arc::clone(&self.feed);
-        let after = at.clone();
+        let (after, end) = (at.clone(), self.end);
         let found = tokio::task::spawn_blocking(move || {
             let files = feed.files().map_err(StartFault::Directory)?;
             let next = files.into_iter().find(|file| file.key() > after.key());
             let next = next.ok_or_else(|| StreamEnd::Pruned(after.name.clone()))?;
-            let (end, _) = feed.end();
             Ok::<_, StreamEnd>(open(feed.as_ref(), &next, end)?.ok_or(next))
         });
         let opened = match found.await.map_err(io::Error::other)?? {

@@ -385,9 +385,14 @@ fn account(flavor: Flavor, role: Role, password: &str) -> String {
         }
         Role::Scratch | Role::Standby => "",
     };
+    // Not part of ALL, and needed by whoever grants it on; a server does not let this file grant it.
+    let proxy = format!(
+        "REPLACE INTO mysql.proxies_priv (Host, User, Proxied_host, Proxied_user, With_grant, Grantor) VALUES ('localhost', \
+         '{ACCOUNT}', '', '', 1, '');\nFLUSH PRIVILEGES;\n"
+    );
     format!(
         "SET SESSION sql_log_bin = 0;\n{create}\nGRANT ALL PRIVILEGES ON *.* TO '{ACCOUNT}'@'localhost' WITH GRANT \
-         OPTION;\n{root}"
+         OPTION;\n{proxy}{root}"
     )
 }
 

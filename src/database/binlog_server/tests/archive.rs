@@ -146,6 +146,10 @@ impl Feed for TestArchive {
         Ok(self.inner.lock().files.clone())
     }
 
+    fn length(&self, lineage: u32, file: u32) -> io::Result<u64> {
+        Ok(self.open(lineage, file)?.metadata()?.len())
+    }
+
     fn open(&self, lineage: u32, file: u32) -> io::Result<File> {
         let files = self.inner.lock().files.clone();
         let found = files.iter().find(|other| other.key() == (lineage, file));

@@ -6,6 +6,7 @@ mod hostile;
 mod lineages;
 mod maria;
 mod mysql;
+mod real_archive;
 mod wire;
 
 use self::archive::TestArchive;
@@ -25,8 +26,12 @@ fn serve(archive: &Arc<TestArchive>) -> BinlogServer {
 
 /// A server at a port.
 fn serve_at(archive: &Arc<TestArchive>, port: u16) -> BinlogServer {
+    serve_feed(Arc::clone(archive) as Arc<dyn Feed>, port)
+}
+
+/// A server for any feed.
+fn serve_feed(feed: Arc<dyn Feed>, port: u16) -> BinlogServer {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-    let feed = Arc::clone(archive) as Arc<dyn Feed>;
     BinlogServer::start(&tokio::runtime::Handle::current(), listener, feed, USER, PASSWORD).unwrap()
 }
 
