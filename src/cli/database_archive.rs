@@ -58,8 +58,19 @@ pub(super) struct DatabaseArchive {
     password: String,
     stop: CancellationToken,
     /// Set at a stop: what reads for long ends early.
-    stopping: Arc<AtomicBool>,
     tidying: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Where the standby is, for those who compare it. An external one answers whoever has its account; a managed one lets
+/// only us in.
+fn standby_dsn(settings: &Database, standby: Option<&Standby>) -> Result<Dsn, String> {
+    match &settings.standby {
+        None => Err("there is no [database.standby]".to_owned()),
+        Some(external) if external.mode == StandbyMode::External => Ok(Dsn::of_standby(external)),
+        Some(_) => standby.and_then(Standby::dsn).ok_or_else(|| {
+            "the managed standby does not run; `ehpc-store db standby --init` builds it".to_owned()
+        }),
+    }
 }
 
 impl DatabaseArchive {
@@ -80,14 +91,14 @@ impl DatabaseArchive {
             }
         });
         let bases = Arc::clone(&keep.bases);
-        let stopping = Arc::new(AtomicBool::new(false));
-        let external = keep.settings.standby.as_ref().filter(|standby| standby.mode == StandbyMode::External);
-        let sessions = external.map(|standby| StandbySessions::new(Dsn::of_standby(standby)));
-        let checks = Arc::new(BackupAnswers::new(Arc::clone(&keep.archive), sessions, Arc::clone(&stopping)));
+        let stop = CancellationToken::new();
+        let (of_standby, running) = (keep.settings.clone(), standby.clone());
+        let sessions = StandbySessions::new(Arc::new(move || standby_dsn(&of_standby, running.as_deref())));
+        let proof = Arc::new(BackupAnswers::new(Arc::clone(&keep.archive), sessions, stop.clone()));
         let others = Arc::new(move |query: DbQuery| -> BoxFuture<'static, Vec<DbAnswer>> {
-            let (bases, checks) = (Arc::clone(&bases), Arc::clone(&checks));
+            let (bases, proof) = (Arc::clone(&bases), Arc::clone(&proof));
             Box::pin(async move {
-                if let Some(parts) = checks.answer(&query).await {
+                if let Some(parts) = proof.answer(&query).await {
                     return parts;
                 }
                 let DbQuery::NewestBase = query else {
@@ -100,7 +111,6 @@ impl DatabaseArchive {
             })
         });
         let desk = Arc::new(ArchiveDesk::new(Arc::clone(&keep.archive), on_mark, others));
-        let stop = CancellationToken::new();
         let tidying = tokio::spawn(tidy(keep.clone(), stop.clone()));
         Ok(DatabaseArchive {
             address: binlog.address(),
@@ -110,7 +120,7 @@ impl DatabaseArchive {
             standby,
             password,
             stop,
-            stopping,
+            stopping: Arc::default(),
             tidying: Mutex::new(Some(tidying)),
         })
     }
