@@ -57,6 +57,8 @@ pub(super) struct DatabaseArchive {
     address: SocketAddr,
     password: String,
     stop: CancellationToken,
+    /// Set at a stop: a restore ends early.
+    stopping: Arc<AtomicBool>,
     /// Set at a stop: what reads for long ends early.
     tidying: Mutex<Option<JoinHandle<()>>>,
 }
