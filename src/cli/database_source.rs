@@ -38,6 +38,8 @@ const LOOK: Duration = Duration::from_secs(15);
 /// The server is looked at so often, and sooner while something is wrong with it.
 const PREFLIGHT: Duration = Duration::from_secs(600);
 const SOON: Duration = Duration::from_secs(5);
+/// A snapshot that is asked for waits so long for the first byte of binary log on the backup.
+const BEGUN_WITHIN: Duration = Duration::from_secs(20);
 /// After a base that failed.
 const RETRY: Duration = Duration::from_secs(600);
 
@@ -143,9 +145,8 @@ impl DatabaseSource {
         label: Option<String>,
         step: impl Fn(String) + Send + 'static,
     ) -> Result<BaseRecord, String> {
-        let Ok(_one) = self.shared.taking.try_lock() else {
-            return Err("a base snapshot is being taken already; `ehpc-store db status` shows it".to_owned());
-        };
+        step("waiting for the base snapshot that is being taken".to_owned());
+        let _one = self.shared.taking.lock().await;
         self.shared.clone().take(label, step).await
     }
 
