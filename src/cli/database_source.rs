@@ -289,7 +289,9 @@ impl Shared {
         label: Option<String>,
         step: impl Fn(String) + Send + 'static,
     ) -> Result<BaseRecord, String> {
-        let place = *self.source.durable().borrow();
+        let mut durable = self.source.durable();
+        let begun = tokio::time::timeout(BEGUN_WITHIN, durable.wait_for(Option::is_some)).await;
+        let place = begun.ok().and_then(|begun| begun.ok().and_then(|place| *place));
         let lineage =
             place.ok_or("the backup has no binary log yet; `ehpc-store db status` says why")?.lineage;
         let settings = &self.parts.settings;

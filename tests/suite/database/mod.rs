@@ -43,7 +43,13 @@ impl Scene {
 
     /// A base snapshot is there, and everything is on the backup.
     fn snapshot(&self) {
-        self.stack.ok("nfs1", &["db", "snapshot"]).unwrap();
+        self.stack.ok("nfs1", &["db", "snapshot"]).unwrap_or_else(|error| {
+            let (one, two) = (self.stack.status("nfs1"), self.stack.status("backup"));
+            panic!(
+                "{error:#}\n{one:#?}\n{two:#?}\n{:?}",
+                self.server.sql("SHOW PROCESSLIST; SHOW MASTER STATUS")
+            );
+        });
         self.stack.fence().unwrap();
     }
 

@@ -46,7 +46,7 @@ fn a_place_within_a_transaction_is_refused_and_its_end_is_named() {
     let arguments = ["db", "restore", "--position", &place, "--datadir", target.to_str().unwrap()];
     let (status, out, error) = scene.stack.command("backup", &arguments).unwrap();
     assert_eq!(status, 2, "{out}{error}");
-    assert!(error.contains("bin.000001:"), "it names the transaction around it: {error}");
+    assert!(error.contains("inside a transaction, which goes from"), "it names its ends: {error}");
 }
 
 #[test]
