@@ -4,6 +4,9 @@ use super::database_link::wire;
 use super::db_keep::{Keep, REPLICA, moment};
 use crate::database::archive::ArchiveDesk;
 use crate::database::binlog_server::{BinlogServer, Feed};
+use crate::database::checks::answers::BackupAnswers;
+use crate::database::checks::remote::StandbySessions;
+use crate::database::dsn::Dsn;
 use crate::database::link::BoxFuture;
 use crate::observe::Refusal;
 use crate::observe::control::{Action, Outcome, Progress};
@@ -12,7 +15,7 @@ use crate::observe::words;
 use crate::replication::channel::{Channel, Service};
 use crate::replication::receiver::{BackupStore, DeskOptions, QueryHandler};
 use crate::replication::transport::ALPN_BASE;
-use crate::settings::{Cluster, Database};
+use crate::settings::{Cluster, Database, StandbyMode};
 use anyhow::{Context, Result};
 use ehpc_proto::replication::Timestamp;
 use ehpc_proto::replication::database::{DbAnswer, DbQuery, Mark, NewestBase};
@@ -23,6 +26,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -46,6 +50,8 @@ pub(super) struct DatabaseArchive {
     address: SocketAddr,
     password: String,
     stop: CancellationToken,
+    /// Set at a stop: what reads for long ends early.
+    stopping: Arc<AtomicBool>,
     tidying: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -66,9 +72,16 @@ impl DatabaseArchive {
             }
         });
         let bases = Arc::clone(&keep.bases);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let external = keep.settings.standby.as_ref().filter(|standby| standby.mode == StandbyMode::External);
+        let sessions = external.map(|standby| StandbySessions::new(Dsn::of_standby(standby)));
+        let checks = Arc::new(BackupAnswers::new(Arc::clone(&keep.archive), sessions, Arc::clone(&stopping)));
         let others = Arc::new(move |query: DbQuery| -> BoxFuture<'static, Vec<DbAnswer>> {
-            let bases = Arc::clone(&bases);
+            let (bases, checks) = (Arc::clone(&bases), Arc::clone(&checks));
             Box::pin(async move {
+                if let Some(parts) = checks.answer(&query).await {
+                    return parts;
+                }
                 let DbQuery::NewestBase = query else {
                     return vec![DbAnswer::Failed {
                         reason: "the backup does not know this question".to_owned(),
@@ -88,6 +101,7 @@ impl DatabaseArchive {
             binlog: Mutex::new(Some(binlog)),
             password,
             stop,
+            stopping,
             tidying: Mutex::new(Some(tidying)),
         })
     }
@@ -212,6 +226,7 @@ impl DatabaseArchive {
     /// Ends it; everything acknowledged is on the disk.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
+        self.stopping.store(true, Ordering::Relaxed);
         let binlog = self.binlog.lock().take();
         if let Some(binlog) = binlog {
             binlog.stop().await;
