@@ -26,7 +26,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -51,8 +50,18 @@ pub(super) struct DatabaseArchive {
     password: String,
     stop: CancellationToken,
     /// Set at a stop: what reads for long ends early.
-    stopping: Arc<AtomicBool>,
     tidying: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Where the standby is, for those who compare it.
+fn standby_dsn(settings: &Database) -> Result<Dsn, String> {
+    match &settings.standby {
+        None => Err("there is no [database.standby]".to_owned()),
+        Some(standby) if standby.mode == StandbyMode::External => Ok(Dsn::of_standby(standby)),
+        Some(_) => {
+            Err("the managed standby does not run; `ehpc-store db standby --init` builds it".to_owned())
+        }
+    }
 }
 
 impl DatabaseArchive {
@@ -72,14 +81,14 @@ impl DatabaseArchive {
             }
         });
         let bases = Arc::clone(&keep.bases);
-        let stopping = Arc::new(AtomicBool::new(false));
-        let external = keep.settings.standby.as_ref().filter(|standby| standby.mode == StandbyMode::External);
-        let sessions = external.map(|standby| StandbySessions::new(Dsn::of_standby(standby)));
-        let checks = Arc::new(BackupAnswers::new(Arc::clone(&keep.archive), sessions, Arc::clone(&stopping)));
+        let stop = CancellationToken::new();
+        let of_standby = keep.settings.clone();
+        let sessions = StandbySessions::new(Arc::new(move || standby_dsn(&of_standby)));
+        let proof = Arc::new(BackupAnswers::new(Arc::clone(&keep.archive), sessions, stop.clone()));
         let others = Arc::new(move |query: DbQuery| -> BoxFuture<'static, Vec<DbAnswer>> {
-            let (bases, checks) = (Arc::clone(&bases), Arc::clone(&checks));
+            let (bases, proof) = (Arc::clone(&bases), Arc::clone(&proof));
             Box::pin(async move {
-                if let Some(parts) = checks.answer(&query).await {
+                if let Some(parts) = proof.answer(&query).await {
                     return parts;
                 }
                 let DbQuery::NewestBase = query else {
@@ -92,7 +101,6 @@ impl DatabaseArchive {
             })
         });
         let desk = Arc::new(ArchiveDesk::new(Arc::clone(&keep.archive), on_mark, others));
-        let stop = CancellationToken::new();
         let tidying = tokio::spawn(tidy(keep.clone(), stop.clone()));
         Ok(DatabaseArchive {
             address: binlog.address(),
@@ -101,7 +109,6 @@ impl DatabaseArchive {
             binlog: Mutex::new(Some(binlog)),
             password,
             stop,
-            stopping,
             tidying: Mutex::new(Some(tidying)),
         })
     }
@@ -226,7 +233,6 @@ impl DatabaseArchive {
     /// Ends it; everything acknowledged is on the disk.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
-        self.stopping.store(true, Ordering::Relaxed);
         let binlog = self.binlog.lock().take();
         if let Some(binlog) = binlog {
             binlog.stop().await;
