@@ -126,7 +126,7 @@ fn the_archive_of_a_busy_server_is_equal_whatever_is_cut_or_restarted() {
     let backup = Arc::new(Backup::default());
     let mut archive = backup.open(directory.path());
     let options = SourceOptions {
-        servers: vec![Dsn::socket(&server.socket(), "root")],
+        servers: vec![Dsn::socket(server.socket(), "root")],
         server_id: 4_200_001,
         semi_sync: false,
         over_gaps: false,
