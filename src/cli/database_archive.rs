@@ -4,6 +4,9 @@ use super::database_link::wire;
 use super::db_keep::{Keep, REPLICA, moment};
 use crate::database::archive::ArchiveDesk;
 use crate::database::binlog_server::{BinlogServer, Feed};
+use crate::database::checks::answers::BackupAnswers;
+use crate::database::checks::remote::StandbySessions;
+use crate::database::dsn::Dsn;
 use crate::database::link::BoxFuture;
 use crate::observe::Refusal;
 use crate::observe::control::{Action, Outcome, Progress};
@@ -12,7 +15,7 @@ use crate::observe::words;
 use crate::replication::channel::{Channel, Service};
 use crate::replication::receiver::{BackupStore, DeskOptions, QueryHandler};
 use crate::replication::transport::ALPN_BASE;
-use crate::settings::{Cluster, Database};
+use crate::settings::{Cluster, Database, StandbyMode};
 use anyhow::{Context, Result};
 use ehpc_proto::replication::Timestamp;
 use ehpc_proto::replication::database::{DbAnswer, DbQuery, Mark, NewestBase};
@@ -46,7 +49,19 @@ pub(super) struct DatabaseArchive {
     address: SocketAddr,
     password: String,
     stop: CancellationToken,
+    /// Set at a stop: what reads for long ends early.
     tidying: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Where the standby is, for those who compare it.
+fn standby_dsn(settings: &Database) -> Result<Dsn, String> {
+    match &settings.standby {
+        None => Err("there is no [database.standby]".to_owned()),
+        Some(standby) if standby.mode == StandbyMode::External => Ok(Dsn::of_standby(standby)),
+        Some(_) => {
+            Err("the managed standby does not run; `ehpc-store db standby --init` builds it".to_owned())
+        }
+    }
 }
 
 impl DatabaseArchive {
@@ -66,9 +81,16 @@ impl DatabaseArchive {
             }
         });
         let bases = Arc::clone(&keep.bases);
+        let stop = CancellationToken::new();
+        let of_standby = keep.settings.clone();
+        let sessions = StandbySessions::new(Arc::new(move || standby_dsn(&of_standby)));
+        let proof = Arc::new(BackupAnswers::new(Arc::clone(&keep.archive), sessions, stop.clone()));
         let others = Arc::new(move |query: DbQuery| -> BoxFuture<'static, Vec<DbAnswer>> {
-            let bases = Arc::clone(&bases);
+            let (bases, proof) = (Arc::clone(&bases), Arc::clone(&proof));
             Box::pin(async move {
+                if let Some(parts) = proof.answer(&query).await {
+                    return parts;
+                }
                 let DbQuery::NewestBase = query else {
                     return vec![DbAnswer::Failed {
                         reason: "the backup does not know this question".to_owned(),
@@ -79,7 +101,6 @@ impl DatabaseArchive {
             })
         });
         let desk = Arc::new(ArchiveDesk::new(Arc::clone(&keep.archive), on_mark, others));
-        let stop = CancellationToken::new();
         let tidying = tokio::spawn(tidy(keep.clone(), stop.clone()));
         Ok(DatabaseArchive {
             address: binlog.address(),

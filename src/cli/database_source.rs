@@ -108,6 +108,22 @@ impl DatabaseSource {
         &self.shared.source
     }
 
+    /// What the settings say of it.
+    pub(super) fn settings(&self) -> &Database {
+        &self.shared.parts.settings
+    }
+
+    /// The server that answers now.
+    pub(super) async fn server(&self) -> Result<Dsn, String> {
+        reachable(&self.shared.parts.settings).await
+    }
+
+    /// Waits until everything that was committed before the call is on the backup.
+    pub(super) async fn fence(&self) -> Result<(), String> {
+        let place = self.shared.source.fresh(PATIENCE).await?;
+        self.shared.reach(place, PATIENCE).await
+    }
+
     /// Where the database is now; before the files' fence begins.
     pub(super) async fn fence_begins(&self) -> Result<(Place, Timestamp), String> {
         let time = host::now();

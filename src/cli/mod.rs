@@ -26,6 +26,7 @@ mod nfs1;
 mod pair;
 mod panics;
 mod prove;
+mod prove_database;
 mod proxy;
 mod rate;
 mod restore;

@@ -5,6 +5,7 @@ use super::daemon::listen;
 use super::database_source::{DatabaseSource, SourceParts};
 use super::describe;
 use super::prove::Prover;
+use super::prove_database;
 use super::rate::Rate;
 use super::shares::Shares;
 use super::unprivileged;
@@ -311,6 +312,27 @@ impl Nfs1Role {
     }
 }
 
+impl Nfs1Role {
+    /// `null` when there is no database and nobody insists.
+    fn verify_database(&self, arguments: &Value, progress: Progress) -> Outcome {
+        let asked = |name: &str| arguments[name].as_bool().unwrap_or(false);
+        let (deep, required) = (asked("deep"), asked("required"));
+        let (database, stopping) = (self.database.clone(), Arc::clone(&self.stop_verify));
+        Box::pin(async move {
+            let Some(database) = database else {
+                let none = "there is no [database] in the settings".to_owned();
+                return if required { Err(Refusal::Failed(none)) } else { Ok(Value::Null) };
+            };
+            // A task of its own: whoever asks may go, and the standby must follow again all the same.
+            let run = tokio::spawn(prove_database::verify(database, deep, progress, stopping));
+            let report =
+                run.await.map_err(|error| Refusal::Failed(format!("verify ended abnormally: {error}")))?;
+            serde_json::to_value(report.map_err(Refusal::Failed)?)
+                .map_err(|error| Refusal::Failed(error.to_string()))
+        })
+    }
+}
+
 fn capture_options(settings: &Nfs1, accept_new_export: bool) -> CaptureOptions {
     let watch = match settings.watcher {
         WatcherChoice::Auto | WatcherChoice::Fanotify => WatchChoice::Best,
@@ -476,6 +498,7 @@ impl Control for Nfs1Role {
         let database = self.database.iter().flat_map(|_| database);
         vec![
             Action { name: "verify", help: "prove that the backup equals the share" },
+            Action { name: "verify-database", help: "prove that archive and standby equal the database" },
             Action { name: "fence", help: "wait until everything before now is on the backup's disk" },
             Action { name: "rescan", help: "compare the whole export with the index now" },
             Action { name: "reload", help: "read the exports file again" },
@@ -489,6 +512,7 @@ impl Control for Nfs1Role {
     fn act(&self, action: &str, arguments: Value, progress: Progress) -> Outcome {
         match action {
             "verify" => self.verify(&arguments, progress),
+            "verify-database" => self.verify_database(&arguments, progress),
             "fence" => self.fence(),
             "rescan" => {
                 self.prover.scans.ask();

@@ -1,29 +1,41 @@
-//! `ehpc-store verify`: has the running nfs1 prove that its backup equals it.
+//! `ehpc-store verify`: has the running nfs1 prove that its backup equals it, files and database.
 
 use super::locate::{Role, Where};
 use super::{Verdict, say};
+use crate::database::checks::{self, DatabaseReport};
 use crate::observe::words;
 use crate::verify::{Progress, Report, Verdict as Finding};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
-/// Prove that the backup equals the share, under load, by hash; run it on nfs1
+/// Prove that the backup equals the share and the database, under load; run it on nfs1
 ///
-/// Everything that happened before the call is first brought to the backup; then every object is compared. What
-/// keeps changing meanwhile is compared again, and at last listed as unchecked, never as different.
+/// Everything that happened before the call is first brought to the backup; then every object is compared by hash.
+/// Of the database, the archive is compared with the server's binary logs, and every table of the standby with the
+/// server's at one exact position. What keeps changing meanwhile is compared again, and at last listed as unchecked,
+/// never as different.
 /// Exit status: 0 equal, 1 different, 2 could not be verified.
 #[derive(Args)]
 pub(super) struct Verify {
     #[command(flatten)]
     at: Where,
+    /// The files only; with --database: both, and it is an error when there is no database
+    #[arg(long)]
+    files: bool,
+    /// The database only
+    #[arg(long)]
+    database: bool,
+    /// Every table row by row with MD5, not by the server's CHECKSUM TABLE
+    #[arg(long)]
+    deep: bool,
     /// The backup re-reads its live replica and its packs too; else its recorded hashes stand for them
     #[arg(long)]
     read_data: bool,
-    /// Send what differs anew, mend the backup's disk, then verify once more
+    /// Send files that differ anew, mend the backup's disk, then verify once more
     #[arg(long)]
     repair: bool,
     /// The report as JSON
@@ -33,20 +45,54 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(self) -> Result<Verdict> {
-        let node = self.at.node(Role::Nfs1)?;
-        let mut bar = Bar::new(!self.json && stderr().is_terminal());
-        let arguments = json!({ "read_data": self.read_data, "repair": self.repair });
-        let outcome = node.act("verify", arguments, &mut |step| bar.step(step));
-        bar.clear();
-        let report: Report = serde_json::from_value(outcome?).context("the report is not understood")?;
-        match self.json {
-            true => say(&serde_json::to_string(&report)?)?,
-            false => say(&report.to_string())?,
+        let files = self.files || !self.database;
+        let database = self.database || !self.files;
+        if self.deep && !database {
+            bail!("--deep is about the database; leave --files out, or add --database");
         }
-        Ok(match report.verdict {
-            Finding::Equal => Verdict::Good,
-            Finding::Different => Verdict::Bad,
-        })
+        if !files && (self.repair || self.read_data) {
+            bail!(
+                "--repair and --read-data are about the files; a standby that differs is built anew with `ehpc-store db \
+                 standby --init` on the backup"
+            );
+        }
+        let node = self.at.node(Role::Nfs1)?;
+        let mut whole = json!({});
+        let mut good = true;
+        if files {
+            let mut bar = Bar::new(!self.json && stderr().is_terminal());
+            let arguments = json!({ "read_data": self.read_data, "repair": self.repair });
+            let outcome = node.act("verify", arguments, &mut |step| bar.step(step));
+            bar.clear();
+            whole = outcome?;
+            let report: Report =
+                serde_json::from_value(whole.clone()).context("the report is not understood")?;
+            good = report.verdict == Finding::Equal;
+            if !self.json {
+                say(&report.to_string())?;
+            }
+        }
+        if database {
+            let mut bar = Bar::new(!self.json && stderr().is_terminal());
+            let arguments = json!({ "deep": self.deep, "required": self.database });
+            let outcome = node.act("verify-database", arguments, &mut |step| bar.table(step));
+            bar.clear();
+            let found = outcome.context("the database could not be verified")?;
+            let report: Option<DatabaseReport> =
+                serde_json::from_value(found.clone()).context("the report is not understood")?;
+            if let Some(report) = report {
+                good &= report.equal;
+                whole["database"] = found;
+                if !self.json {
+                    say(&report.to_string())?;
+                }
+            }
+        }
+        if self.json {
+            whole["verdict"] = json!(if good { Finding::Equal } else { Finding::Different });
+            say(&serde_json::to_string(&whole)?)?;
+        }
+        Ok(if good { Verdict::Good } else { Verdict::Bad })
     }
 }
 
@@ -83,6 +129,15 @@ impl Bar {
             0 => format!("comparing, {} read", words::bytes(last.bytes)),
             round => format!("round {round}: {} objects that moved", step.candidates),
         });
+    }
+
+    fn table(&mut self, step: Value) {
+        let (Some(bar), Ok(step)) = (&self.bar, serde_json::from_value::<checks::Progress>(step)) else {
+            return;
+        };
+        bar.set_length(step.bytes_total);
+        bar.set_position(step.bytes);
+        bar.set_message(format!("round {}: table {} of {}", step.round, step.tables, step.tables_total));
     }
 
     fn clear(&mut self) {

@@ -11,6 +11,8 @@ pub mod link;
 pub mod mark;
 pub mod moment;
 pub mod preflight;
+pub mod restore;
 pub mod server;
 pub mod source;
 pub mod sql;
+pub mod standby;

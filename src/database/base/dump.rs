@@ -100,6 +100,25 @@ pub(super) fn without_unknown_accounts(text: &[u8], said: &str) -> Option<Vec<u8
     )
 }
 
+/// What of the accounts must be there before the data: users, with what they may do everywhere or in a whole database. A
+/// view over a view is not made for a definer that does not exist. (What they may do with one table or routine cannot
+/// be granted before that is there: all of it is granted again at the end.)
+pub(super) fn early_accounts(accounts: &[u8]) -> Vec<u8> {
+    let is_early = |line: &[u8]| {
+        let line = String::from_utf8_lossy(line);
+        if line.starts_with("CREATE USER IF NOT EXISTS ") {
+            return true;
+        }
+        let granted =
+            line.strip_prefix("GRANT ").and_then(|rest| rest.split_once(" ON ")?.1.split_once(" TO "));
+        // A role has no host.
+        granted.is_some_and(|(on, to)| {
+            on.ends_with(".*") && to.split(' ').next().is_some_and(|name| name.contains('@'))
+        })
+    };
+    accounts.split_inclusive(|byte| *byte == b'\n').filter(|line| is_early(line)).flatten().copied().collect()
+}
+
 /// A running dump.
 pub(super) struct Dump {
     child: Child,
@@ -235,6 +254,21 @@ mod tests {
             None
         );
         assert_eq!(without_unknown_accounts(text, ""), None);
+    }
+
+    #[test]
+    fn users_and_their_wide_privileges_come_early() {
+        let text = "-- MariaDB dump\nCREATE USER IF NOT EXISTS `a`@`%`;\nCREATE ROLE IF NOT EXISTS r;\nGRANT USAGE ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD 'x';\nGRANT SELECT ON `d`.* TO `a`@`%`;\nGRANT SELECT ON `d`.`t` TO `a`@`%`;\nGRANT EXECUTE ON PROCEDURE `d`.`p` TO `a`@`%`;\nGRANT USAGE ON *.* TO `r`;\nGRANT `r` TO `a`@`%`;\nGRANT PROXY ON ``@`%` TO `a`@`%`;\n";
+        let early = String::from_utf8(early_accounts(text.as_bytes())).unwrap();
+        let lines: Vec<&str> = early.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "CREATE USER IF NOT EXISTS `a`@`%`;",
+                "GRANT USAGE ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD 'x';",
+                "GRANT SELECT ON `d`.* TO `a`@`%`;"
+            ]
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! base's place: what is prepared is asked for first, together with the binary log's end.
 
 use super::content::{self, Content};
-use super::dump::{ACCOUNTS, Dump, DumpPlan, Margins, arguments, without_unknown_accounts};
+use super::dump::{ACCOUNTS, Dump, DumpPlan, Margins, arguments, early_accounts, without_unknown_accounts};
 use super::error::BaseError;
 use super::record::{BaseRecord, Branch, LogPlace, Sums, TableRecord};
 use super::sink::BaseSink;
@@ -222,6 +222,7 @@ impl Attempt<'_> {
         accounts: &[u8],
     ) -> Result<((Manifest, u64, u64), LogPlace, Option<Sums>), BaseError> {
         let mut content = Content::new(sink);
+        content.push(&early_accounts(accounts))?;
         let mut summing = Summing(None);
         let place = if before.databases.is_empty() {
             content.push(b"-- The server has no databases of its users\n")?;

@@ -4,23 +4,19 @@ use super::remote::StandbySessions;
 use crate::database::archive::Archive;
 use ehpc_proto::replication::database::{ArchiveDamage, DbAnswer, DbQuery, MAX_DAMAGE};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
 
 /// What answers.
 pub struct BackupAnswers {
     archive: Arc<Archive>,
-    standby: Option<StandbySessions>,
-    /// Set when the backup ends: what is being read is given up.
-    stop: Arc<AtomicBool>,
+    standby: StandbySessions,
+    /// The backup ends: what is being read is given up.
+    stop: CancellationToken,
 }
 
 impl BackupAnswers {
-    /// For this archive, and the standby when there is one.
-    pub fn new(
-        archive: Arc<Archive>,
-        standby: Option<StandbySessions>,
-        stop: Arc<AtomicBool>,
-    ) -> BackupAnswers {
+    /// For this archive and this standby.
+    pub fn new(archive: Arc<Archive>, standby: StandbySessions, stop: CancellationToken) -> BackupAnswers {
         BackupAnswers { archive, standby, stop }
     }
 
@@ -28,23 +24,18 @@ impl BackupAnswers {
     pub async fn answer(&self, query: &DbQuery) -> Option<Vec<DbAnswer>> {
         match query {
             DbQuery::Check { lineage, ordinal } => Some(vec![self.check(*lineage, *ordinal).await]),
-            DbQuery::StandbySql { session, statement } => Some(match &self.standby {
-                Some(standby) => standby.statement(*session, statement).await,
-                None => vec![no_standby()],
-            }),
-            DbQuery::StandbyClose { session } => Some(match &self.standby {
-                Some(standby) => standby.close(*session).await,
-                None => vec![no_standby()],
-            }),
+            DbQuery::StandbySql { session, statement } => {
+                Some(self.standby.statement(*session, statement).await)
+            }
+            DbQuery::StandbyClose { session } => Some(self.standby.close(*session).await),
             _ => None,
         }
     }
 
     async fn check(&self, lineage: u32, ordinal: u32) -> DbAnswer {
-        let (archive, stop) = (Arc::clone(&self.archive), Arc::clone(&self.stop));
-        let checked = tokio::task::spawn_blocking(move || {
-            archive.check(lineage, ordinal, &|| stop.load(Ordering::Relaxed))
-        });
+        let (archive, stop) = (Arc::clone(&self.archive), self.stop.clone());
+        let checked =
+            tokio::task::spawn_blocking(move || archive.check(lineage, ordinal, &|| stop.is_cancelled()));
         match checked.await {
             Ok(Ok(damage)) => DbAnswer::Checked(
                 damage
@@ -60,8 +51,4 @@ impl BackupAnswers {
             Err(error) => DbAnswer::Failed { reason: error.to_string() },
         }
     }
-}
-
-fn no_standby() -> DbAnswer {
-    DbAnswer::SqlFailed { number: 0, text: "there is no [database.standby]".to_owned() }
 }

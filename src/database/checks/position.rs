@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 const CATCH_UP: Duration = Duration::from_secs(30);
 /// A standby that applies nothing for so long will not arrive.
 const NO_PROGRESS: Duration = Duration::from_secs(300);
+/// A standby that does not apply may be starting for so long.
+const STARTS: Duration = Duration::from_secs(15);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(30);
 /// MySQL: so long may writers wait for the lock, in seconds; then it is given up.
@@ -76,7 +78,7 @@ pub(super) async fn align(
     stop: &AtomicBool,
 ) -> Result<Aligned, CheckError> {
     let mut control = standby.connect().await.map_err(CheckError::Standby)?;
-    let replica = Replica::find(control.as_mut()).await?;
+    let replica = Replica::find(control.as_mut(), stop).await?;
     let mut source = primary.connect().await.map_err(CheckError::Primary)?;
     let before = Catalog::read(source.as_mut(), false).await.map_err(CheckError::Primary)?;
     let dialect = control.dialect();
@@ -229,30 +231,40 @@ impl fmt::Display for Applied {
 }
 
 impl Replica {
-    /// The one connection by which the standby follows.
-    async fn find(control: &mut dyn Session) -> Result<Replica, CheckError> {
-        let (status, row) = (status(control).await?, 0);
-        if status.rows.len() != 1 {
-            return Err(CheckError::Sources(status.rows.len()));
+    /// The one connection by which the standby follows. One that is starting is waited for.
+    async fn find(control: &mut dyn Session, stop: &AtomicBool) -> Result<Replica, CheckError> {
+        let start = Instant::now();
+        loop {
+            let status = status(control).await?;
+            if status.rows.len() != 1 {
+                return Err(CheckError::Sources(status.rows.len()));
+            }
+            let names = control.dialect().replica_columns();
+            if status.text(0, names.sql_running).as_deref() == Some("Yes") {
+                return Replica::of(control, &status).await;
+            }
+            match status.text(0, "Last_SQL_Errno").filter(|number| number != "0") {
+                Some(number) => {
+                    let what = status.text(0, "Last_SQL_Error").unwrap_or_default();
+                    return Err(CheckError::NotRunning(format!("error {number}: {what}")));
+                }
+                None if start.elapsed() > STARTS => {
+                    return Err(CheckError::NotRunning("it was stopped".to_owned()));
+                }
+                None => pause(stop).await?,
+            }
         }
-        let names = control.dialect().replica_columns();
-        let fault = |errno: &str, text: &str| {
-            let number = status.text(row, errno).filter(|number| number != "0")?;
-            Some(format!("error {number}: {}", status.text(row, text).unwrap_or_default()))
-        };
-        if status.text(row, names.sql_running).as_deref() != Some("Yes") {
-            let why =
-                fault("Last_SQL_Errno", "Last_SQL_Error").unwrap_or_else(|| "it was stopped".to_owned());
-            return Err(CheckError::NotRunning(why));
-        }
-        let name = status.text(row, "Connection_name").unwrap_or_default();
+    }
+
+    async fn of(control: &mut dyn Session, status: &Table) -> Result<Replica, CheckError> {
+        let name = status.text(0, "Connection_name").unwrap_or_default();
         if control.dialect().is_mariadb() {
             let choose = format!("SET SESSION default_master_connection = {}", quote_text(&name));
             run(control, &choose).await?;
         }
         let by_gtid = match control.dialect() {
-            Dialect::MariaDb(_) => status.text(row, "Using_Gtid").is_some_and(|word| word != "No"),
-            Dialect::MySql(_) => status.text(row, "Auto_Position").as_deref() == Some("1"),
+            Dialect::MariaDb(_) => status.text(0, "Using_Gtid").is_some_and(|word| word != "No"),
+            Dialect::MySql(_) => status.text(0, "Auto_Position").as_deref() == Some("1"),
         };
         Ok(Replica { name, by_gtid })
     }

@@ -109,9 +109,12 @@ const MAX_SESSIONS: usize = 16;
 /// One that nobody uses for so long is closed.
 const IDLE: Duration = Duration::from_secs(12 * 3600);
 
+/// Tells where the standby is now; the error says why there is none.
+pub type Whereabouts = Arc<dyn Fn() -> Result<Dsn, String> + Send + Sync>;
+
 /// The backup's end: connections to the standby, kept between questions.
 pub struct StandbySessions {
-    dsn: Dsn,
+    standby: Whereabouts,
     open: Mutex<HashMap<u64, Kept>>,
 }
 
@@ -121,9 +124,9 @@ struct Kept {
 }
 
 impl StandbySessions {
-    /// To this server.
-    pub fn new(dsn: Dsn) -> StandbySessions {
-        StandbySessions { dsn, open: Mutex::default() }
+    /// To the server that `standby` tells.
+    pub fn new(standby: Whereabouts) -> StandbySessions {
+        StandbySessions { standby, open: Mutex::default() }
     }
 
     /// Answers [`DbQuery::StandbySql`] and [`DbQuery::StandbyClose`].
@@ -177,7 +180,8 @@ impl StandbySessions {
         let sql = match kept {
             Some(sql) => sql,
             None => {
-                let mut sql = Sql::connect(&self.dsn).await?;
+                let dsn = (self.standby)().map_err(lost)?;
+                let mut sql = Sql::connect(&dsn).await?;
                 sql.set_statement_time(None);
                 kept.insert(sql)
             }

@@ -37,10 +37,10 @@ impl DatabaseReport {
 impl fmt::Display for DatabaseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match (self.equal, self.counts().1, self.tables.is_some()) {
-            (false, ..) => "DATABASE DIFFERENT",
-            (true, 0, true) => "DATABASE EQUAL: archive and standby are what the server is",
-            (true, 0, false) => "DATABASE EQUAL: the archive is what the server's binary logs are",
-            (true, ..) => "DATABASE EQUAL, but for what could not be compared (below)",
+            (false, ..) => "DIFFERENT: the database",
+            (true, 0, true) => "EQUAL: the database's archive and standby are what its server has",
+            (true, 0, false) => "EQUAL: the database's archive is what its server has written",
+            (true, ..) => "EQUAL: the database, but for what could not be compared (below)",
         };
         writeln!(f, "{verdict}")?;
         self.archive.fmt(f)?;

@@ -9,7 +9,7 @@ use ehpc_proto::binlog::event::Rotate;
 use ehpc_proto::binlog::format::FORMAT_MAX;
 use ehpc_proto::binlog::header::{CHECKSUM_LEN, FLAG_IN_USE, MAGIC};
 use ehpc_proto::binlog::{
-    EventHeader, FileScan, Flavor, FormatDescription, Group, GroupFault, Grouper, Kind, ScanFault,
+    EventHeader, FileScan, Flavor, FormatDescription, Group, GroupFault, Grouper, GtidState, Kind, ScanFault,
 };
 use ehpc_proto::mysql::MAX_RESPONSE;
 use ehpc_proto::mysql::command::SEMI_SYNC_MAGIC;
@@ -195,6 +195,11 @@ impl StreamSession {
     /// Time of the newest event, seconds since 1970 by the server's clock; 0 before the first.
     pub fn newest(&self) -> u32 {
         self.newest
+    }
+
+    /// What happened before the file, once its list of GTIDs was read.
+    pub fn initial(&self) -> Option<&GtidState> {
+        self.grouper.initial()
     }
 
     /// Events of files that came since the start.

@@ -152,6 +152,8 @@ struct Shipper<'a> {
     name: String,
     ordinal: u32,
     gtid: GtidState,
+    /// What happened before the lineage is not in `gtid` yet.
+    begins: bool,
     /// Ends of groups that are not handed over yet.
     groups: VecDeque<u64>,
     acks: Arc<Mutex<Acks>>,
@@ -185,6 +187,7 @@ impl<'a> Shipper<'a> {
             name: located.file,
             ordinal: located.ordinal,
             gtid,
+            begins: located.new,
             groups: VecDeque::new(),
             acks,
             wanted,
@@ -220,9 +223,20 @@ impl<'a> Shipper<'a> {
         }
         self.out = out;
         if last {
+            self.initial();
             self.shared.grown(self.gtid.to_string());
         }
         Ok(())
+    }
+
+    /// A lineage begins with what its first file says of the time before it.
+    fn initial(&mut self) {
+        if self.begins
+            && let Some(initial) = self.session.initial()
+        {
+            self.gtid.merge(initial);
+            self.begins = false;
+        }
     }
 
     async fn hand(&mut self, ship: Ship) -> Result<(), Ended> {
@@ -238,6 +252,7 @@ impl<'a> Shipper<'a> {
             }
             Ship::Bytes { offset, bytes } => self.bytes(offset, bytes).await,
             Ship::Group(group) => {
+                self.initial();
                 if let Some(gtid) = &group.gtid {
                     self.gtid.add(gtid);
                 }

@@ -39,6 +39,19 @@ fn events_without_checksums_are_archived_byte_for_byte() {
     follows(Options::default().with("--binlog-checksum=NONE"));
 }
 
+/// Has the server remove all files but the newest, whose name it gives. (A file that a replica reads is not removed, and
+/// the server learns of a killed one when it writes to it.)
+fn purge(scene: &Scene) -> String {
+    let newest = scene.server.binlog_files().unwrap().pop().unwrap();
+    let newest = newest.file_name().unwrap().to_str().unwrap().to_owned();
+    let purged = || {
+        scene.server.sql(&format!("PURGE BINARY LOGS TO '{newest}'")).unwrap();
+        scene.server.binlog_files().unwrap().len() == 1
+    };
+    scene.stack.wait("the older files are gone", purged).unwrap();
+    newest
+}
+
 #[test]
 fn what_the_server_purged_is_a_gap_that_is_named() {
     let mut scene = Scene::started(Options::default(), "");
@@ -49,9 +62,7 @@ fn what_the_server_purged_is_a_gap_that_is_named() {
         .server
         .sql("FLUSH BINARY LOGS; INSERT INTO d.t VALUES (1); FLUSH BINARY LOGS; FLUSH BINARY LOGS")
         .unwrap();
-    let newest = scene.server.binlog_files().unwrap().pop().unwrap();
-    let newest = newest.file_name().unwrap().to_str().unwrap().to_owned();
-    scene.server.sql(&format!("PURGE BINARY LOGS TO '{newest}'")).unwrap();
+    let newest = purge(&scene);
     scene.stack.start_nfs1().unwrap();
     scene
         .stack
@@ -70,9 +81,7 @@ fn a_gap_is_crossed_with_a_new_base_when_the_settings_say_so() {
     scene.snapshot();
     scene.stack.kill_nfs1().unwrap();
     scene.server.sql("INSERT INTO d.t VALUES (1); FLUSH BINARY LOGS; FLUSH BINARY LOGS").unwrap();
-    let newest = scene.server.binlog_files().unwrap().pop().unwrap();
-    let newest = newest.file_name().unwrap().to_str().unwrap().to_owned();
-    scene.server.sql(&format!("PURGE BINARY LOGS TO '{newest}'")).unwrap();
+    purge(&scene);
     scene.stack.start_nfs1().unwrap();
     scene
         .stack

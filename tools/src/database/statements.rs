@@ -34,6 +34,8 @@ pub(super) struct Statements {
     pub(super) worker: u32,
     /// With what only MariaDB has: XA through the binary log, sequences, system versioning.
     pub(super) maria: bool,
+    /// With definitions (DDL).
+    pub(super) definitions: bool,
     /// Longest blob, bytes.
     pub(super) blob: u64,
     /// Where files for LOAD DATA are written.
@@ -77,7 +79,8 @@ impl Statements {
             0..=2 => format!("BEGIN; {} {} COMMIT;", self.rows(seq), log("rows")),
             3 => format!("BEGIN; {} {} COMMIT;", self.blob(seq), log("blob")),
             4 => format!("BEGIN; {} {} COMMIT;", self.text(seq), log("text")),
-            5 => format!("{} {}", self.definitions(seq), log("ddl")),
+            5 if self.definitions => format!("{} {}", self.definitions(seq), log("ddl")),
+            5 => format!("BEGIN; {} {} COMMIT;", self.rows(seq), log("rows")),
             6 => format!(
                 "CREATE TEMPORARY TABLE work.tmp (id INT PRIMARY KEY); INSERT INTO work.tmp VALUES (1), (2), (3); BEGIN; \
                  INSERT INTO work.rows{w} (a, b) SELECT id, 'from a temporary table' FROM work.tmp; {} COMMIT; \

@@ -24,17 +24,25 @@ pub struct Work {
     pub blob: u64,
     /// With what only MariaDB has.
     pub maria: bool,
+    /// With definitions (DDL); a dump of tables that change all the time does not succeed.
+    pub definitions: bool,
 }
 
 impl Work {
     /// Four connections on a MariaDB, until stopped.
     pub fn maria(seed: u64) -> Work {
-        Work { seed, connections: 4, pieces: u64::MAX, blob: 64 << 10, maria: true }
+        Work { seed, connections: 4, pieces: u64::MAX, blob: 64 << 10, maria: true, definitions: true }
     }
 
     /// Four connections on a MySQL, until stopped.
     pub fn mysql(seed: u64) -> Work {
         Work { maria: false, ..Work::maria(seed) }
+    }
+
+    /// Without definitions.
+    pub fn rows_only(mut self) -> Work {
+        self.definitions = false;
+        self
     }
 
     /// At most so many pieces of each connection.
@@ -91,6 +99,7 @@ impl Workload {
                 random: Random(seed),
                 worker,
                 maria: work.maria,
+                definitions: work.definitions,
                 blob: work.blob,
                 file: files.0.join(format!("load-{worker}")),
             };

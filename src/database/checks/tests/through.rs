@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicUsize;
 
 /// A backup that keeps connections to `dsn`, and how often it was asked.
 fn backup(dsn: Dsn) -> (Ask, Arc<AtomicUsize>) {
-    let sessions = Arc::new(StandbySessions::new(dsn));
+    let sessions = Arc::new(StandbySessions::new(Arc::new(move || Ok(dsn.clone()))));
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let ask: Ask = Arc::new(move |query| {

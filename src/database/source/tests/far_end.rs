@@ -178,9 +178,17 @@ pub(super) fn whole(bytes: &[u8]) -> (u64, Option<FormatDescription>) {
     (scan.boundary(), scan.format().cloned())
 }
 
-struct Halves {
-    to_archive: mpsc::Sender<Bytes>,
-    from_archive: mpsc::Receiver<Bytes>,
+/// One end of a connection in memory; an empty message is its orderly end.
+pub(super) struct Halves {
+    out: mpsc::Sender<Bytes>,
+    input: mpsc::Receiver<Bytes>,
+}
+
+/// Both ends.
+pub(super) fn connection() -> (Halves, Halves) {
+    let (to_archive, received) = mpsc::channel(4);
+    let (answers, from_archive) = mpsc::channel(64);
+    (Halves { out: to_archive, input: from_archive }, Halves { out: answers, input: received })
 }
 
 struct In(mpsc::Receiver<Bytes>);
@@ -188,13 +196,19 @@ struct Out(mpsc::Sender<Bytes>);
 
 impl Wire for Halves {
     fn split(self: Box<Self>) -> (Box<dyn WireIn>, Box<dyn WireOut>) {
-        (Box::new(In(self.from_archive)), Box::new(Out(self.to_archive)))
+        (Box::new(In(self.input)), Box::new(Out(self.out)))
     }
 }
 
 impl WireIn for In {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, String>> {
-        Box::pin(async { Ok(self.0.recv().await) })
+        Box::pin(async {
+            match self.0.recv().await {
+                Some(message) if message.is_empty() => Ok(None),
+                Some(message) => Ok(Some(message)),
+                None => Err("the lane was cut".to_owned()),
+            }
+        })
     }
 }
 
@@ -216,10 +230,9 @@ impl WireOut for Out {
 impl Dial for FarEnd {
     fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Wire>, String>> {
         Box::pin(async {
-            let (to_archive, received) = mpsc::channel(4);
-            let (answers, from_archive) = mpsc::channel(64);
-            tokio::spawn(serve(self.clone(), received, answers));
-            Ok(Box::new(Halves { to_archive, from_archive }) as Box<dyn Wire>)
+            let (here, there) = connection();
+            tokio::spawn(serve(self.clone(), there.input, there.out));
+            Ok(Box::new(here) as Box<dyn Wire>)
         })
     }
 }

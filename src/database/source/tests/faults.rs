@@ -290,3 +290,48 @@ fn tls_is_as_strict_as_it_is_told_to_be() {
         runtime.block_on(source.stop());
     }
 }
+
+#[test]
+fn mysql_is_followed_by_its_sets_of_gtids() {
+    use ehpc_tools::database::MySql56;
+    let gtids = || {
+        Options::default()
+            .with("--gtid-mode=ON")
+            .with("--enforce-gtid-consistency")
+            .with("--log-slave-updates")
+    };
+    let runtime = runtime();
+    let mut primary = MySql56::start(gtids().tcp()).unwrap();
+    let replica = MySql56::start(gtids().server_id(2)).unwrap();
+    primary.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    let port = primary.port().unwrap();
+    replica
+        .sql(&format!(
+            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='root', MASTER_AUTO_POSITION=1; \
+             START SLAVE"
+        ))
+        .unwrap();
+    let end = FarEnd::new();
+    let servers = vec![root(&primary.socket()), root(&replica.socket())];
+    let source = Source::start(runtime.handle(), options(servers, &end));
+    primary.sql("INSERT INTO d.t VALUES (1)").unwrap();
+    caught_up(&runtime, &source);
+    let held = source.status().gtid;
+    let waited = replica.sql(&format!("SELECT WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS('{held}', 30)")).unwrap();
+    assert_ne!(waited[0][0], "-1");
+    primary.kill9().unwrap();
+    replica.sql("STOP SLAVE; RESET SLAVE ALL; FLUSH BINARY LOGS; INSERT INTO d.t VALUES (2)").unwrap();
+    wait("the new lineage", || end.contents.lock().lineages.len() == 2);
+    caught_up(&runtime, &source);
+    let contents = end.contents.lock();
+    let (lineage, joined) = &contents.lineages[1];
+    assert_eq!(
+        (lineage.server_id, lineage.first_file.as_str()),
+        (2, "bin.000002"),
+        "the newest file that will do"
+    );
+    assert_eq!(joined.as_ref().unwrap().gtid, held);
+    let executed = &replica.sql("SELECT @@GLOBAL.gtid_executed").unwrap()[0][0];
+    let executed: String = executed.replace("\\n", "").split_whitespace().collect();
+    assert_eq!(source.status().gtid, executed);
+}

@@ -1,5 +1,6 @@
 //! The source against real servers, with an archive in memory behind a lane in memory.
 
+mod archive;
 mod bytes;
 mod far_end;
 mod faults;

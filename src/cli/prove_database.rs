@@ -1,0 +1,60 @@
+//! What verifying the database needs of a running nfs1: a fence, the server, and questions to the backup.
+
+use super::database_source::DatabaseSource;
+use crate::database::checks::remote::Ask;
+use crate::database::checks::{DatabaseReport, Progress, Whole};
+use crate::observe::control::Progress as Steps;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Mutex;
+
+/// One at a time: a second one would stop the standby under the first.
+static ONE: Mutex<()> = Mutex::const_new(());
+
+/// Verifies it. `stopping` ends it early, as does an asker who leaves.
+pub(super) async fn verify(
+    database: Arc<DatabaseSource>,
+    deep: bool,
+    steps: Steps,
+    stopping: Arc<AtomicBool>,
+) -> Result<DatabaseReport, String> {
+    let Ok(_one) = ONE.try_lock() else {
+        return Err("the database is being verified already; wait for it".to_owned());
+    };
+    database.fence().await?;
+    let primary = database.server().await?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asker = Arc::clone(&database);
+    let ask: Ask = Arc::new(move |query| {
+        let asker = Arc::clone(&asker);
+        Box::pin(async move { asker.source().ask(query).await })
+    });
+    let progress = |step: Progress| {
+        if let Ok(step) = serde_json::to_value(step) {
+            // A slow reader misses steps; that is all.
+            let _ = steps.try_send(step);
+        }
+    };
+    let whole = Whole {
+        primary: &primary,
+        ask,
+        standby: database.settings().standby.is_some(),
+        deep,
+        progress: &progress,
+        stop: Arc::clone(&stop),
+    };
+    // It is told to stop rather than dropped: a standby that it has stopped is started again.
+    let run = whole.run();
+    tokio::pin!(run);
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(200));
+    loop {
+        tokio::select! {
+            report = &mut run => return report,
+            _ = looks.tick() => {
+                if steps.is_closed() || stopping.load(Ordering::Relaxed) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}

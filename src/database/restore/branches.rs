@@ -1,0 +1,72 @@
+//! Branches of distributed transactions that were prepared, and not ended, at a base's place. A base holds none of their
+//! rows, and what is applied after it only ends them: their XA PREPARE groups are applied in between.
+
+use super::error::RestoreError;
+use crate::database::archive::{Archive, IndexedKind};
+use crate::database::base::{BaseRecord, Branch};
+use ehpc_proto::binlog::Xid;
+use ehpc_proto::replication::database::{ArchivedFile, Place};
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// A group that prepares a branch: its file and its bytes in it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Group {
+    pub(crate) lineage: u32,
+    pub(crate) file: u32,
+    pub(crate) bytes: Range<u64>,
+}
+
+/// The groups to apply after loading `record`, whose place in the archive is `place`, in order. `before`: where the binary
+/// log ended when the prepared branches were asked for.
+pub(crate) fn open_at(
+    archive: &Archive,
+    record: &BaseRecord,
+    before: Place,
+    place: Place,
+) -> Result<Vec<Group>, RestoreError> {
+    // What was prepared before that is known by name, the rest is behind it.
+    let mut from = before;
+    for branch in &record.prepared {
+        match archive.prepare_group(&xid(branch), place)? {
+            Some((file, bytes)) => {
+                from = from.min(Place { lineage: file.lineage, file: file.ordinal, offset: bytes.start });
+            }
+            None => {
+                return Err(RestoreError::LostBranch { branch: branch.sql(), base: record.number });
+            }
+        }
+    }
+    let mut open: HashMap<u64, Group> = HashMap::new();
+    for file in archive.files() {
+        let ArchivedFile { lineage, ordinal, .. } = file;
+        if (lineage, ordinal) < (from.lineage, from.file) || (lineage, ordinal) > (place.lineage, place.file)
+        {
+            continue;
+        }
+        archive.groups(lineage, ordinal, &mut |entry| {
+            let at = |offset| Place { lineage, file: ordinal, offset };
+            if at(entry.start) < from || at(entry.end) > place {
+                return;
+            }
+            match entry.kind {
+                IndexedKind::XaPrepare => {
+                    let group = Group { lineage, file: ordinal, bytes: entry.start..entry.end };
+                    open.insert(entry.branch, group);
+                }
+                IndexedKind::XaEnd => {
+                    open.remove(&entry.branch);
+                }
+                _ => {}
+            }
+        })?;
+    }
+    let mut groups: Vec<Group> = open.into_values().collect();
+    groups.sort_by_key(|group| (group.lineage, group.file, group.bytes.start));
+    Ok(groups)
+}
+
+fn xid(branch: &Branch) -> Xid {
+    let (gtrid, bqual) = branch.bytes();
+    Xid { format: branch.format, gtrid, bqual }
+}

@@ -1,0 +1,18 @@
+//! The database as of any moment: a base snapshot, then the archive up to exactly there.
+
+mod branches;
+mod compare;
+mod error;
+mod fill;
+mod only;
+pub mod plan;
+mod replay;
+mod run;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use compare::Difference;
+pub use error::RestoreError;
+pub use fill::Vault;
+pub use run::{RestoreMoment, RestoreOptions, RestoreTarget, Restored, run};

@@ -1,0 +1,268 @@
+//! `db restore`: resolves the moment, makes or checks the target, fills it, and says what was done.
+
+use super::compare::Difference;
+use super::error::RestoreError;
+use super::fill::{Filled, Route, Vault};
+use super::{only, target};
+use crate::database::archive::{Stop, Target};
+use crate::database::dsn::Dsn;
+use crate::database::server::{ACCOUNT, Flavor, Mysqld, MysqldOptions, Role};
+use crate::database::sql::{Sql, quote_text};
+use crate::host;
+use ehpc_proto::binlog::gtid::parse_uuid;
+use ehpc_proto::binlog::{GroupGtid, MySqlGtid};
+use ehpc_proto::replication::Timestamp;
+use ehpc_proto::replication::database::Place;
+use serde::Serialize;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+/// `server_id` of servers that are only filled; they have no binary log.
+const SCRATCH_ID: u32 = 4_200_099;
+
+/// Which moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RestoreMoment {
+    /// A target of the archive: a time, the newest, a position, a transaction.
+    At(Target),
+    /// A transaction's GTID as people write it, inclusive.
+    Gtid(String),
+    /// The end of a transaction.
+    Position {
+        /// File of the server's.
+        file: String,
+        /// Offset.
+        offset: u64,
+    },
+    /// A place of the archive (of a mark).
+    Place(Place),
+}
+
+/// Into what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RestoreTarget {
+    /// A data directory that is made for it.
+    Datadir(PathBuf),
+    /// A server that runs.
+    Server(Dsn),
+}
+
+/// What is restored, and how.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// The moment.
+    pub moment: RestoreMoment,
+    /// The target.
+    pub target: RestoreTarget,
+    /// Only this table: `db.table`.
+    pub only: Option<String>,
+    /// Its new name: `db.table`.
+    pub as_table: Option<String>,
+    /// What is there may be replaced.
+    pub overwrite: bool,
+    /// The server of a data directory goes on running.
+    pub keep_running: bool,
+    /// Where scratch servers are made; below it a directory of a fresh name.
+    pub scratch: PathBuf,
+}
+
+/// What was done.
+#[derive(Debug, Serialize)]
+pub struct Restored {
+    /// Base that it began with.
+    pub base: u64,
+    /// GTID state that was reached.
+    pub gtid: String,
+    /// Place that was reached.
+    pub place: Place,
+    /// The same by the server's own name.
+    pub file: String,
+    /// Time of the last transaction; zero when it is not known.
+    pub at: Timestamp,
+    /// Bytes of SQL of the base.
+    pub base_bytes: u64,
+    /// Bytes of SQL of the binary log.
+    pub replayed_bytes: u64,
+    /// Tables that were compared with what was recorded when the base was taken.
+    pub compared: usize,
+    /// All of them were equal; `None`: nothing was recorded.
+    pub equal: Option<bool>,
+    /// Those that were not.
+    pub differences: Vec<Difference>,
+    /// Branches of distributed transactions that are prepared at that moment; end them with XA COMMIT or XA ROLLBACK.
+    pub prepared: Vec<String>,
+    /// Socket of the server that was left running.
+    pub socket: Option<PathBuf>,
+    /// That server; it ends when this is dropped.
+    #[serde(skip)]
+    pub server: Option<Mysqld>,
+}
+
+/// Restores. Blocks: call it on a thread of its own outside the runtime, which must live as long.
+pub fn run(
+    vault: &Vault<'_>,
+    options: &RestoreOptions,
+    progress: &dyn Fn(String),
+    stop: &AtomicBool,
+) -> Result<Restored, RestoreError> {
+    let at = resolve(vault, &options.moment)?;
+    let route = vault.route(&at)?;
+    progress(format!("to {}:{}, from base {}", at.file, at.place.offset, route.base.number));
+    match (&options.target, &options.only) {
+        (RestoreTarget::Server(dsn), Some(table)) => {
+            only::run(vault, options, dsn, table, (&at, &route), progress, stop)
+        }
+        (RestoreTarget::Datadir(_), Some(_)) => Err(RestoreError::OnlyNeedsServer),
+        (RestoreTarget::Server(dsn), None) => into_server(vault, options, dsn, (&at, &route), progress, stop),
+        (RestoreTarget::Datadir(datadir), None) => {
+            let (filled, prepared, server) = datadir_at(vault, datadir, (&at, &route), progress, stop)?;
+            let mut restored = told(&at, &route, filled, prepared);
+            if options.keep_running {
+                restored.socket = Some(server.socket().to_owned());
+                restored.server = Some(server);
+            } else {
+                close(vault, server)?;
+            }
+            Ok(restored)
+        }
+    }
+}
+
+/// What is reached.
+pub(super) fn told(at: &Stop, route: &Route, filled: Filled, prepared: Vec<String>) -> Restored {
+    Restored {
+        base: route.base.number,
+        gtid: at.gtid.to_string(),
+        place: at.place,
+        file: at.file.clone(),
+        at: at.at,
+        base_bytes: filled.base_bytes,
+        replayed_bytes: filled.replayed_bytes,
+        compared: filled.compared,
+        equal: (filled.compared > 0).then_some(filled.differences.is_empty()),
+        differences: filled.differences,
+        prepared,
+        socket: None,
+        server: None,
+    }
+}
+
+fn resolve(vault: &Vault<'_>, moment: &RestoreMoment) -> Result<Stop, RestoreError> {
+    let target = match moment {
+        RestoreMoment::At(target) => target.clone(),
+        RestoreMoment::Gtid(text) => Target::Gtid(gtid(text)?),
+        RestoreMoment::Position { file, offset } => Target::Position { file: file.clone(), offset: *offset },
+        RestoreMoment::Place(place) => {
+            let file = vault.archive.file(place.lineage, place.file)?;
+            let gtid = vault.archive.gtid_at(*place)?;
+            return Ok(Stop { place: *place, gtid, at: Timestamp::default(), file: file.name });
+        }
+    };
+    Ok(vault.archive.find(&target)?)
+}
+
+fn gtid(text: &str) -> Result<GroupGtid, RestoreError> {
+    let text = text.trim();
+    if let Ok(gtid) = text.parse() {
+        return Ok(GroupGtid::Maria(gtid));
+    }
+    let mysql = text.rsplit_once(':').and_then(|(sid, number)| {
+        Some(GroupGtid::MySql(MySqlGtid { sid: parse_uuid(sid)?, number: number.parse().ok()? }))
+    });
+    mysql.ok_or_else(|| RestoreError::Gtid(text.to_owned()))
+}
+
+fn into_server(
+    vault: &Vault<'_>,
+    options: &RestoreOptions,
+    dsn: &Dsn,
+    (at, route): (&Stop, &Route),
+    progress: &dyn Fn(String),
+    stop: &AtomicBool,
+) -> Result<Restored, RestoreError> {
+    let runtime = vault.runtime;
+    let mut sql = runtime.block_on(target::connect(dsn, route.flavor))?;
+    let prepared = runtime.block_on(target::prepare(&mut sql, options.overwrite))?;
+    let filled = vault.fill(route, dsn, progress, stop);
+    // Events run again, whatever happened.
+    let finished = runtime.block_on(async {
+        let mut sql = Sql::connect(dsn).await?;
+        target::finish(&mut sql, prepared).await?;
+        target::prepared_branches(&mut sql).await
+    });
+    let filled = filled?;
+    Ok(told(at, route, filled, finished?))
+}
+
+/// Makes a data directory and fills it. When that fails, the directory is empty again.
+pub(super) fn datadir_at(
+    vault: &Vault<'_>,
+    datadir: &Path,
+    (at, route): (&Stop, &Route),
+    progress: &dyn Fn(String),
+    stop: &AtomicBool,
+) -> Result<(Filled, Vec<String>, Mysqld), RestoreError> {
+    let runtime = vault.runtime;
+    progress(format!("making {}", datadir.display()));
+    runtime.block_on(Mysqld::init(datadir, vault.tools, route.flavor))?;
+    let options = MysqldOptions {
+        datadir: datadir.to_owned(),
+        role: Role::Scratch,
+        server_id: SCRATCH_ID,
+        flavor: route.flavor,
+        socket: None,
+        arguments: Vec::new(),
+    };
+    let result = runtime.block_on(Mysqld::start(options, vault.tools)).map_err(RestoreError::from);
+    let result = result.and_then(|server| {
+        let filled = vault.fill(route, &server.dsn(), progress, stop).and_then(|filled| {
+            let prepared = runtime.block_on(settle(&server.dsn(), at, route.flavor))?;
+            Ok((filled, prepared))
+        });
+        match filled {
+            Ok((filled, prepared)) => Ok((filled, prepared, server)),
+            Err(error) => {
+                runtime.block_on(server.discard());
+                Err(error)
+            }
+        }
+    });
+    if result.is_err() {
+        empty(datadir);
+    }
+    result
+}
+
+/// What a server that follows from there would need to know; and what is left open.
+async fn settle(dsn: &Dsn, at: &Stop, flavor: Flavor) -> Result<Vec<String>, RestoreError> {
+    let mut sql = Sql::connect(dsn).await?;
+    if flavor == Flavor::MariaDb {
+        sql.run(&format!("SET GLOBAL gtid_slave_pos = {}", quote_text(&at.gtid.to_string()))).await?;
+    }
+    sql.run("SET GLOBAL innodb_flush_log_at_trx_commit = 1").await?;
+    Ok(target::prepared_branches(&mut sql).await?)
+}
+
+/// Our account goes, the server ends in order, everything is on the disk.
+fn close(vault: &Vault<'_>, server: Mysqld) -> Result<(), RestoreError> {
+    let datadir = server.datadir().to_owned();
+    vault.runtime.block_on(async {
+        let mut sql = Sql::connect(&server.dsn()).await?;
+        sql.run(&format!("DROP USER '{ACCOUNT}'@'localhost'")).await?;
+        server.stop().await.map_err(RestoreError::from)
+    })?;
+    let synced = std::fs::File::open(&datadir).and_then(|directory| host::syncfs(directory.as_fd()));
+    synced.map_err(|source| RestoreError::File { what: format!("syncing {}", datadir.display()), source })
+}
+
+fn empty(datadir: &Path) {
+    for entry in std::fs::read_dir(datadir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        if let Err(error) = removed {
+            tracing::warn!(%error, path = %path.display(), "left behind by a restore that failed");
+        }
+    }
+}

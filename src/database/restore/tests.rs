@@ -1,0 +1,280 @@
+//! Restores of real servers' histories: base and binary logs, to transactions chosen by lot.
+
+use super::*;
+use crate::database::archive::{self, Archive, Target};
+use crate::database::base::{BaseRecord, BaseStore, StoreSink, TakeOptions, take};
+use crate::database::dsn::Dsn;
+use crate::database::server::{Mysqld, MysqldOptions, Role, Tools};
+use ehpc_proto::binlog::Flavor;
+use ehpc_proto::replication::database::Lineage;
+use ehpc_tools::database::{Access, Maria, Options, Work, Workload};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::runtime::Runtime;
+
+/// A server, its bases, and its binary logs as an archive.
+struct World {
+    runtime: Runtime,
+    directory: tempfile::TempDir,
+    server: Maria,
+    bases: BaseStore,
+    tools: Tools,
+}
+
+impl World {
+    fn new() -> World {
+        let directory = tempfile::tempdir().unwrap();
+        let bases = BaseStore::open(&directory.path().join("base"), 7).unwrap();
+        let server = Maria::start(Options::default()).unwrap();
+        World { runtime: Runtime::new().unwrap(), directory, server, bases, tools: Tools::default() }
+    }
+
+    fn base(&self) -> BaseRecord {
+        let options = TakeOptions::new(Dsn::socket(self.server.socket(), "root"), self.tools.clone(), 1);
+        let never = AtomicBool::new(false);
+        take(&options, self.runtime.handle(), &mut StoreSink::new(self.bases.store()), &|_| (), &never)
+            .unwrap()
+    }
+
+    /// The server's binary logs as they are now.
+    fn archive(&self) -> Arc<Archive> {
+        let directory = self.directory.path().join("database");
+        let _ = std::fs::remove_dir_all(&directory);
+        let folder = directory.join("0001");
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut names = String::new();
+        let mut first_event = [0; 19];
+        for path in self.server.binlog_files().unwrap() {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            // IN_USE of the live file.
+            bytes[21] &= !1;
+            if names.is_empty() {
+                first_event.copy_from_slice(&bytes[4..23]);
+            }
+            std::fs::write(folder.join(name), bytes).unwrap();
+            names += &format!("{name}\n");
+        }
+        std::fs::write(folder.join("files"), names).unwrap();
+        let lineage = Lineage {
+            number: 1,
+            flavor: Flavor::MariaDb,
+            server_id: 1,
+            server_uuid: None,
+            version: "10.11".to_owned(),
+            first_file: "bin.000001".to_owned(),
+            first_event,
+        };
+        let record = archive::LineageRecord { lineage, joined: None };
+        std::fs::write(folder.join("lineage.json"), serde_json::to_string(&record).unwrap() + "\n").unwrap();
+        Archive::open(&directory, archive::Options::default()).unwrap().0
+    }
+
+    fn run(&self, archive: &Arc<Archive>, options: &RestoreOptions) -> Result<Restored, RestoreError> {
+        let runtime = self.runtime.handle();
+        let vault = Vault { archive, bases: &self.bases, tools: &self.tools, runtime };
+        run(&vault, options, &|_| (), &AtomicBool::new(false))
+    }
+
+    fn options(&self, moment: RestoreMoment, target: RestoreTarget) -> RestoreOptions {
+        RestoreOptions {
+            moment,
+            target,
+            only: None,
+            as_table: None,
+            overwrite: false,
+            keep_running: false,
+            scratch: self.directory.path().to_owned(),
+        }
+    }
+
+    fn datadir(&self) -> PathBuf {
+        self.directory.path().join(format!("restored-{}", rand::random::<u16>()))
+    }
+}
+
+/// Checksums of all tables but the sequences, and every sequence's next value.
+fn contents(server: &Access) -> Vec<Vec<String>> {
+    let tables = server
+        .sql(
+            "SELECT CONCAT('CHECKSUM TABLE `', TABLE_SCHEMA, '`.`', TABLE_NAME, '`;') FROM information_schema.TABLES WHERE \
+             TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema') AND TABLE_TYPE NOT IN ('VIEW', \
+             'SEQUENCE') ORDER BY 1; SELECT CONCAT('SELECT \\'', TABLE_NAME, '\\', next_not_cached_value FROM `', TABLE_SCHEMA, '`.`', \
+             TABLE_NAME, '`;') FROM information_schema.TABLES WHERE TABLE_TYPE = 'SEQUENCE' ORDER BY 1; SELECT CONCAT('SHOW CREATE \
+             VIEW `', TABLE_SCHEMA, '`.`', TABLE_NAME, '`;') FROM information_schema.VIEWS WHERE TABLE_SCHEMA <> 'sys' ORDER BY 1",
+        )
+        .unwrap();
+    let ask: String = tables.into_iter().map(|row| row[0].clone() + "\n").collect();
+    let users = "SELECT User, Host, authentication_string FROM mysql.user WHERE User NOT IN ('ehpc_standby', 'root', 'mysql', 'mariadb.sys') ORDER BY 1, 2;";
+    server.sql(&(ask + users)).unwrap()
+}
+
+/// A restored data directory, in a server.
+fn serve(world: &World, datadir: &Path) -> Mysqld {
+    let options = MysqldOptions {
+        datadir: datadir.to_owned(),
+        role: Role::Scratch,
+        server_id: 9,
+        flavor: Flavor::MariaDb,
+        socket: None,
+        arguments: vec!["--skip-grant-tables".to_owned()],
+    };
+    world.runtime.block_on(Mysqld::start(options, &world.tools)).unwrap()
+}
+
+#[test]
+fn any_transaction_under_load_comes_back_exactly() {
+    let mut world = World::new();
+    let seed = rand::random::<u16>();
+    println!("seed {seed}");
+    let access = world.server.access();
+    access.sql("CREATE DATABASE state; CREATE TABLE state.t (n INT PRIMARY KEY, x VARCHAR(20)); CREATE TABLE state.xa (n INT PRIMARY KEY)").unwrap();
+    // Prepared before the base, ended after it; the rows of one are never seen.
+    for n in 1..=3 {
+        access.sql(&format!("XA START 'held-{n}'; INSERT INTO state.xa VALUES ({n}); XA END 'held-{n}'; XA PREPARE 'held-{n}'")).unwrap();
+    }
+    access.sql("XA COMMIT 'held-1'").unwrap();
+    Workload::start(&access, Work::maria(u64::from(seed) + 1).pieces(30)).unwrap().finish().unwrap();
+    let load = Workload::start(&access, Work::maria(u64::from(seed)).rows_only()).unwrap();
+    load.wait_for(20).unwrap();
+    let base = world.base();
+    let mut seen = vec![load.stop().unwrap()];
+    let load = Workload::start(&access, Work::maria(u64::from(seed) + 2)).unwrap();
+    assert!(base.prepared.len() >= 2 && base.sums.is_some());
+    access.sql("XA COMMIT 'held-2'").unwrap();
+    // What each transaction left.
+    let mut states = Vec::new();
+    let mut client = access.connect().unwrap();
+    for n in 1..=40 {
+        let row = client.run(&format!("INSERT INTO state.t VALUES ({n}, 'x'); SELECT @@last_gtid;")).unwrap();
+        states.push((n, row[0][0].clone()));
+        if n == 20 {
+            access.sql("FLUSH BINARY LOGS").unwrap();
+        }
+    }
+    drop(client);
+    load.wait_for(load.done() + 40).unwrap();
+    seen.push(load.stop().unwrap());
+    world.server.kill9().unwrap();
+    world.server.restart().unwrap();
+    access.sql("CREATE USER late@localhost IDENTIFIED BY 'pw'; INSERT INTO state.t VALUES (41, 'after the crash')").unwrap();
+    let archive = world.archive();
+
+    for (n, gtid) in [&states[0], &states[usize::from(seed) % 40], &states[39]] {
+        let target = RestoreTarget::Datadir(world.datadir());
+        let mut options = world.options(RestoreMoment::Gtid(gtid.clone()), target);
+        options.keep_running = true;
+        let restored = world.run(&archive, &options).unwrap();
+        assert_eq!((restored.base, restored.equal), (base.number, Some(true)), "{:?}", restored.differences);
+        assert!(restored.compared > 10);
+        let server = restored.server.unwrap();
+        let sql = |text: &str| {
+            let ask = async { crate::database::sql::Sql::connect(&server.dsn()).await?.text(text).await };
+            world.runtime.block_on(ask).unwrap().unwrap()
+        };
+        assert_eq!(sql("SELECT CONCAT(COUNT(*), ' ', MAX(n)) FROM state.t"), format!("{n} {n}"));
+        assert_eq!(sql("SELECT GROUP_CONCAT(n ORDER BY n) FROM state.xa"), "1,2");
+        assert!(
+            restored.prepared.iter().any(|branch| branch.starts_with("x'68656c642d33'")),
+            "{:?}",
+            restored.prepared
+        );
+        world.runtime.block_on(server.discard());
+    }
+
+    // The newest moment is what the server holds; nothing that was seen committed is missing.
+    let datadir = world.datadir();
+    let options = world.options(RestoreMoment::At(Target::Latest), RestoreTarget::Datadir(datadir.clone()));
+    let restored = world.run(&archive, &options).unwrap();
+    assert_eq!(restored.gtid, world.server.value("SELECT @@gtid_binlog_pos").unwrap());
+    let server = serve(&world, &datadir);
+    let there = Access::at(server.socket());
+    for seen in seen {
+        assert_eq!(seen.missing_in(&there).unwrap(), []);
+    }
+    assert_eq!(contents(&there), contents(&access));
+    world.runtime.block_on(server.stop()).unwrap();
+}
+
+#[test]
+fn a_server_is_restored_into_and_only_when_it_may_be() {
+    let world = World::new();
+    let access = world.server.access();
+    access.sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, t TEXT); INSERT INTO shop.orders VALUES (1, 'first')").unwrap();
+    world.base();
+    access.sql("INSERT INTO shop.orders VALUES (2, 'second')").unwrap();
+    let gtid = world.server.value("SELECT @@gtid_binlog_pos").unwrap();
+    access.sql("BEGIN; INSERT INTO shop.orders VALUES (3, 'third'); INSERT INTO shop.orders VALUES (4, 'fourth'); COMMIT").unwrap();
+    let status = world.server.sql("SHOW MASTER STATUS").unwrap();
+    let (file, end): (String, u64) = (status[0][0].clone(), status[0][1].parse().unwrap());
+    access.sql("DROP TABLE shop.orders").unwrap();
+    let archive = world.archive();
+    let other = Maria::start(Options::default().server_id(2).with("--event-scheduler=ON")).unwrap();
+    other.sql("CREATE DATABASE mine; CREATE TABLE mine.t (i INT)").unwrap();
+    let target = RestoreTarget::Server(Dsn::socket(other.socket(), "root"));
+    let mut options = world.options(RestoreMoment::Gtid(gtid), target.clone());
+    let error = world.run(&archive, &options).unwrap_err();
+    assert!(matches!(error, RestoreError::NotEmpty { .. }) && error.to_string().contains("mine"), "{error}");
+    options.overwrite = true;
+    let restored = world.run(&archive, &options).unwrap();
+    assert_eq!((restored.equal, restored.prepared.len()), (Some(true), 0));
+    assert_eq!(other.sql("SELECT * FROM shop.orders").unwrap(), [["1", "first"], ["2", "second"]]);
+    assert_eq!(other.value("SELECT @@event_scheduler").unwrap(), "ON");
+    assert_eq!(
+        other.value("SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'mine'").unwrap(),
+        "0"
+    );
+    // The end of a transaction, and the middle of it.
+    options.moment = RestoreMoment::Position { file: file.clone(), offset: end };
+    world.run(&archive, &options).unwrap();
+    assert_eq!(other.value("SELECT COUNT(*) FROM shop.orders").unwrap(), "4");
+    options.moment = RestoreMoment::Position { file, offset: end - 31 };
+    let error = world.run(&archive, &options).unwrap_err();
+    assert!(matches!(error, RestoreError::Archive(_)), "{error}");
+    options.moment = RestoreMoment::Gtid("0-1-99999".to_owned());
+    world.run(&archive, &options).unwrap_err();
+    options.moment = RestoreMoment::Gtid("yesterday".to_owned());
+    assert!(matches!(world.run(&archive, &options).unwrap_err(), RestoreError::Gtid(_)));
+    options.moment = RestoreMoment::Position { file: "bin.000001".to_owned(), offset: 4 };
+    let error = world.run(&archive, &options).unwrap_err();
+    assert!(matches!(error, RestoreError::NoBase { .. }), "{error}");
+}
+
+#[test]
+fn a_dropped_table_comes_back_without_the_rest() {
+    let world = World::new();
+    let access = world.server.access();
+    access
+        .sql(
+            "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, t TEXT); CREATE TABLE shop.other (id INT); INSERT INTO \
+             shop.orders VALUES (1, 'first'); CREATE TRIGGER shop.tr BEFORE INSERT ON shop.orders FOR EACH ROW SET NEW.t = \
+             CONCAT(NEW.t, '!')",
+        )
+        .unwrap();
+    world.base();
+    access.sql("INSERT INTO shop.orders VALUES (2, 'second')").unwrap();
+    let gtid = world.server.value("SELECT @@gtid_binlog_pos").unwrap();
+    access.sql("DROP TABLE shop.orders; INSERT INTO shop.other VALUES (7)").unwrap();
+    let archive = world.archive();
+    let target = RestoreTarget::Server(Dsn::socket(world.server.socket(), "root"));
+    let mut options = world.options(RestoreMoment::Gtid(gtid), target);
+    options.only = Some("shop.orders".to_owned());
+    world.run(&archive, &options).unwrap();
+    let rows = [["1", "first"], ["2", "second!"]];
+    assert_eq!(access.sql("SELECT * FROM shop.orders").unwrap(), rows);
+    assert_eq!(access.sql("SELECT * FROM shop.other; SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 'shop'").unwrap(), [["7"], ["tr"]]);
+    let error = world.run(&archive, &options).unwrap_err();
+    assert!(matches!(error, RestoreError::TableExists { .. }), "{error}");
+    options.as_table = Some("attic.old orders".to_owned());
+    world.run(&archive, &options).unwrap();
+    assert_eq!(access.sql("SELECT * FROM attic.`old orders`").unwrap(), rows);
+    (options.only, options.as_table) = (Some("shop.nothing".to_owned()), None);
+    let error = world.run(&archive, &options).unwrap_err().to_string();
+    assert!(error.contains("shop.nothing") && error.contains("orders, other"), "{error}");
+    options.target = RestoreTarget::Datadir(world.datadir());
+    assert!(matches!(world.run(&archive, &options).unwrap_err(), RestoreError::OnlyNeedsServer));
+    // No scratch server is left behind.
+    let left = std::fs::read_dir(world.directory.path()).unwrap().flatten();
+    assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("scratch")));
+}

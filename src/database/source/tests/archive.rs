@@ -1,0 +1,133 @@
+//! The source with the real archive behind it, on a real disk.
+
+use super::far_end::connection;
+use super::*;
+use crate::database::archive::{Archive, ArchiveDesk};
+use crate::database::link::{BoxFuture, Dial, Wire};
+use ehpc_tools::database::{Work, Workload};
+use parking_lot::Mutex;
+use std::path::PathBuf;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+/// An archive in a directory that can be ended, as if by a kill, and opened again.
+struct OnDisk {
+    directory: PathBuf,
+    desk: Mutex<Option<(Arc<Archive>, ArchiveDesk)>>,
+    connections: Mutex<Vec<AbortHandle>>,
+}
+
+impl OnDisk {
+    fn open(directory: PathBuf) -> Arc<OnDisk> {
+        let on_disk =
+            Arc::new(OnDisk { directory, desk: Mutex::new(None), connections: Mutex::new(Vec::new()) });
+        on_disk.restart();
+        on_disk
+    }
+
+    fn archive(&self) -> Arc<Archive> {
+        self.desk.lock().as_ref().unwrap().0.clone()
+    }
+
+    /// Connections are cut where they are, and the archive begins anew with what is on the disk.
+    fn restart(&self) {
+        for connection in self.connections.lock().drain(..) {
+            connection.abort();
+        }
+        if let Some((archive, _)) = self.desk.lock().take() {
+            archive.stop();
+        }
+        let mut opened = None;
+        wait("the archive is free", || {
+            opened = Archive::open(&self.directory, crate::database::archive::Options::default()).ok();
+            opened.is_some()
+        });
+        let (archive, _) = opened.unwrap();
+        let nothing = Arc::new(|_| Box::pin(async { Vec::new() }) as BoxFuture<'static, _>);
+        let desk = ArchiveDesk::new(archive.clone(), Arc::new(|_| {}), nothing);
+        *self.desk.lock() = Some((archive, desk));
+    }
+}
+
+struct To(Arc<OnDisk>);
+
+impl Dial for To {
+    fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Wire>, String>> {
+        Box::pin(async {
+            let desk = self.0.desk.lock().as_ref().map(|(_, desk)| desk.clone());
+            let desk = desk.ok_or("the archive is down")?;
+            let (here, there) = connection();
+            let served = desk.serve(Box::new(there), "nfs1".to_owned(), CancellationToken::new());
+            self.0.connections.lock().push(tokio::spawn(served).abort_handle());
+            Ok(Box::new(here) as Box<dyn Wire>)
+        })
+    }
+}
+
+fn start_to(runtime: &Runtime, server: &Maria, to: &Arc<OnDisk>) -> Source {
+    let options = SourceOptions {
+        servers: vec![root(&server.socket())],
+        server_id: 4_200_001,
+        semi_sync: false,
+        over_gaps: false,
+        dial: Arc::new(To(to.clone())),
+    };
+    Source::start(runtime.handle(), options)
+}
+
+fn differs(server: &[PathBuf], archive: &Archive) -> Option<String> {
+    let files = archive.files();
+    if files.len() != server.len() {
+        return Some(format!("{} files there, {} here", server.len(), files.len()));
+    }
+    server.iter().zip(&files).find_map(|(path, file)| {
+        let mut theirs = std::fs::read(path).unwrap();
+        theirs[21] &= !1;
+        let ours = std::fs::read(archive.path(file.lineage, file.ordinal).unwrap()).unwrap();
+        (theirs != ours).then(|| format!("{}: {} there, {} here", file.name, theirs.len(), ours.len()))
+    })
+}
+
+#[test]
+fn the_archive_is_equal_after_kills_of_everybody() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let runtime = runtime();
+    let directory = tempfile::tempdir().unwrap();
+    let to = OnDisk::open(directory.path().join("database"));
+    let mut server = server(Options::default().with("--log-bin-compress=1"));
+    let mut source = start_to(&runtime, &server, &to);
+    let work = Workload::start(&server.access(), Work::maria(seed)).unwrap();
+    for round in 0..6 {
+        work.wait_for(work.done() + 30).unwrap();
+        match round {
+            0 | 4 => to.restart(),
+            1 => drop(server.sql("FLUSH BINARY LOGS").unwrap()),
+            2 => server.kill9().and_then(|()| server.restart()).unwrap(),
+            3 => {
+                runtime.block_on(source.stop());
+                source = start_to(&runtime, &server, &to);
+            }
+            _ => server.restart().unwrap(),
+        }
+    }
+    work.stop().unwrap();
+    caught_up(&runtime, &source);
+    let files = server.binlog_files().unwrap();
+    wait("equal files", || differs(&files, &to.archive()).is_none());
+    assert_eq!(source.status().gtid, server.value("SELECT @@gtid_binlog_pos").unwrap());
+    assert_eq!(to.archive().lineages().len(), 1);
+
+    // A byte of a closed file rots, and is fetched from the server again.
+    let path = to.archive().path(1, 1).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let len = bytes.len();
+    bytes[len / 2] ^= 0x40;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(differs(&files, &to.archive()).is_some());
+    runtime.block_on(source.refetch(1, 1, 0, len as u64)).unwrap();
+    assert_eq!(differs(&files, &to.archive()), None);
+    let error = runtime.block_on(source.refetch(1, files.len() as u32, 0, 4)).unwrap_err();
+    assert!(error.contains("only closed files"), "{error}");
+    runtime.block_on(source.stop());
+}
