@@ -36,6 +36,7 @@ const PURE: &[&str] = &[
     "src/database/binlog_server/statement.rs",
     "src/database/base/schedule.rs",
     "src/database/restore/plan.rs",
+    "src/database/standby/health.rs",
     "src/database/moment.rs",
     "src/database/preflight/rules.rs",
     "src/database/source/acks.rs",

@@ -15,3 +15,4 @@ pub mod restore;
 pub mod server;
 pub mod source;
 pub mod sql;
+pub mod standby;

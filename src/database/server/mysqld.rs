@@ -37,7 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub enum Role {
     /// Filled once, as fast as possible: no binary log, nothing synced before [`Mysqld::stop`].
     Scratch,
-    /// Follows for years: synced, read-only, with a binary log of its own, from which others may follow.
+    /// Follows for years: synced, read-only. It has no binary log of its own: one that was killed within a DDL statement
+    /// may find it logged and not applied, or applied and not logged.
     Standby,
     /// The primary of `up --database`: its binary log is the source, commits wait for the backup while it is there.
     /// root@localhost needs no password: whoever reaches the socket in this private directory is us, or root.
@@ -317,8 +318,6 @@ fn role_arguments(role: Role, flavor: Flavor) -> Vec<String> {
             "--slave-net-timeout=60",
         ],
         Role::Standby => &[
-            "--log-bin=standby",
-            "--log-slave-updates=1",
             "--binlog-format=ROW",
             "--sync-binlog=1",
             "--innodb-flush-log-at-trx-commit=1",

@@ -1,0 +1,332 @@
+//! The one task that has the standby in hand: starts its server, keeps replication going, sees how far it is.
+
+use super::build::{self, Tell};
+use super::error::StandbyError;
+use super::health::{Health, Said};
+use super::record::Record;
+use super::{Command, Parts, Shared};
+use crate::database::dsn::Dsn;
+use crate::database::server::Mysqld;
+use crate::database::sql::{Sql, quote_text};
+use crate::observe::status::DatabaseStandbyStatus;
+use crate::settings::StandbyMode;
+use ehpc_proto::binlog::{Flavor, GtidState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+const LOOK: Duration = Duration::from_secs(1);
+/// Pause before a server that ended is started again: first, longest.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A standby that somebody stopped at a place (verify does) is let go on after this.
+const HALTED: Duration = Duration::from_secs(60);
+/// What failed is tried again so often: some errors pass.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// The task's own.
+pub(super) struct Keeper {
+    parts: Arc<Parts>,
+    shared: Arc<Shared>,
+    server: Option<Mysqld>,
+    sql: Option<Sql>,
+    record: Option<Record>,
+    pause: Duration,
+    not_before: Instant,
+    /// Since when it is as it is.
+    halted: Option<Instant>,
+    failed: Option<Instant>,
+    /// When it last had everything.
+    level: Instant,
+}
+
+impl Keeper {
+    pub(super) fn new(parts: Arc<Parts>, shared: Arc<Shared>, record: Option<Record>) -> Keeper {
+        let now = Instant::now();
+        Keeper {
+            parts,
+            shared,
+            server: None,
+            sql: None,
+            record,
+            pause: PAUSE.0,
+            not_before: now,
+            halted: None,
+            failed: None,
+            level: now,
+        }
+    }
+
+    /// Until it is told to end.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Init { force, tell, reply }) => {
+                        let _ = reply.send(self.init(force, &tell).await);
+                    }
+                    Some(Command::Start { reply }) => {
+                        let _ = reply.send(self.set_stopped(false).await);
+                    }
+                    Some(Command::Stop { reply }) => {
+                        let _ = reply.send(self.set_stopped(true).await);
+                    }
+                    Some(Command::Shutdown { reply }) => {
+                        self.end().await;
+                        let _ = reply.send(());
+                        return;
+                    }
+                    None => return self.end().await,
+                },
+                _ = ticks.tick() => self.look().await,
+            }
+        }
+    }
+
+    fn is_managed(&self) -> bool {
+        self.parts.settings.mode == StandbyMode::Managed
+    }
+
+    async fn init(&mut self, force: bool, tell: &Tell) -> Result<(), StandbyError> {
+        if !self.is_managed() {
+            return Err(StandbyError::External);
+        }
+        // What is there goes on until it is known that it may go.
+        let there = self.parts.settings.datadir.exists();
+        if there && !force && (self.record.is_some() || self.server.is_some()) {
+            return Err(StandbyError::Exists { datadir: self.parts.settings.datadir.clone() });
+        }
+        self.end().await;
+        self.enter("building", true, None);
+        self.record = None;
+        let stop: Arc<AtomicBool> = self.shared.stop.clone();
+        match build::build(&self.parts, force, tell, &stop).await {
+            Ok((record, server)) => {
+                self.record = Some(record);
+                self.server = Some(server);
+                tell("replication starts".to_owned());
+                self.follow().await
+            }
+            Err(error) => {
+                self.enter("not built", false, Some(error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn set_stopped(&mut self, stopped: bool) -> Result<(), StandbyError> {
+        if !self.is_managed() {
+            return Err(StandbyError::External);
+        }
+        let mut record = self.record.clone().ok_or(StandbyError::NotBuilt)?;
+        record.stopped = stopped;
+        record.store(&self.parts.settings.datadir)?;
+        self.record = Some(record);
+        if stopped {
+            self.end().await;
+            self.enter("stopped", false, None);
+            return Ok(());
+        }
+        self.not_before = Instant::now();
+        self.look().await;
+        // Started by a person: at once, whatever stopped it.
+        if self.halted.is_some() || self.failed.is_some() { self.follow().await } else { Ok(()) }
+    }
+
+    /// Ends the server, if it runs.
+    async fn end(&mut self) {
+        self.sql = None;
+        *self.shared.dsn.lock() = None;
+        if let Some(server) = self.server.take()
+            && let Err(error) = server.stop().await
+        {
+            tracing::warn!(%error, "the standby");
+        }
+    }
+
+    async fn look(&mut self) {
+        if self.is_managed() {
+            match &self.record {
+                None => return self.enter("not built", false, None),
+                Some(record) if record.stopped => return self.enter("stopped", false, None),
+                Some(_) => {}
+            }
+            if let Some(how) = self.server.as_ref().and_then(Mysqld::has_ended) {
+                (self.server, self.sql) = (None, None);
+                self.later(&format!("the standby's server ended ({how}); it is started again"));
+            }
+            if self.server.is_none() && !self.start().await {
+                return;
+            }
+        }
+        if let Err(error) = self.see().await {
+            self.sql = None;
+            self.enter("failed", false, Some(error.to_string()));
+        }
+    }
+
+    /// The next attempt is made after a while.
+    fn later(&mut self, why: &str) {
+        tracing::warn!("{why}");
+        self.not_before = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        self.enter("failed", false, Some(why.to_owned()));
+    }
+
+    /// Starts the server, when its time has come; true = it runs.
+    async fn start(&mut self) -> bool {
+        if Instant::now() < self.not_before || self.shared.stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        match Mysqld::start(build::options(&self.parts), &self.parts.tools).await {
+            Ok(server) => {
+                self.server = Some(server);
+                match self.follow().await {
+                    Ok(()) => true,
+                    Err(error) => {
+                        self.later(&error.to_string());
+                        false
+                    }
+                }
+            }
+            Err(error) => {
+                self.later(&error.to_string());
+                false
+            }
+        }
+    }
+
+    fn dsn(&self) -> Option<Dsn> {
+        match &self.server {
+            Some(server) => Some(server.dsn()),
+            None if self.is_managed() => None,
+            None => Some(Dsn::of_standby(&self.parts.settings)),
+        }
+    }
+
+    async fn connected(&mut self) -> Result<&mut Sql, StandbyError> {
+        if self.sql.is_none() {
+            let dsn = self.dsn().ok_or(StandbyError::NotBuilt)?;
+            self.sql = Some(Sql::connect(&dsn).await?);
+            *self.shared.dsn.lock() = Some(dsn);
+        }
+        self.sql.as_mut().ok_or(StandbyError::NotBuilt)
+    }
+
+    /// Says where to replicate from, and starts it. What was fetched and not yet applied is fetched again.
+    async fn follow(&mut self) -> Result<(), StandbyError> {
+        let change = self.parts.change_master();
+        let sql = self.connected().await?;
+        for statement in ["STOP ALL SLAVES", change.as_str(), "START SLAVE"] {
+            sql.run(statement).await?;
+        }
+        (self.halted, self.failed) = (None, None);
+        Ok(())
+    }
+
+    async fn see(&mut self) -> Result<(), StandbyError> {
+        let sql = self.connected().await?;
+        let dialect = sql.dialect();
+        let (status, columns) = (sql.table(dialect.replica_status()).await?, dialect.replica_columns());
+        let gtid = sql.variable(dialect.gtid_replica_position()).await?.unwrap_or_default();
+        let column = |names: &[&str]| status.first_of(0, names).unwrap_or_default();
+        let said = Said {
+            receiver: column(&[columns.io_running]),
+            applier: column(&[columns.sql_running]),
+            receiver_error: column(&["Last_IO_Error"]),
+            applier_error: column(&["Last_SQL_Error"]),
+            behind: column(&["Seconds_Behind_Master", "Seconds_Behind_Source"]).parse().ok(),
+        };
+        let flavor = if dialect.is_mariadb() { Flavor::MariaDb } else { Flavor::MySql };
+        let lag = self.lag(flavor, &gtid, &said);
+        self.judge(&said, gtid, lag).await
+    }
+
+    /// Behind the archive, milliseconds.
+    fn lag(&mut self, flavor: Flavor, gtid: &str, said: &Said) -> u64 {
+        let wanted = self.parts.archive.durable().borrow().gtid.clone();
+        let has = GtidState::parse(flavor, gtid);
+        let is_level = match (&wanted, &has) {
+            (Some(wanted), Ok(has)) => has.contains_all(wanted),
+            (None, _) => true,
+            (_, Err(_)) => false,
+        };
+        if is_level {
+            self.level = Instant::now();
+            return 0;
+        }
+        let since = u64::try_from(self.level.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // Under load it is never level when it is looked at; then it says itself how far it is.
+        said.behind.map_or(since, |seconds| (seconds * 1000).min(since)).max(1)
+    }
+
+    async fn judge(&mut self, said: &Said, gtid: String, lag_ms: u64) -> Result<(), StandbyError> {
+        let health = said.health();
+        let (state, well, error) = match &health {
+            Health::Running => ("running", true, None),
+            Health::Connecting(error) => ("connecting", false, Some(error.clone())),
+            Health::Failed(error) | Health::Refused(error) => ("failed", false, Some(error.clone())),
+            Health::Halted => ("halted", false, None),
+        };
+        {
+            let mut status = self.shared.status.lock();
+            let error = error.filter(|error| !error.is_empty());
+            if status.error != error
+                && let Some(error) = &error
+            {
+                tracing::warn!(error, "the standby does not follow");
+            }
+            *status = DatabaseStandbyStatus {
+                state: state.to_owned(),
+                well,
+                lag_ms,
+                gtid,
+                error,
+                ..std::mem::take(&mut *status)
+            };
+        }
+        if !self.is_managed() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let since = |place: &mut Option<Instant>, now| now - *place.get_or_insert(now);
+        match health {
+            Health::Running | Health::Connecting(_) => {
+                (self.halted, self.failed, self.pause) = (None, None, PAUSE.0);
+                Ok(())
+            }
+            Health::Halted if since(&mut self.halted, now) < HALTED => Ok(()),
+            Health::Halted => self.follow().await,
+            Health::Refused(_) if said.is_final() => Ok(()),
+            Health::Failed(_) | Health::Refused(_) if since(&mut self.failed, now) < RETRY => Ok(()),
+            Health::Failed(_) | Health::Refused(_) => {
+                self.failed = None;
+                Ok(self.connected().await?.run("START SLAVE").await?)
+            }
+        }
+    }
+
+    fn enter(&self, state: &str, well: bool, error: Option<String>) {
+        let mut status = self.shared.status.lock();
+        state.clone_into(&mut status.state);
+        (status.well, status.error) = (well, error);
+    }
+}
+
+impl Parts {
+    /// How a MariaDB follows the binlog server.
+    pub(super) fn change_master(&self) -> String {
+        let at = &self.upstream;
+        format!(
+            "CHANGE MASTER TO MASTER_HOST = {}, MASTER_PORT = {}, MASTER_USER = {}, MASTER_PASSWORD = {}, MASTER_SSL = 0, \
+             MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 5",
+            quote_text(&at.address.ip().to_string()),
+            at.address.port(),
+            quote_text(&at.user),
+            quote_text(&at.password)
+        )
+    }
+}
