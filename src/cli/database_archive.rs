@@ -59,7 +59,6 @@ pub(super) struct DatabaseArchive {
     stop: CancellationToken,
     /// Set at a stop: a restore ends early.
     stopping: Arc<AtomicBool>,
-    /// Set at a stop: what reads for long ends early.
     tidying: Mutex<Option<JoinHandle<()>>>,
 }
 
