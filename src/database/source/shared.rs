@@ -7,7 +7,7 @@ use super::lane::Exchange;
 use super::semisync::SemiSyncWatch;
 use crate::database::dsn::Dsn;
 use crate::database::sql::{Sql, SqlError};
-use crate::observe::status::DatabaseSourceStatus;
+use crate::observe::status::{DatabaseSemiSyncStatus, DatabaseSourceStatus};
 use ehpc_proto::replication::database::{DbAnswer, DbQuery, Place};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -152,7 +152,14 @@ impl Shared {
             bytes: self.bytes.load(Ordering::Relaxed),
             events: self.events.load(Ordering::Relaxed),
             reconnects: words.reconnects,
-            semi_sync: self.options.semi_sync.then(|| self.semi_sync.lock().status()),
+            semi_sync: self.options.semi_sync.then(|| {
+                let status = self.semi_sync.lock().status();
+                match words.state {
+                    "streaming" => status,
+                    // Nobody acknowledges: commits wait for the server's timeout, and then not any more.
+                    _ => DatabaseSemiSyncStatus { state: "interrupted".to_owned(), holds: false, ..status },
+                }
+            }),
             findings: Vec::new(),
             last_error: words.last_error.clone(),
         }
