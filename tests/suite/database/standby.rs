@@ -71,7 +71,7 @@ fn a_server_of_the_operators_own_follows_and_a_planted_difference_is_found() {
     scene.stack.start().unwrap();
     scene
         .server
-        .sql("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, a INT); INSERT INTO d.t SELECT seq, seq * 3 FROM seq_1_to_5000")
+        .sql("CREATE DATABASE d; USE d; CREATE TABLE d.t (id INT PRIMARY KEY, a INT); INSERT INTO d.t SELECT seq, seq * 3 FROM seq_1_to_5000")
         .unwrap();
     scene.stack.fence().unwrap();
     let sql = scene.stack.ok("backup", &["db", "standby", "--print-sql"]).unwrap();
