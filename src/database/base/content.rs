@@ -69,9 +69,10 @@ impl<'a> Content<'a> {
         while let Some(len) = chunker::cut(&self.tail[from..], eof) {
             let chunk = self.tail[from..from + len].to_vec();
             from += len;
-            self.builder.push(Extent::Data { hash: Hash::of(&chunk), len: len as u32 })?;
+            let hash = Hash::of(&chunk);
+            self.builder.push(Extent::Data { hash, len: len as u32 })?;
             self.waiting_bytes += len;
-            self.waiting.push((Hash::of(&chunk), chunk));
+            self.waiting.push((hash, chunk));
             if self.waiting_bytes >= ASK_BYTES {
                 self.ship()?;
             }

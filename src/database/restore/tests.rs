@@ -6,7 +6,7 @@ use crate::database::base::{BaseRecord, BaseStore, StoreSink, TakeOptions, take}
 use crate::database::dsn::Dsn;
 use crate::database::server::{Mysqld, MysqldOptions, Role, Tools};
 use ehpc_proto::binlog::Flavor;
-use ehpc_proto::replication::database::Lineage;
+use ehpc_proto::replication::database::{Joined, Lineage, Place};
 use ehpc_tools::database::{Access, Maria, Options, Work, Workload};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,33 +41,7 @@ impl World {
     fn archive(&self) -> Arc<Archive> {
         let directory = self.directory.path().join("database");
         let _ = std::fs::remove_dir_all(&directory);
-        let folder = directory.join("0001");
-        std::fs::create_dir_all(&folder).unwrap();
-        let mut names = String::new();
-        let mut first_event = [0; 19];
-        for path in self.server.binlog_files().unwrap() {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            let mut bytes = std::fs::read(&path).unwrap();
-            // IN_USE of the live file.
-            bytes[21] &= !1;
-            if names.is_empty() {
-                first_event.copy_from_slice(&bytes[4..23]);
-            }
-            std::fs::write(folder.join(name), bytes).unwrap();
-            names += &format!("{name}\n");
-        }
-        std::fs::write(folder.join("files"), names).unwrap();
-        let lineage = Lineage {
-            number: 1,
-            flavor: Flavor::MariaDb,
-            server_id: 1,
-            server_uuid: None,
-            version: "10.11".to_owned(),
-            first_file: "bin.000001".to_owned(),
-            first_event,
-        };
-        let record = archive::LineageRecord { lineage, joined: None };
-        std::fs::write(folder.join("lineage.json"), serde_json::to_string(&record).unwrap() + "\n").unwrap();
+        lay(&directory, 1, &self.server, None);
         Archive::open(&directory, archive::Options::default()).unwrap().0
     }
 
@@ -92,6 +66,37 @@ impl World {
     fn datadir(&self) -> PathBuf {
         self.directory.path().join(format!("restored-{}", rand::random::<u16>()))
     }
+}
+
+/// Writes the binary logs of a server as a lineage of an archive.
+fn lay(directory: &Path, number: u32, server: &Maria, joined: Option<Joined>) {
+    let folder = directory.join(format!("{number:04}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut names = String::new();
+    let mut first_event = [0; 19];
+    for path in server.binlog_files().unwrap() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        // IN_USE of the live file.
+        bytes[21] &= !1;
+        if names.is_empty() {
+            first_event.copy_from_slice(&bytes[4..23]);
+        }
+        std::fs::write(folder.join(name), bytes).unwrap();
+        names += &format!("{name}\n");
+    }
+    std::fs::write(folder.join("files"), names).unwrap();
+    let lineage = Lineage {
+        number,
+        flavor: Flavor::MariaDb,
+        server_id: server.value("SELECT @@server_id").unwrap().parse().unwrap(),
+        server_uuid: None,
+        version: "10.11".to_owned(),
+        first_file: "bin.000001".to_owned(),
+        first_event,
+    };
+    let record = archive::LineageRecord { lineage, joined };
+    std::fs::write(folder.join("lineage.json"), serde_json::to_string(&record).unwrap() + "\n").unwrap();
 }
 
 /// Checksums of all tables but the sequences, and every sequence's next value.
@@ -277,4 +282,40 @@ fn a_dropped_table_comes_back_without_the_rest() {
     // No scratch server is left behind.
     let left = std::fs::read_dir(world.directory.path()).unwrap().flatten();
     assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("scratch")));
+}
+
+#[test]
+fn a_failover_is_crossed_and_nothing_is_applied_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let bases = BaseStore::open(&directory.path().join("base"), 7).unwrap();
+    let server = Maria::start(Options::default().tcp()).unwrap();
+    let mut world =
+        World { runtime: Runtime::new().unwrap(), directory, server, bases, tools: Tools::default() };
+    let access = world.server.access();
+    access.sql("CREATE USER repl@'127.0.0.1' IDENTIFIED BY 'pw'; GRANT REPLICATION SLAVE ON *.* TO repl@'127.0.0.1'; CREATE DATABASE a; CREATE TABLE a.t (id INT AUTO_INCREMENT PRIMARY KEY, n INT)").unwrap();
+    let heir = Maria::start(Options::default().server_id(2).with("--log-slave-updates=1")).unwrap();
+    let port = world.server.port().unwrap();
+    heir.sql(&format!("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='repl', MASTER_PASSWORD='pw', MASTER_USE_GTID=slave_pos; START SLAVE")).unwrap();
+    access.sql("INSERT INTO a.t (n) VALUES (1); UPDATE a.t SET n = n + 10").unwrap();
+    world.base();
+    access.sql("UPDATE a.t SET n = n + 100; INSERT INTO a.t (n) VALUES (2); FLUSH BINARY LOGS; UPDATE a.t SET n = n + 1000").unwrap();
+    let gtid = world.server.value("SELECT @@gtid_binlog_pos").unwrap();
+    let level = || heir.value("SELECT @@gtid_slave_pos").unwrap() == gtid;
+    ehpc_tools::process::wait_until("a level heir", std::time::Duration::from_secs(30), level).unwrap();
+    let status = world.server.sql("SHOW MASTER STATUS").unwrap();
+    let end = Place { lineage: 1, file: 2, offset: status[0][1].parse().unwrap() };
+    heir.sql("STOP SLAVE; RESET SLAVE ALL; UPDATE a.t SET n = n + 10000; FLUSH BINARY LOGS; INSERT INTO a.t (n) VALUES (3)").unwrap();
+    let database = world.directory.path().join("database");
+    lay(&database, 1, &world.server, None);
+    lay(&database, 2, &heir, Some(Joined { end, gtid }));
+    world.server.kill9().unwrap();
+    let (archive, _) = Archive::open(&database, archive::Options::default()).unwrap();
+    let datadir = world.datadir();
+    let options = world.options(RestoreMoment::At(Target::Latest), RestoreTarget::Datadir(datadir.clone()));
+    let restored = world.run(&archive, &options).unwrap();
+    assert_eq!((restored.place.lineage, restored.place.file, restored.equal), (2, 2, Some(true)));
+    let server = serve(&world, &datadir);
+    let rows = "SELECT * FROM a.t";
+    assert_eq!(Access::at(server.socket()).sql(rows).unwrap(), heir.sql(rows).unwrap());
+    world.runtime.block_on(server.stop()).unwrap();
 }
