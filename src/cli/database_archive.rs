@@ -49,7 +49,6 @@ pub(super) struct DatabaseArchive {
     address: SocketAddr,
     password: String,
     stop: CancellationToken,
-    /// Set at a stop: what reads for long ends early.
     tidying: Mutex<Option<JoinHandle<()>>>,
 }
 

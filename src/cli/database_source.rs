@@ -12,7 +12,7 @@ use crate::database::server::Tools;
 use crate::database::source::{Source, SourceOptions};
 use crate::database::sql::Sql;
 use crate::host;
-use crate::observe::status::{DatabaseSnapshotStatus, DatabaseSourceStatus, DatabaseStatus};
+use crate::observe::status::{DatabaseSnapshotStatus, DatabaseSourceStatus, DatabaseStatus, VerifyStatus};
 use crate::observe::{metrics, words};
 use crate::replication::channel::DialOptions;
 use crate::replication::connector::ConnectorOptions;
@@ -53,6 +53,8 @@ pub(super) struct SourceParts {
 /// The running side.
 pub(super) struct DatabaseSource {
     shared: Arc<Shared>,
+    /// What the last verification found.
+    pub(super) verified: Mutex<VerifyStatus>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -87,7 +89,7 @@ impl DatabaseSource {
             tokio::spawn(Arc::clone(&shared).mark_now_and_then()),
             tokio::spawn(Arc::clone(&shared).look_at_the_server()),
         ];
-        DatabaseSource { shared, tasks: Mutex::new(tasks) }
+        DatabaseSource { shared, verified: Mutex::default(), tasks: Mutex::new(tasks) }
     }
 
     /// For `status`.
@@ -99,6 +101,7 @@ impl DatabaseSource {
         DatabaseStatus {
             source: Some(source),
             snapshot: Some(self.shared.snapshot.lock().clone()),
+            verify: Some(self.verified.lock().clone()),
             ..DatabaseStatus::default()
         }
     }

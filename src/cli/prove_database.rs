@@ -4,6 +4,7 @@ use super::database_source::DatabaseSource;
 use crate::database::checks::remote::Ask;
 use crate::database::checks::{DatabaseReport, Progress, Whole};
 use crate::observe::control::Progress as Steps;
+use crate::observe::words;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
@@ -21,10 +22,28 @@ pub(super) async fn verify(
     let Ok(_one) = ONE.try_lock() else {
         return Err("the database is being verified already; wait for it".to_owned());
     };
+    database.verified.lock().running = true;
+    let outcome = run(&database, deep, &steps, &stopping).await;
+    let mut verified = database.verified.lock();
+    verified.running = false;
+    if let Ok(report) = &outcome {
+        verified.finished_ms = Some(words::now_ms());
+        verified.equal = Some(report.equal);
+        verified.summary = report.summary();
+    }
+    outcome
+}
+
+async fn run(
+    database: &Arc<DatabaseSource>,
+    deep: bool,
+    steps: &Steps,
+    stopping: &AtomicBool,
+) -> Result<DatabaseReport, String> {
     database.fence().await?;
     let primary = database.server().await?;
     let stop = Arc::new(AtomicBool::new(false));
-    let asker = Arc::clone(&database);
+    let asker = Arc::clone(database);
     let ask: Ask = Arc::new(move |query| {
         let asker = Arc::clone(&asker);
         Box::pin(async move { asker.source().ask(query).await })
@@ -44,12 +63,12 @@ pub(super) async fn verify(
         stop: Arc::clone(&stop),
     };
     // It is told to stop rather than dropped: a standby that it has stopped is started again.
-    let run = whole.run();
-    tokio::pin!(run);
+    let whole = whole.run();
+    tokio::pin!(whole);
     let mut looks = tokio::time::interval(std::time::Duration::from_millis(200));
     loop {
         tokio::select! {
-            report = &mut run => return report,
+            report = &mut whole => return report,
             _ = looks.tick() => {
                 if steps.is_closed() || stopping.load(Ordering::Relaxed) {
                     stop.store(true, Ordering::Relaxed);

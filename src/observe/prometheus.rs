@@ -72,6 +72,8 @@ gauges! {
         |node| Some(node.database.as_ref()?.standby.as_ref()?.lag_ms as f64 / 1000.0);
     "ehpc_database_mark_timestamp_seconds", "Newest moment that files and database on the backup have in common.",
         |node| Some(node.database.as_ref()?.newest_mark_ms? as f64 / 1000.0);
+    "ehpc_database_verify_equal", "1 when the last verification of archive and standby found them equal, else 0.",
+        |node| Some(flag(node.database.as_ref()?.verify.as_ref()?.equal?));
     "ehpc_verify_equal", "1 when the last verification found primary and backup equal, else 0.",
         |node| Some(flag(node.verify.as_ref()?.equal?));
     "ehpc_verify_finished_timestamp_seconds", "When the last verification finished.",

@@ -221,6 +221,19 @@ pub struct VerifyStatus {
     pub summary: String,
 }
 
+impl VerifyStatus {
+    /// When it was, and what it found.
+    fn line(&self, now_ms: u64) -> String {
+        let when = match (self.running, self.finished_ms) {
+            (true, _) => "running now".to_owned(),
+            (false, Some(ms)) => words::ago(ms, now_ms),
+            (false, None) => "never".to_owned(),
+        };
+        let summary = if self.summary.is_empty() { String::new() } else { format!(": {}", self.summary) };
+        format!("{when}{summary}")
+    }
+}
+
 impl NodeStatus {
     /// Why the node is not healthy; empty = healthy.
     pub fn unhealthy(&self) -> Vec<String> {
@@ -268,14 +281,7 @@ impl NodeStatus {
         self.render_backup(&mut out);
         self.render_database(&mut out);
         if let Some(verify) = &self.verify {
-            let when = match (verify.running, verify.finished_ms) {
-                (true, _) => "running now".to_owned(),
-                (false, Some(ms)) => words::ago(ms, self.process.now_ms),
-                (false, None) => "never".to_owned(),
-            };
-            let summary =
-                if verify.summary.is_empty() { String::new() } else { format!(": {}", verify.summary) };
-            out.line("verify", format!("{when}{summary}"));
+            out.line("verify", verify.line(self.process.now_ms));
         }
         for text in &self.attention {
             out.line("ATTENTION", text.clone());

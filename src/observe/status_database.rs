@@ -1,7 +1,7 @@
 //! The database section of a node's status: what nfs1 reads, what the backup keeps.
 
 use super::super::words;
-use super::{NodeStatus, Screen};
+use super::{NodeStatus, Screen, VerifyStatus};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ pub struct DatabaseStatus {
     pub replicas: Vec<DatabaseReplicaStatus>,
     /// Newest moment that files and database have in common.
     pub newest_mark_ms: Option<u64>,
+    /// The last verification of archive and standby.
+    #[serde(default)]
+    pub verify: Option<VerifyStatus>,
 }
 
 /// The connection to the server, and through it to the backup.
@@ -147,6 +150,7 @@ impl DatabaseStatus {
         self.standby = self.standby.take().or(other.standby);
         self.replicas.extend(other.replicas);
         self.newest_mark_ms = self.newest_mark_ms.max(other.newest_mark_ms);
+        self.verify = self.verify.take().or(other.verify);
     }
 
     /// What needs a person.
@@ -180,6 +184,10 @@ impl DatabaseStatus {
         if let Some(standby) = self.standby.as_ref().filter(|standby| !standby.well) {
             let why = standby.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
             reasons.push(format!("the standby of the database is {}{why}", standby.state));
+        }
+        if let Some(verify) = self.verify.as_ref().filter(|verify| verify.equal == Some(false)) {
+            reasons
+                .push(format!("the last verification of the database found differences: {}", verify.summary));
         }
         reasons
     }
@@ -252,6 +260,9 @@ impl NodeStatus {
         if let Some(ms) = database.newest_mark_ms {
             let ago = words::ago(ms, self.process.now_ms);
             out.line("one moment", format!("files and database of {} ({ago})", words::utc(ms)));
+        }
+        if let Some(verify) = &database.verify {
+            out.line("verify of it", verify.line(self.process.now_ms));
         }
     }
 }

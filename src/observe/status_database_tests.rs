@@ -65,6 +65,12 @@ pub(in super::super) fn full() -> DatabaseStatus {
             offset: 1200,
         }],
         newest_mark_ms: Some(NOW - 5000),
+        verify: Some(VerifyStatus {
+            finished_ms: Some(NOW - 60_000),
+            equal: Some(true),
+            summary: "equal, 7 binary logs, 4 tables".into(),
+            ..VerifyStatus::default()
+        }),
     }
 }
 
@@ -100,6 +106,22 @@ fn what_nfs1_and_the_backup_know_stands_on_one_screen() {
         assert!(screen.lines().any(|seen| seen == line), "`{line}` is not in\n{screen}");
     }
     assert!(node.unhealthy().is_empty(), "{:?}", node.unhealthy());
+}
+
+#[test]
+fn a_database_that_was_proved_different_needs_a_person() {
+    let mut status = full();
+    let proved = node(status.clone());
+    assert!(
+        proved.render().contains("verify of it  1 min 0 s ago: equal, 7 binary logs, 4 tables"),
+        "{}",
+        proved.render()
+    );
+    if let Some(verify) = &mut status.verify {
+        (verify.equal, verify.summary) = (Some(false), "DIFFERENT: 1 of 7".into());
+    }
+    let found = node(status).unhealthy();
+    assert_eq!(found, ["the last verification of the database found differences: DIFFERENT: 1 of 7"]);
 }
 
 #[test]

@@ -177,6 +177,7 @@ bases         2 kept, 1.0 MiB on the disk; number 2 is 1 min 0 s old, 5.0 MiB of
 standby       /b/database/standby/mysqld.sock running, lag 1.5 s
 replica       server_id 7 at 127.0.0.1:5000, bin.000007:1200
 one moment    files and database of 2026-11-23 10:00:05 UTC (5.0 s ago)
+verify of it  1 min 0 s ago: equal, 7 binary logs, 4 tables
 verify        16 min 50 s ago: equal, 4,321 objects
 "
     );

@@ -24,6 +24,20 @@ pub struct DatabaseReport {
 }
 
 impl DatabaseReport {
+    /// One line for `status`.
+    pub fn summary(&self) -> String {
+        let tables = self.tables.as_ref().map_or(0, |tables| tables.tables);
+        let files = self.archive.files;
+        let mut text = match self.equal {
+            true => format!("equal, {files} binary logs, {tables} tables"),
+            false => format!("DIFFERENT: {} of {files} binary logs and {tables} tables", self.counts().0),
+        };
+        if self.counts().1 > 0 {
+            text.push_str(&format!(", {} unchecked", self.counts().1));
+        }
+        text
+    }
+
     /// How many things differ, and how many were not compared.
     pub fn counts(&self) -> (usize, usize) {
         let of_tables = |count: fn(&Comparison) -> usize| self.tables.as_ref().map_or(0, count);

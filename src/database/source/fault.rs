@@ -64,7 +64,8 @@ pub enum SourceFault {
     Gap { server: String, end: String, oldest: String, why: &'static str },
     #[error(
         "the archive holds transactions that the database server {server} lost: the archive ends at {end} (GTID {held}), \
-         the server at GTID {found}. It was probably cut off without sync_binlog=1. Nothing was cut from the archive. \
+         the server at GTID {found}. It was probably cut off without sync_binlog=1, or \
+         somebody ran RESET MASTER. Nothing was cut from the archive. \
          Compare the two, then `ehpc-store db accept-loss` goes on with what the server has, in a new lineage"
     )]
     Ahead { server: String, end: String, held: String, found: String },

@@ -164,8 +164,13 @@ impl Shared {
         loop {
             let dsn = server.wait_for(Option::is_some).await.map(|dsn| dsn.clone());
             let Ok(Some(dsn)) = dsn else { return Err("the source has ended".to_owned()) };
+            let lineage = self.lineage();
             match self.present_end(&dsn).await {
-                Ok((file, position)) => return self.handed_over(&file, position).await,
+                Ok((file, position)) => match self.handed_over(lineage, &file, position).await {
+                    Some(place) => return place,
+                    // Another server is followed now: its end counts.
+                    None => continue,
+                },
                 Err(error) if error.is_connection() => tokio::time::sleep(AGAIN).await,
                 Err(error) => return Err(error.to_string()),
             }
@@ -222,16 +227,28 @@ impl Shared {
         }
     }
 
-    async fn handed_over(&self, file: &str, position: u64) -> Result<Place, String> {
+    /// The lineage that is shipped.
+    fn lineage(&self) -> Option<u32> {
+        self.cursor.borrow().as_ref().map(|cursor| cursor.place.lineage)
+    }
+
+    /// `None`: the lineage ended before.
+    pub(super) async fn handed_over(
+        &self,
+        lineage: Option<u32>,
+        file: &str,
+        position: u64,
+    ) -> Option<Result<Place, String>> {
+        let other = |at: &Cursor| lineage.is_some_and(|lineage| lineage != at.place.lineage);
         let mut cursor = self.cursor.subscribe();
         let reached = cursor
-            .wait_for(|cursor| cursor.as_ref().is_some_and(|at| place_of(file, position, at).is_some()))
-            .await
-            .map_err(|_| "the source has ended".to_owned())?;
-        reached
-            .as_ref()
-            .and_then(|at| place_of(file, position, at))
-            .ok_or_else(|| "the source has ended".to_owned())
+            .wait_for(|at| at.as_ref().is_some_and(|at| other(at) || place_of(file, position, at).is_some()))
+            .await;
+        let at = match reached {
+            Ok(at) => at.clone()?,
+            Err(_) => return Some(Err("the source has ended".to_owned())),
+        };
+        if other(&at) { None } else { place_of(file, position, &at).map(Ok) }
     }
 }
 

@@ -95,9 +95,9 @@ impl TestArchive {
         self.path(&file)
     }
 
-    /// The oldest file is pruned.
-    pub(super) fn prune(&self) {
-        let file = self.inner.lock().files.remove(0);
+    /// A file is pruned; the oldest one is 0.
+    pub(super) fn prune(&self, which: usize) {
+        let file = self.inner.lock().files.remove(which);
         std::fs::remove_file(self.path(&file)).unwrap();
     }
 }

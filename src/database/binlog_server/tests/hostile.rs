@@ -5,7 +5,7 @@ use super::client::{dump, plan};
 use super::serve;
 use crate::database::binlog_server::Identity;
 use crate::database::binlog_server::listener::MAX_CONNECTIONS;
-use ehpc_proto::binlog::Flavor;
+use ehpc_proto::binlog::{Flavor, Kind};
 use ehpc_proto::mysql::packet::{Assembler, Packet, write_packet};
 use ehpc_proto::mysql::replica::Start;
 use ehpc_proto::mysql::response::{Response, ServerError};
@@ -162,5 +162,34 @@ async fn a_damaged_file_is_not_sent_as_a_good_one() {
         error.message
     );
     assert!(events.iter().all(|(header, _)| header.log_pos < 1100));
+    ours.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_leaves_is_forgotten_at_once() {
+    let ours = serve(&archive());
+    let port = ours.address().port();
+    let start = Start::File { name: "mariadb.000005".into(), position: 4 };
+    let mut wish = plan(Flavor::MariaDb, start);
+    // No sign of life is sent that would find out.
+    (wish.non_blocking, wish.heartbeat) = (false, Duration::ZERO);
+    let stream = super::client::follow(port, wish);
+    super::wait("it is served", || ours.status().iter().any(|replica| replica.file == "mariadb.000005"))
+        .await;
+    drop(stream);
+    super::wait("it is forgotten", || ours.status().is_empty()).await;
+    ours.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_missing_in_between_ends_the_stream() {
+    let archive = archive();
+    archive.prune(1);
+    let ours = serve(&archive);
+    let start = Start::File { name: "mariadb.000001".into(), position: 4 };
+    let (events, error) = dump(ours.address().port(), plan(Flavor::MariaDb, start));
+    let error = error.unwrap();
+    assert!(error.code == 1236 && error.message.contains("could not find next log"), "{}", error.message);
+    assert_eq!(events.last().unwrap().0.kind, Kind::ROTATE);
     ours.stop().await;
 }

@@ -74,7 +74,7 @@ async fn what_has_been_pruned_is_not_served() {
     server.sql("CREATE DATABASE shop; FLUSH BINARY LOGS; CREATE TABLE shop.a (a INT PRIMARY KEY)").unwrap();
     let archive = TestArchive::new(identity(&server));
     archive.copy(&server.binlog_files().unwrap());
-    archive.prune();
+    archive.prune(0);
     let ours = serve(&archive);
     let port = ours.address().port();
     let replica = Maria::start(Options::default().server_id(2)).unwrap();

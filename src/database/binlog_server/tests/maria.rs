@@ -278,7 +278,8 @@ async fn a_wrong_password_and_the_source_itself_are_refused() {
     let access = replica.access();
     replica.sql(&change).unwrap();
     for wrong in ["MASTER_PASSWORD='wrong'", "MASTER_PASSWORD=''", "MASTER_USER='root'"] {
-        replica.sql(&format!("STOP SLAVE; CHANGE MASTER TO {wrong}; START SLAVE")).unwrap();
+        replica.sql(&change).unwrap();
+        replica.sql(&format!("CHANGE MASTER TO {wrong}; START SLAVE")).unwrap();
         wait("the login is refused", || replica_status(&access, "Last_IO_Errno") == "1045").await;
         replica.sql("STOP SLAVE; RESET SLAVE").unwrap();
     }

@@ -183,3 +183,27 @@ fn a_range_is_fetched_anew() {
     runtime.block_on(source.stop());
     assert_eq!(end.contents.lock().finished, 1);
 }
+
+#[test]
+fn a_fence_does_not_take_another_servers_file_for_its_own() {
+    use super::super::shared::Cursor;
+    use ehpc_proto::replication::database::Place;
+    let runtime = runtime();
+    let end = FarEnd::new();
+    let shared = Arc::new(super::super::shared::Shared::new(options(Vec::new(), &end)));
+    let at = |lineage, name: &str, offset| {
+        let place = Place { lineage, file: 1, offset };
+        shared.cursor.send_replace(Some(Cursor { name: name.to_owned(), place }));
+        place
+    };
+    at(1, "bin.000003", 500);
+    let waiting = |lineage| {
+        let shared = shared.clone();
+        runtime.spawn(async move { shared.handed_over(lineage, "bin.000003", 700).await })
+    };
+    let (first, unknown) = (waiting(Some(1)), waiting(None));
+    let place = at(2, "bin.000003", 900);
+    assert_eq!(runtime.block_on(first).unwrap(), None, "asked of the server before");
+    let found = Place { offset: 700, ..place };
+    assert_eq!(runtime.block_on(unknown).unwrap(), Some(Ok(found)));
+}
