@@ -168,7 +168,11 @@ impl Appender {
         if new {
             let record = LineageRecord { lineage, joined };
             lineage::create(&*self.disk, &record).map_err(failed("begin"))?;
-            self.shared.lineages.write().push(LineageEntry { record, files: Vec::new() });
+            let mut lineages = self.shared.lineages.write();
+            if let Some(last) = lineages.last_mut().and_then(|entry| entry.files.last_mut()) {
+                last.closed = true;
+            }
+            lineages.push(LineageEntry { record, files: Vec::new() });
         }
         list(&*self.disk, number, &name).map_err(|error| Fault::io("write", &list_name(number), &error))?;
         self.tail = Some(Tail::create(&*self.disk, (number, ordinal), &name, before)?);

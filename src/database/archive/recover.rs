@@ -46,6 +46,10 @@ pub(super) fn load(
             lineages.push(entry);
         }
     }
+    // Nothing is appended to a lineage that another one follows.
+    for entry in lineages.iter_mut().rev().skip(1) {
+        entry.files.iter_mut().for_each(|file| file.closed = true);
+    }
     Ok(lineages)
 }
 
@@ -221,7 +225,7 @@ pub(super) fn settle(
         }
         if let Some(tail) = tail {
             if let Some(last) = lineages.last_mut().and_then(|entry| entry.files.last_mut()) {
-                last.len = tail.durable;
+                (last.len, last.closed) = (tail.durable, false);
             }
             return Ok(Some(tail));
         }

@@ -120,9 +120,10 @@ impl Tail {
         before: Before,
     ) -> Result<Tail, Fault> {
         let path = file_name(lineage, name);
-        let made = |path: &str| disk.create(path).map_err(|error| Fault::io("create", path, &error));
-        let file = made(&path)?;
-        let index = made(&format!("{path}.index"))?;
+        let file = disk.create(&path).map_err(|error| Fault::io("create", &path, &error))?;
+        // After a power cut an index may be there whose file is not.
+        let index = open_index(disk, &path).and_then(|index| index.truncate(0).map(|()| index));
+        let index = index.map_err(|error| Fault::io("create the index of", &path, &error))?;
         Ok(Tail::over(file, index, (lineage, ordinal), name, before))
     }
 

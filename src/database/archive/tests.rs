@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod desk;
+mod joined;
 mod lane;
 mod lookup;
 

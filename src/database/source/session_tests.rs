@@ -292,3 +292,60 @@ fn heartbeats_say_that_the_server_is_alive() {
     assert!(ships.contains(&Ship::Alive));
     assert_eq!(session.end(), file.len() as u64);
 }
+
+#[test]
+fn garbage_is_a_fault_and_never_a_panic() {
+    use rand::rngs::StdRng;
+    use rand::{Rng as _, SeedableRng as _};
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut faults = 0;
+    for round in 0..1500 {
+        let semi = round % 2 == 0;
+        let pair = &FILES[if round % 4 < 2 { 0..2 } else { 2..4 }];
+        let mut wire = Wire::new(if semi { &[0xef, 1] } else { &[] });
+        for (name, file) in pair {
+            wire.file(name, file, 4);
+        }
+        for _ in 0..random.random_range(1..4) {
+            let at = random.random_range(0..wire.bytes.len());
+            match random.random_range(0..3) {
+                0 => wire.bytes[at] = random.random(),
+                1 => wire.bytes.truncate(at.max(1)),
+                _ => drop(wire.bytes.drain(at..(at + random.random_range(1..40)).min(wire.bytes.len()))),
+            }
+            if wire.bytes.is_empty() {
+                break;
+            }
+        }
+        let mut session = StreamSession::at(pair[0].0, 0, None, semi);
+        let (mut assembler, mut out) = (StreamAssembler::new(), Vec::new());
+        let step = random.random_range(1..5000);
+        'stream: for mut chunk in wire.bytes.chunks(step) {
+            loop {
+                match assembler.push(&mut chunk) {
+                    Ok(Some(piece)) if session.piece(piece, &mut out).is_err() => {
+                        faults += 1;
+                        break 'stream;
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => break 'stream,
+                }
+            }
+        }
+        session.flush(&mut out);
+        // What was shipped of whole events is what the server has.
+        let shipped = files(&out, pair[0].0, 0);
+        for ((name, bytes), (_, theirs)) in shipped.iter().zip(pair) {
+            let whole = if *name == session.file() {
+                session.end().min(bytes.len() as u64)
+            } else {
+                bytes.len() as u64
+            };
+            assert!(bytes[..whole as usize] == closed(theirs)[..whole as usize], "{name}");
+        }
+    }
+    assert!(faults > 300, "{faults}");
+}

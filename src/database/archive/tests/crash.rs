@@ -182,6 +182,56 @@ fn every_step_of_the_first_file_may_be_the_last() {
 }
 
 #[test]
+fn every_step_of_a_new_lineage_may_be_the_last() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let files = [made("bin.000001", 0, &[10, 20], &mut rng)];
+    let length = files[0].bytes.len() as u64;
+    let begin = |life: &mut Life| -> Result<(), super::super::Fault> {
+        let end = life.appender.begin()?;
+        let last = end.file.expect("the first lineage");
+        // Either all of the new lineage that was synced, or the end of the old one.
+        if end.lineage.as_ref().is_some_and(|lineage| lineage.number == 1) {
+            assert_eq!((last.lineage, last.len, last.closed), (1, length, false));
+            let name = "bin.000001".to_owned();
+            life.appender.append(Append::Open { lineage: lineage(2), name, ordinal: 1, joined: None })?;
+            life.appender.append(piece(&files[0], 0, 1 << 20))?;
+        } else {
+            life.appender.append(piece(&files[0], last.len, 1 << 20))?;
+        }
+        life.appender.sync().map(|_| ())
+    };
+    for calls in 0..60 {
+        for power in [true, false] {
+            let disk = SimulatedDisk::new(calls);
+            let mut life = live(&disk).unwrap();
+            fill(&mut life.appender, &files);
+            disk.die_after(calls);
+            let _ = begin(&mut life);
+            let acked = life.archive.durable().borrow().place;
+            if power {
+                disk.crash()
+            } else {
+                disk.restart()
+            }
+            let mut life = live(&disk).unwrap_or_else(|e| panic!("after {calls} calls: {e}"));
+            assert!(life.archive.durable().borrow().place >= acked);
+            if life.archive.durable().borrow().place.offset < length || acked.lineage == 1 {
+                begin(&mut life).unwrap();
+            }
+            assert_eq!(life.archive.durable().borrow().place, Place { lineage: 2, file: 1, offset: length });
+            let shown: Vec<_> =
+                life.archive.files().iter().map(|file| (file.lineage, file.len, file.closed)).collect();
+            assert_eq!(shown, [(1, length, true), (2, length, false)]);
+            assert!(disk.bytes("0002/bin.000001").unwrap() == files[0].bytes);
+            let life = live(&disk).unwrap();
+            let again: Vec<_> =
+                life.archive.files().iter().map(|file| (file.lineage, file.len, file.closed)).collect();
+            assert_eq!(again, shown);
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_acknowledges_nothing_and_goes_on_when_there_is_space() {
     let mut rng = StdRng::seed_from_u64(2);
     let files = [made("bin.000001", 0, &[100, 20_000], &mut rng)];
