@@ -15,7 +15,7 @@ static ONE: Mutex<()> = Mutex::const_new(());
 /// Verifies it. `stopping` ends it early, as does an asker who leaves.
 pub(super) async fn verify(
     database: Arc<DatabaseSource>,
-    deep: bool,
+    (deep, repair): (bool, bool),
     steps: Steps,
     stopping: Arc<AtomicBool>,
 ) -> Result<DatabaseReport, String> {
@@ -23,7 +23,18 @@ pub(super) async fn verify(
         return Err("the database is being verified already; wait for it".to_owned());
     };
     database.verified.lock().running = true;
-    let outcome = run(&database, deep, &steps, &stopping).await;
+    let mut outcome = run(&database, deep, &steps, &stopping).await;
+    if let (true, Ok(first)) = (repair, &outcome)
+        && !first.archive.is_equal()
+    {
+        let notes = mend(&database, first).await;
+        let repaired = first.archive.differences.clone();
+        outcome = run(&database, deep, &steps, &stopping).await.map(|second| DatabaseReport {
+            repaired,
+            notes: second.notes.iter().cloned().chain(notes).collect(),
+            ..second
+        });
+    }
     let mut verified = database.verified.lock();
     verified.running = false;
     if let Ok(report) = &outcome {
@@ -32,6 +43,28 @@ pub(super) async fn verify(
         verified.summary = report.summary();
     }
     outcome
+}
+
+/// Fetches the files that differ from the server again; what could not be fetched, and why.
+async fn mend(database: &DatabaseSource, report: &DatabaseReport) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut last = None;
+    for file in &report.archive.differences {
+        // A file may be damaged in several places.
+        if last.replace((file.lineage, file.ordinal)) == Some((file.lineage, file.ordinal)) {
+            continue;
+        }
+        let fetched = match file.closed {
+            true => database.source().refetch(file.lineage, file.ordinal, 0, file.bytes).await,
+            false => {
+                Err("the server still writes it; FLUSH BINARY LOGS there, then repair once more".to_owned())
+            }
+        };
+        if let Err(why) = fetched {
+            notes.push(format!("{} could not be fetched again: {why}", file.name));
+        }
+    }
+    notes
 }
 
 async fn run(

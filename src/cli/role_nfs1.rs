@@ -316,7 +316,7 @@ impl Nfs1Role {
     /// `null` when there is no database and nobody insists.
     fn verify_database(&self, arguments: &Value, progress: Progress) -> Outcome {
         let asked = |name: &str| arguments[name].as_bool().unwrap_or(false);
-        let (deep, required) = (asked("deep"), asked("required"));
+        let (wishes, required) = ((asked("deep"), asked("repair")), asked("required"));
         let (database, stopping) = (self.database.clone(), Arc::clone(&self.stop_verify));
         Box::pin(async move {
             let Some(database) = database else {
@@ -324,7 +324,7 @@ impl Nfs1Role {
                 return if required { Err(Refusal::Failed(none)) } else { Ok(Value::Null) };
             };
             // A task of its own: whoever asks may go, and the standby must follow again all the same.
-            let run = tokio::spawn(prove_database::verify(database, deep, progress, stopping));
+            let run = tokio::spawn(prove_database::verify(database, wishes, progress, stopping));
             let report =
                 run.await.map_err(|error| Refusal::Failed(format!("verify ended abnormally: {error}")))?;
             serde_json::to_value(report.map_err(Refusal::Failed)?)

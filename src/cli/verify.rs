@@ -35,7 +35,7 @@ pub(super) struct Verify {
     /// The backup re-reads its live replica and its packs too; else its recorded hashes stand for them
     #[arg(long)]
     read_data: bool,
-    /// Send files that differ anew, mend the backup's disk, then verify once more
+    /// Send files that differ anew, mend the backup's disk, fetch damaged binary logs again, then verify once more
     #[arg(long)]
     repair: bool,
     /// The report as JSON
@@ -50,11 +50,8 @@ impl Verify {
         if self.deep && !database {
             bail!("--deep is about the database; leave --files out, or add --database");
         }
-        if !files && (self.repair || self.read_data) {
-            bail!(
-                "--repair and --read-data are about the files; a standby that differs is built anew with `ehpc-store db \
-                 standby --init` on the backup"
-            );
+        if self.read_data && !files {
+            bail!("--read-data is about the files; leave --database out, or add --files");
         }
         let node = self.at.node(Role::Nfs1)?;
         let mut whole = json!({});
@@ -74,7 +71,7 @@ impl Verify {
         }
         if database {
             let mut bar = Bar::new(!self.json && stderr().is_terminal());
-            let arguments = json!({ "deep": self.deep, "required": self.database });
+            let arguments = json!({ "deep": self.deep, "repair": self.repair, "required": self.database });
             let outcome = node.act("verify-database", arguments, &mut |step| bar.table(step));
             bar.clear();
             let found = outcome.context("the database could not be verified")?;

@@ -29,7 +29,12 @@ pub(super) fn compact(directory: &Path, keep: u32) -> Result<(), BaseError> {
         return Ok(());
     }
     let (store, _) = open_store(directory)?;
-    let records = read_records(&store, 0)?;
+    let last = store.position().map_or(0, |position| position.number);
+    let (records, damaged) = read_records(&store, 0, last);
+    // What cannot be read is not thrown away by a program.
+    if !damaged.is_empty() {
+        return Ok(());
+    }
     let kept: HashSet<u64> = kept(&records, keep).into_iter().collect();
     if kept.len() == records.len() || kept.is_empty() {
         return Ok(());

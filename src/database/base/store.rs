@@ -21,10 +21,18 @@ const MAX_RECORD: u64 = 256 << 20;
 /// How often what arrived without a batch is entered into the catalog.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// What was read of the bases.
+#[derive(Default)]
+struct Known {
+    /// Up to this batch.
+    seen: u64,
+    records: Vec<BaseRecord>,
+}
+
 /// All base snapshots. Dropped, its thread ends.
 pub struct BaseStore {
     store: Arc<Store>,
-    records: Arc<RwLock<Vec<BaseRecord>>>,
+    known: Arc<RwLock<Known>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -37,15 +45,16 @@ impl BaseStore {
         let (store, _) = open_store(directory)?;
         let mut writer = store.writer()?;
         apply(&store, &mut writer)?;
-        let records = Arc::new(RwLock::new(read_records(&store, 0)?));
+        let known = Arc::new(RwLock::new(Known::default()));
+        refresh(&store, &known);
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
-            let (store, records, stop) = (store.clone(), records.clone(), stop.clone());
-            let run = move || follow(&store, writer, &records, &stop);
+            let (store, known, stop) = (store.clone(), known.clone(), stop.clone());
+            let run = move || follow(&store, writer, &known, &stop);
             std::thread::Builder::new().name("bases".into()).spawn(run)
         };
         let thread = thread.map_err(|source| BaseError::File { what: "a thread".to_owned(), source })?;
-        Ok(BaseStore { store, records, stop, thread: Some(thread) })
+        Ok(BaseStore { store, known, stop, thread: Some(thread) })
     }
 
     /// The store itself, for those who receive.
@@ -56,8 +65,8 @@ impl BaseStore {
     /// All bases, oldest first.
     pub fn list(&self) -> Vec<BaseRecord> {
         // The thread may not have seen the newest yet.
-        let _ = refresh(&self.store, &self.records);
-        self.records.read().clone()
+        refresh(&self.store, &self.known);
+        self.known.read().records.clone()
     }
 
     /// One of them.
@@ -105,52 +114,67 @@ pub(super) fn open_store(directory: &Path) -> Result<(Arc<Store>, crate::store::
     Ok(Store::open(directory, Options { drop_cached: true, ..Options::default() })?)
 }
 
-fn follow(store: &Arc<Store>, mut writer: Writer, records: &RwLock<Vec<BaseRecord>>, stop: &AtomicBool) {
+fn follow(store: &Arc<Store>, mut writer: Writer, known: &RwLock<Known>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         store.wait_durable(writer.applied(), LOOK);
-        let result =
-            apply(store, &mut writer).map_err(BaseError::from).and_then(|()| refresh(store, records));
-        if let Err(error) = result {
+        if let Err(error) = apply(store, &mut writer) {
             tracing::warn!(%error, "base snapshots");
             // What is not applied is applied the next time.
             let _ = writer.rollback();
             std::thread::park_timeout(LOOK);
         }
+        refresh(store, known);
     }
 }
 
-fn refresh(store: &Arc<Store>, records: &RwLock<Vec<BaseRecord>>) -> Result<(), BaseError> {
-    let after = records.read().last().map_or(0, |record| record.number);
+/// Reads the records of the bases that came since. One that cannot be read is told once, and is no base: the others are.
+fn refresh(store: &Arc<Store>, known: &RwLock<Known>) {
+    let seen = known.read().seen;
     let last = store.position().map_or(0, |position| position.number);
-    if last == after {
-        return Ok(());
+    if last == seen {
+        return;
     }
-    let fresh = read_records(store, after)?;
-    let mut records = records.write();
-    let after = records.last().map_or(0, |record| record.number);
-    records.extend(fresh.into_iter().filter(|record| record.number > after));
-    Ok(())
+    let (fresh, damaged) = read_records(store, seen, last);
+    let mut known = known.write();
+    if known.seen != seen {
+        // Somebody else was faster.
+        return;
+    }
+    for error in damaged {
+        tracing::error!("{error}");
+    }
+    known.records.extend(fresh);
+    known.seen = last;
 }
 
-/// The records of the bases after `after`, in order.
-pub(super) fn read_records(store: &Arc<Store>, after: u64) -> Result<Vec<BaseRecord>, BaseError> {
-    let last = store.position().map_or(0, |position| position.number);
-    let mut records = Vec::new();
+/// The records of the bases after `after` up to `last`, in order, and what cannot be read of them.
+pub(super) fn read_records(store: &Arc<Store>, after: u64, last: u64) -> (Vec<BaseRecord>, Vec<BaseError>) {
+    let (mut records, mut damaged) = (Vec::new(), Vec::new());
     for number in after + 1..=last {
-        // A batch without one stands for a base that was given up.
-        let Some(manifest) = manifest(store, number, objects_of(number).1)? else { continue };
-        let damaged = |reason: String| BaseError::Damaged { number, reason };
-        let reader = BaseReader::open(store.clone(), &manifest)?;
-        let mut text = Vec::new();
-        reader.take(MAX_RECORD).read_to_end(&mut text).map_err(|error| damaged(error.to_string()))?;
-        let record: BaseRecord =
-            serde_json::from_slice(&text).map_err(|error| damaged(format!("its record: {error}")))?;
-        if record.number != number {
-            return Err(damaged(format!("its record is that of base {}", record.number)));
+        match read_record(store, number) {
+            Ok(Some(record)) => records.push(record),
+            // A batch without one stands for a base that was given up.
+            Ok(None) => {}
+            Err(error @ BaseError::Damaged { .. }) => damaged.push(error),
+            Err(error) => damaged.push(BaseError::Damaged { number, reason: error.to_string() }),
         }
-        records.push(record);
     }
-    Ok(records)
+    (records, damaged)
+}
+
+fn read_record(store: &Arc<Store>, number: u64) -> Result<Option<BaseRecord>, BaseError> {
+    let Some(manifest) = manifest(store, number, objects_of(number).1)? else { return Ok(None) };
+    let damaged = |reason: String| BaseError::Damaged { number, reason };
+    let reader = BaseReader::open(store.clone(), &manifest)?;
+    let mut text = Vec::new();
+    reader.take(MAX_RECORD).read_to_end(&mut text).map_err(|error| damaged(error.to_string()))?;
+    let record: BaseRecord =
+        serde_json::from_slice(&text).map_err(|error| damaged(format!("its record: {error}")))?;
+    if record.number == number {
+        Ok(Some(record))
+    } else {
+        Err(damaged(format!("its record is that of base {}", record.number)))
+    }
 }
 
 /// Content of a file in batch `number`; `None` when the batch does not have it.

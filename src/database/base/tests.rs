@@ -365,3 +365,30 @@ fn dropped_bases_give_their_space_back() {
     assert_eq!(world.take(&options).unwrap().number, 5);
     world.bases.verify(5).unwrap();
 }
+
+#[test]
+fn a_rotten_base_does_not_take_the_others_along() {
+    let (world, server) = (World::new(), Maria::start(Options::default()).unwrap());
+    server.sql("CREATE DATABASE a; CREATE TABLE a.t (i INT PRIMARY KEY)").unwrap();
+    let options = world.options(&server.socket());
+    let (first, second) = (world.take(&options).unwrap(), world.take(&options).unwrap());
+    let store = world.bases.store();
+    let manifest = store::manifest(&store, 1, content::objects_of(1).1).unwrap().unwrap();
+    let hash = crate::store::manifest::chunks_of(&manifest, &mut read::fetch(&store)).unwrap()[0];
+    let at = store.locate(&hash).unwrap().unwrap();
+    let World { runtime, directory, bases } = world;
+    drop((bases, store));
+    let mut bytes = std::fs::read(&at.path).unwrap();
+    bytes[at.offset as usize + 9] ^= 1;
+    std::fs::write(&at.path, bytes).unwrap();
+    let bases = BaseStore::open(&directory.path().join("base"), 1).unwrap();
+    assert_eq!(bases.list(), std::slice::from_ref(&second));
+    assert_eq!(bases.verify(2).unwrap(), second.bytes);
+    assert!(matches!(bases.record(1), Err(BaseError::Unknown { number: 1 })));
+    // Its SQL may still be whole.
+    let mut text = Vec::new();
+    bases.read(1).unwrap().read_to_end(&mut text).unwrap();
+    assert_eq!(text.len() as u64, first.bytes);
+    let world = World { runtime, directory, bases };
+    assert_eq!(world.take(&options).unwrap().number, 3);
+}

@@ -30,10 +30,29 @@ const NARROW: u64 = 4096;
 pub struct FileDifference {
     /// Lineage and name.
     pub lineage: u32,
+    /// Its number in the lineage.
+    pub ordinal: u32,
     /// The server's name for it.
     pub name: String,
+    /// Its bytes on the backup.
+    pub bytes: u64,
+    /// The server went on to another file: it can be fetched again.
+    pub closed: bool,
     /// In words.
     pub what: String,
+}
+
+impl FileDifference {
+    fn of(file: &ArchivedFile, what: String) -> FileDifference {
+        FileDifference {
+            lineage: file.lineage,
+            ordinal: file.ordinal,
+            name: file.name.clone(),
+            bytes: file.len,
+            closed: file.closed,
+            what,
+        }
+    }
 }
 
 /// A file that was not compared.
@@ -189,14 +208,11 @@ async fn own_check(
         let DbAnswer::Checked(damage) = part else { return Err(unfit(&part)) };
         for place in damage {
             damaged = true;
-            report.differences.push(FileDifference {
-                lineage: file.lineage,
-                name: file.name.clone(),
-                what: match place.at {
-                    Some(at) => format!("damaged on the backup at byte {at}: {}", place.reason),
-                    None => format!("damaged on the backup: {}", place.reason),
-                },
-            });
+            let what = match place.at {
+                Some(at) => format!("damaged on the backup at byte {at}: {}", place.reason),
+                None => format!("damaged on the backup: {}", place.reason),
+            };
+            report.differences.push(FileDifference::of(file, what));
         }
     }
     Ok(damaged)
@@ -250,7 +266,7 @@ async fn compare(
         }
     };
     let mut differs = |what: String| {
-        report.differences.push(FileDifference { lineage: file.lineage, name: file.name.clone(), what });
+        report.differences.push(FileDifference::of(file, what));
     };
     if len < file.len {
         differs(format!(

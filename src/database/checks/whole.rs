@@ -1,6 +1,6 @@
 //! The whole of a database's verification: archive and tables, in one report.
 
-use super::archive::{self, ArchiveReport};
+use super::archive::{self, ArchiveReport, FileDifference};
 use super::remote::{Ask, RemoteStandby};
 use super::report::Comparison;
 use super::{Compare, Progress};
@@ -19,6 +19,8 @@ pub struct DatabaseReport {
     pub archive: ArchiveReport,
     /// The standby and the server; `None`: there is no standby.
     pub tables: Option<Comparison>,
+    /// Files of the archive that differed, and were fetched from the server again (`--repair`).
+    pub repaired: Vec<FileDifference>,
     /// What else one should know.
     pub notes: Vec<String>,
 }
@@ -61,8 +63,26 @@ impl fmt::Display for DatabaseReport {
         if let Some(tables) = &self.tables {
             tables.fmt(f)?;
         }
+        if !self.repaired.is_empty() {
+            writeln!(f, "were different before the repair ({}):", self.repaired.len())?;
+            for file in &self.repaired {
+                writeln!(f, "  {} (lineage {}): {}", file.name, file.lineage, file.what)?;
+            }
+        }
         for note in &self.notes {
             writeln!(f, "  note      {note}")?;
+        }
+        if !self.archive.is_equal() {
+            writeln!(
+                f,
+                "next: `ehpc-store verify --database --repair` fetches closed files from the server again"
+            )?;
+        }
+        if self.tables.as_ref().is_some_and(|tables| !tables.is_equal()) {
+            writeln!(
+                f,
+                "next: `ehpc-store db standby --init --force` on the backup builds the standby anew"
+            )?;
         }
         Ok(())
     }
@@ -111,6 +131,6 @@ impl Whole<'_> {
             );
         }
         let equal = archive.is_equal() && tables.as_ref().is_none_or(Comparison::is_equal);
-        Ok(DatabaseReport { equal, archive, tables, notes })
+        Ok(DatabaseReport { equal, archive, tables, repaired: Vec::new(), notes })
     }
 }

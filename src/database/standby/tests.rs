@@ -109,10 +109,15 @@ impl World {
     }
 
     fn standby(&self) -> Standby {
+        let socket = self.directory.path().join("standby/mysqld.sock");
+        self.standby_at(settings::DatabaseAddress::Socket(socket))
+    }
+
+    fn standby_at(&self, address: settings::DatabaseAddress) -> Standby {
         let datadir = self.directory.path().join("standby");
         let settings = settings::Standby {
             mode: settings::StandbyMode::Managed,
-            address: settings::DatabaseAddress::Socket(datadir.join("mysqld.sock")),
+            address,
             datadir,
             server_id: 4_200_002,
             user: "root".to_owned(),
@@ -279,5 +284,26 @@ fn what_cannot_be_applied_is_told_and_a_halted_replica_goes_on_when_asked() {
     world.runtime.block_on(standby.resume()).unwrap();
     world.level(&standby);
     assert!(standby.sql().contains("CHANGE MASTER TO MASTER_HOST = '127.0.0.1'"));
+    world.runtime.block_on(standby.shutdown());
+}
+
+#[test]
+fn a_standby_listens_where_the_settings_say() {
+    let world = World::new();
+    world.primary.sql("CREATE DATABASE a; CREATE TABLE a.t (id INT PRIMARY KEY); CREATE USER app@'127.0.0.1' IDENTIFIED BY 'pw'; GRANT SELECT ON a.* TO app@'127.0.0.1'; INSERT INTO a.t VALUES (1)").unwrap();
+    world.ship();
+    world.base();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let at = settings::HostPort { host: "127.0.0.1".to_owned(), port };
+    let standby = world.standby_at(settings::DatabaseAddress::Tcp(at));
+    world.runtime.block_on(standby.init(false, silent())).unwrap();
+    world.level(&standby);
+    // With the source's own accounts.
+    let app = Dsn::parse(&format!("mysql://app:pw@127.0.0.1:{port}/")).unwrap();
+    let count = async {
+        let mut sql = crate::database::sql::Sql::connect(&app).await?;
+        sql.number("SELECT COUNT(*) FROM a.t").await
+    };
+    assert_eq!(world.runtime.block_on(count).unwrap(), Some(1));
     world.runtime.block_on(standby.shutdown());
 }

@@ -7,6 +7,7 @@ mod one_moment;
 mod restore;
 mod standby;
 mod up;
+mod verify;
 
 use crate::scratch;
 use ehpc_tools::database::{Access, Maria, Options, Stack};
