@@ -26,7 +26,9 @@ fn every_commit_that_was_seen_is_on_the_backup() {
     let work = Workload::start(&scene.server.access(), Work::maria(seed)).unwrap();
     for kill in 0..if full() { 40 } else { 9 } {
         pause(200 + random.number() % 700);
-        match random.number() % 3 {
+        let which = random.number() % 3;
+        let began = std::time::Instant::now();
+        match which {
             0 => {
                 scene.stack.kill_nfs1().unwrap();
                 scene.stack.start_nfs1().unwrap();
@@ -40,8 +42,10 @@ fn every_commit_that_was_seen_is_on_the_backup() {
                 scene.server.restart().unwrap();
             }
         }
-        println!("kill {kill}: {} pieces committed so far", work.done());
-        work.wait_for(work.done() + 1).unwrap();
+        work.wait_for(work.done() + 4).unwrap();
+        let what = ["nfs1", "backup", "server"][which as usize];
+        let waited = scene.server.sql("SHOW STATUS LIKE 'Rpl_semi_sync_master_no_t%'");
+        println!("kill {kill} of {what}: {} pieces, {:?} later; {waited:?}", work.done(), began.elapsed());
     }
     // The end of it: everything dies at once, and only the backup's disk is left.
     let before = work.done();
