@@ -28,7 +28,7 @@ pub struct Facts {
     pub version: String,
     /// GTID state at the end of its log.
     pub gtid: GtidState,
-    /// Its files and their lengths, oldest first; at least one.
+    /// Its files and their lengths, oldest first; at least one once they were asked for.
     pub logs: Vec<(String, u64)>,
 }
 
@@ -80,9 +80,18 @@ pub async fn locate(
     permission: Permission,
     blame: &Blame,
 ) -> Result<Located, SourceFault> {
-    let facts = Facts::ask(sql, blame).await?;
-    let Some(lineage) = &end.lineage else { return Ok(begin(facts, 1, Oldest, None)) };
+    let mut facts = Facts::ask(sql, blame).await?;
+    let Some(lineage) = &end.lineage else {
+        facts.list(sql, blame).await?;
+        return Ok(begin(facts, 1, Oldest, None));
+    };
     let mut search = Search { sql, dsn, end, facts, lineage, blame, permission };
+    if !permission.another
+        && let Some(located) = search.goes_on().await?
+    {
+        return Ok(located);
+    }
+    search.facts.list(search.sql, blame).await?;
     if !permission.another
         && let Some(located) = search.same_server().await?
     {
@@ -153,7 +162,16 @@ impl Facts {
             if mariadb { None } else { sql.text("SELECT @@GLOBAL.server_uuid").await.map_err(fault)? };
         let gtid = GtidState::parse(flavor, &row.string(3).replace('\n', ""))
             .map_err(|error| blame.lost(format!("its GTID state cannot be read: {error}")))?;
-        let logs = sql.rows("SHOW BINARY LOGS").await.map_err(fault)?;
+        let server_id = row.number(0).and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
+        let server_uuid = uuid.as_deref().and_then(parse_uuid);
+        Ok(Facts { flavor, server_id, server_uuid, version: row.string(1), gtid, logs: Vec::new() })
+    }
+
+    /// Asks for the files. While commits wait for a semi-synchronous replica, this statement waits with them
+    /// (`LOCK_log`): a source that must first come back to acknowledge them cannot ask it.
+    async fn list(&mut self, sql: &mut Sql, blame: &Blame) -> Result<(), SourceFault> {
+        let server = blame.server.clone();
+        let logs = sql.rows("SHOW BINARY LOGS").await.map_err(|error| blame.sql(error))?;
         let logs: Vec<(String, u64)> =
             logs.iter().map(|row| (row.string(0), row.number(1).unwrap_or(0))).collect();
         if let Some((name, _)) = logs.iter().find(|(name, _)| !name_is_valid(name)) {
@@ -166,9 +184,8 @@ impl Facts {
         if logs.is_empty() {
             return Err(SourceFault::NoBinaryLog { server });
         }
-        let server_id = row.number(0).and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
-        let server_uuid = uuid.as_deref().and_then(parse_uuid);
-        Ok(Facts { flavor, server_id, server_uuid, version: row.string(1), gtid, logs })
+        self.logs = logs;
+        Ok(())
     }
 
     fn log(&self, name: &str) -> Option<usize> {
@@ -186,6 +203,13 @@ impl Facts {
     fn oldest(&self) -> String {
         self.logs.first().map(|(name, _)| name.clone()).unwrap_or_default()
     }
+}
+
+/// The name of the file that a server begins after this one.
+fn next_name(name: &str) -> Option<String> {
+    let (base, number) = name.rsplit_once('.')?;
+    let next = number.parse::<u64>().ok()?.checked_add(1)?;
+    Some(format!("{base}.{next:0width$}", width = number.len()))
 }
 
 /// Whether a binary log's name is the next after another.
@@ -227,6 +251,30 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// The usual case, found without the list of files: the same MariaDB, whose history at the archive's end is the
+    /// archive's. `None`: that is not certain.
+    async fn goes_on(&mut self) -> Result<Option<Located>, SourceFault> {
+        let same = (self.facts.flavor, self.facts.server_id) == (self.lineage.flavor, self.lineage.server_id);
+        let Some(file) = self.end.file.clone().filter(|_| same && self.facts.flavor == Flavor::MariaDb)
+        else {
+            return Ok(None);
+        };
+        let (name, offset, ordinal) = match file.closed {
+            false => (file.name.clone(), file.len, file.ordinal),
+            true => match next_name(&file.name) {
+                Some(next) => (next, 0, file.ordinal + 1),
+                None => return Ok(None),
+            },
+        };
+        // Of a file that is not there, or shorter than the archive's, the server says NULL.
+        if !self.holds(&name, offset.max(FIRST_EVENT)).await? {
+            return Ok(None);
+        }
+        let expected = if file.closed { None } else { self.expected(&file) };
+        let (lineage, facts) = (self.lineage.clone(), self.facts.clone());
+        Ok(Some(Located { file: name, offset, ordinal, expected, lineage, new: false, joined: None, facts }))
+    }
+
     /// Where to go on when it is the server that the archive follows; `None` when it is not.
     async fn same_server(&mut self) -> Result<Option<Located>, SourceFault> {
         let lineage = self.lineage.clone();

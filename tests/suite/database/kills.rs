@@ -52,7 +52,7 @@ fn every_commit_that_was_seen_is_on_the_backup() {
     work.wait_for(before + 20).unwrap();
     let unprotected =
         scene.stack.status("nfs1").unwrap()["source"]["semi_sync"]["unprotected_commits"].clone();
-    assert_eq!(unprotected, 0, "semi-sync must not have fallen back within 30 s");
+    assert_eq!(unprotected, 0, "semi-sync must not have fallen back within 30 s\n{}", scene.stack.logs());
     scene.server.kill9().unwrap();
     scene.stack.kill_nfs1().unwrap();
     scene.stack.kill_backup().unwrap();
