@@ -63,8 +63,8 @@ fn every_commit_that_was_seen_is_on_the_backup() {
         .ok("backup", &["db", "restore", "--at", "latest", "--datadir", target.to_str().unwrap()])
         .unwrap();
     // The workers wait for a server that answers: they end when it is there again.
-    scene.server.restart().unwrap();
     let ended_at = work.done();
+    scene.server.restart().unwrap();
     let seen = work.stop().unwrap();
     println!("{} pieces seen committed, {ended_at} when everything died", seen.count());
     let restored = started_on(&target);
