@@ -40,9 +40,10 @@ use tokio_util::sync::CancellationToken;
 const TIDY: Duration = Duration::from_secs(60);
 
 /// What can be asked of it.
-pub(super) const ACTIONS: [Action; 5] = [
+pub(super) const ACTIONS: [Action; 6] = [
     Action { name: "db-bases", help: "the base snapshots that are kept" },
     Action { name: "db-log", help: "the binary logs that are kept" },
+    Action { name: "db-prune", help: "remove binary logs that are no longer kept" },
     Action { name: "db-restore", help: "the database, or one table, as of a moment" },
     Action { name: "restore", help: "share and database of one moment" },
     Action { name: "db-standby", help: "build, start or stop the standby, or say how one follows" },
@@ -269,6 +270,10 @@ impl DatabaseArchive {
         match action {
             "db-bases" => Ok(self.bases()),
             "db-log" => Ok(self.log()),
+            "db-prune" => {
+                let dry_run = arguments["dry_run"].as_bool().unwrap_or(false);
+                self.keep.prune(dry_run).map_err(|error| format!("{error:#}"))
+            }
             "db-restore" => restoring.database(arguments),
             "restore" => restoring.all(arguments),
             other => Err(format!("the backup cannot do `{other}`")),

@@ -104,7 +104,7 @@ struct Standby {
     json: bool,
 }
 
-/// Remove binary logs and base snapshots that the settings no longer keep
+/// Remove binary logs that the settings no longer keep (done by itself, too, once a minute)
 #[derive(Args)]
 struct Prune {
     #[command(flatten)]
