@@ -87,10 +87,10 @@ impl DatabaseArchive {
             .context("starting the binlog server")?;
         let standby = start_standby(&keep, binlog.address(), &password)?;
         let marks = Arc::clone(&keep.marks);
-        let on_mark = Arc::new(move |mark: Mark| {
-            if let Err(error) = marks.append(mark) {
-                tracing::warn!("{error}");
-            }
+        let on_mark = Arc::new(move |mark: Mark| match marks.append(mark) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(?mark, "a mark lies before the newest one and is left out"),
+            Err(error) => tracing::warn!("{error}"),
         });
         let bases = Arc::clone(&keep.bases);
         let stop = CancellationToken::new();
@@ -265,8 +265,13 @@ impl DatabaseArchive {
     ) -> Result<Value, String> {
         let runtime = Handle::current();
         let step = |text: String| tell(text);
-        let restoring =
-            Restoring { keep: &self.keep, store, runtime: &runtime, stop: &self.stopping, step: &step };
+        let restoring = Restoring {
+            keep: &self.keep,
+            store: Some(store),
+            runtime: &runtime,
+            stop: &self.stopping,
+            step: &step,
+        };
         match action {
             "db-bases" => Ok(self.bases()),
             "db-log" => Ok(self.log()),
@@ -348,11 +353,16 @@ async fn tidy(keep: Keep, stop: CancellationToken) {
             () = tokio::time::sleep(TIDY) => {}
         }
         let keep = keep.clone();
-        let done = tokio::task::spawn_blocking(move || match keep.archive.maintain(&|| false) {
-            Ok(wrong) => wrong.iter().for_each(|(file, why)| {
-                tracing::error!("{file} in the archive is damaged: {why}");
-            }),
-            Err(error) => tracing::warn!("{error}"),
+        let done = tokio::task::spawn_blocking(move || {
+            if let Err(error) = keep.prune(false) {
+                tracing::warn!("removing old binary logs: {error:#}");
+            }
+            match keep.archive.maintain(&|| false) {
+                Ok(wrong) => wrong.iter().for_each(|(file, why)| {
+                    tracing::error!("{file} in the archive is damaged: {why}");
+                }),
+                Err(error) => tracing::warn!("{error}"),
+            }
         });
         if done.await.is_err() {
             tracing::error!("tidying the archive ended abnormally");

@@ -118,9 +118,9 @@ impl DatabaseSource {
         &self.shared.parts.settings
     }
 
-    /// The server that answers now.
-    pub(super) async fn server(&self) -> Result<Dsn, String> {
-        reachable(&self.shared.parts.settings).await
+    /// The server that is streamed: of several addresses another may answer, too, and not be the one.
+    pub(super) fn server(&self) -> Result<Dsn, String> {
+        self.shared.server()
     }
 
     /// Waits until everything that was committed before the call is on the backup.
@@ -131,14 +131,15 @@ impl DatabaseSource {
 
     /// Where the database is now; before the files' fence begins.
     pub(super) async fn fence_begins(&self) -> Result<(Place, Timestamp), String> {
-        let time = host::now();
-        Ok((self.shared.source.fresh(PATIENCE).await?, time))
+        let place = self.shared.source.fresh(PATIENCE).await?;
+        Ok((place, host::now()))
     }
 
     /// The files are on the backup: waits until that place is too, and marks the moment.
     pub(super) async fn fence_ends(&self, (place, time): (Place, Timestamp), cut: u64) -> Result<(), String> {
+        let batch = self.shared.batch();
         self.shared.reach(place, PATIENCE).await?;
-        self.shared.mark(place, time, cut, MarkKind::Fence);
+        self.shared.source.mark(Mark { time, place, batch, cut, kind: MarkKind::Fence });
         Ok(())
     }
 
@@ -170,7 +171,12 @@ impl Shared {
     async fn reach(&self, place: Place, patience: Duration) -> Result<(), String> {
         let mut durable = self.source.durable();
         let reached = durable.wait_for(|durable| durable.is_some_and(|durable| durable >= place));
-        match tokio::time::timeout(patience, reached).await {
+        let reached = tokio::time::timeout(patience, reached).await;
+        match reached.map(|durable| durable.map(|durable| *durable)) {
+            // A failover in between: what was before it may not have arrived.
+            Ok(Ok(Some(durable))) if durable.lineage != place.lineage => {
+                Err("the database: another server took its place meanwhile; ask again".to_owned())
+            }
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err("the database: nfs1 is stopping".to_owned()),
             Err(_) => Err(format!(
@@ -180,9 +186,14 @@ impl Shared {
         }
     }
 
-    fn mark(&self, place: Place, time: Timestamp, cut: u64, kind: MarkKind) {
-        let batch = self.parts.sender.status().report().acknowledged_batch;
-        self.source.mark(Mark { time, place, batch, cut, kind });
+    /// The newest batch on the backup. Right after a fence: it holds the fence's cut.
+    fn batch(&self) -> u64 {
+        self.parts.sender.status().report().acknowledged_batch
+    }
+
+    fn server(&self) -> Result<Dsn, String> {
+        let server = self.source.server();
+        server.ok_or_else(|| "the database does not stream now; `ehpc-store db status` says why".to_owned())
     }
 
     async fn mark_now_and_then(self: Arc<Shared>) {
@@ -194,19 +205,24 @@ impl Shared {
                 () = self.stop.cancelled() => return,
                 _ = every.tick() => {}
             }
-            let time = host::now();
-            // The database first: whatever a transaction before `place` names was durable before the files' fence.
-            let Some(place) = self.source.end() else { continue };
-            if last == Some((place, self.parts.dirty.current())) {
+            if last.is_some() && last == self.source.end().map(|place| (place, self.parts.dirty.current())) {
                 continue;
             }
+            // The database first: whatever a transaction before `place` names was durable before the files' fence. A
+            // source that lags makes no marks: they would name an older database.
+            let fresh = tokio::select! {
+                () = self.stop.cancelled() => return,
+                fresh = self.source.fresh(MARK_WITHIN) => fresh,
+            };
+            let (Ok(place), time) = (fresh, host::now()) else { continue };
             let fenced = tokio::select! {
                 () = self.stop.cancelled() => return,
                 fenced = self.parts.fence.wait(MARK_WITHIN) => fenced,
             };
             let Ok(cut) = fenced else { continue };
+            let batch = self.batch();
             if self.reach(place, MARK_WITHIN).await.is_ok() {
-                self.mark(place, time, cut, MarkKind::Periodic);
+                self.source.mark(Mark { time, place, batch, cut, kind: MarkKind::Periodic });
                 last = Some((place, cut));
             }
         }
@@ -298,7 +314,7 @@ impl Shared {
         let lineage =
             place.ok_or("the backup has no binary log yet; `ehpc-store db status` says why")?.lineage;
         let settings = &self.parts.settings;
-        let dsn = reachable(settings).await?;
+        let dsn = self.server()?;
         let mut options = TakeOptions::new(dsn, Tools::new(settings.tools.clone()), lineage);
         options.label = label;
         options.lock = settings.base_lock;

@@ -37,7 +37,10 @@ impl Keep {
             .mode(0o700)
             .create(directory)
             .with_context(|| format!("creating {}", directory.display()))?;
-        remove_scratch(directory).with_context(|| format!("tidying {}", directory.display()))?;
+        // Such a server may still be ending: what is left goes at the next start.
+        if let Err(error) = remove_scratch(directory) {
+            tracing::warn!("removing scratch servers in {}: {error}", directory.display());
+        }
         let (archive, recovered) = Archive::open(directory, archive::Options::default())?;
         tracing::info!(?recovered, "the archive of the database is open");
         let bases = BaseStore::open(&directory.join("base"), settings.base_keep)?;

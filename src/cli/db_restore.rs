@@ -3,6 +3,7 @@
 use super::Verdict;
 use super::db::{absolute, print, with_progress};
 use super::locate::{Role, Where};
+use super::offline;
 use anyhow::{Result, bail};
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
@@ -71,8 +72,11 @@ impl Restore {
     }
 
     pub(super) fn run(self) -> Result<Verdict> {
-        let node = self.at.node(Role::Backup)?;
-        let result = with_progress(&node, "db-restore", self.request()?)?;
+        let request = self.request()?;
+        let result = match self.at.node(Role::Backup) {
+            Ok(node) => with_progress(&node, "db-restore", request)?,
+            Err(nobody) => offline::run(&self.at, "db-restore", &request, nobody)?,
+        };
         print(&result, self.json)?;
         Ok(if result["equal"].as_bool() == Some(false) { Verdict::Bad } else { Verdict::Good })
     }

@@ -23,6 +23,7 @@ mod demo_web;
 mod describe;
 mod locate;
 mod nfs1;
+mod offline;
 mod pair;
 mod panics;
 mod prove;
@@ -128,6 +129,12 @@ pub(crate) fn say(text: &str) -> io::Result<()> {
         out.write_all(b"\n")?;
     }
     out.flush()
+}
+
+/// Writes a line to standard error, where progress and remarks go.
+pub(crate) fn say_aside(text: &str) {
+    // Who closed it does not want to know.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ async fn run(
     stopping: &AtomicBool,
 ) -> Result<DatabaseReport, String> {
     database.fence().await?;
-    let primary = database.server().await?;
+    let primary = database.server()?;
     let stop = Arc::new(AtomicBool::new(false));
     let asker = Arc::clone(database);
     let ask: Ask = Arc::new(move |query| {

@@ -3,6 +3,7 @@
 use super::Verdict;
 use super::db::{absolute, print, with_progress};
 use super::locate::{Role, Where};
+use super::offline;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -41,9 +42,11 @@ pub(super) struct Restore {
 
 impl Restore {
     pub(super) fn run(self) -> Result<Verdict> {
-        let node = self.at.node(Role::Backup)?;
         let request = json!({ "at": self.moment, "to": absolute(&self.to)?, "exact": self.exact });
-        let result = with_progress(&node, "restore", request)?;
+        let result = match self.at.node(Role::Backup) {
+            Ok(node) => with_progress(&node, "restore", request)?,
+            Err(nobody) => offline::run(&self.at, "restore", &request, nobody)?,
+        };
         print(&result, self.json)?;
         Ok(if result["equal"].as_bool() == Some(false) { Verdict::Bad } else { Verdict::Good })
     }

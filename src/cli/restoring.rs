@@ -11,7 +11,7 @@ use crate::host::local_time::local_time;
 use crate::observe::words;
 use crate::replication::applier::past;
 use crate::store::Store;
-use ehpc_proto::replication::database::Mark;
+use ehpc_proto::replication::database::{Mark, Place};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,8 +24,8 @@ pub(super) type Step<'a> = &'a dyn Fn(String);
 /// Restores of what is kept; they block, each on a thread of its own.
 pub(super) struct Restoring<'a> {
     pub(super) keep: &'a Keep,
-    /// The history of the share.
-    pub(super) store: &'a Arc<Store>,
+    /// The history of the share, where it is needed.
+    pub(super) store: Option<&'a Arc<Store>>,
     pub(super) runtime: &'a Handle,
     pub(super) stop: &'a AtomicBool,
     pub(super) step: Step<'a>,
@@ -65,6 +65,7 @@ impl Restoring<'_> {
         let to = PathBuf::from(request["to"].as_str().ok_or("say where to: --to DIR")?);
         let asked = request["at"].as_str().unwrap_or("latest");
         let exact = request["exact"].as_bool().unwrap_or(false);
+        let store = self.store.ok_or("the history of the share is not open")?;
         let mark = self.mark(asked, exact)?;
         let made = make_empty(&to)?;
         let shown = shown(mark.time);
@@ -73,7 +74,7 @@ impl Restoring<'_> {
             let (objects, bytes) = (words::count(written.objects), words::bytes(written.bytes));
             (self.step)(format!("the share of {shown}: {objects} objects, {bytes}"));
         };
-        let written = past::write_tree(self.store, mark.batch, &to.join("share"), &progress, self.stop)
+        let written = past::write_tree(store, mark.batch, &to.join("share"), &progress, self.stop)
             .map_err(|error| undone(&made, &to, error.to_string()))?;
         let options = RestoreOptions {
             moment: RestoreMoment::Place(mark.place),
@@ -131,7 +132,13 @@ impl Restoring<'_> {
                     let known: Vec<&str> = bases.iter().filter_map(|base| base.label.as_deref()).collect();
                     format!("no base snapshot has the label `{label}`; there are: {}", known.join(", "))
                 })?;
-                Ok(RestoreMoment::Position { file: base.place.file.clone(), offset: base.place.offset })
+                let files = self.keep.archive.files();
+                let file = files.iter().find(|f| f.lineage == base.lineage && f.name == base.place.file);
+                let file = file.ok_or_else(|| {
+                    format!("the binary log {} of that base snapshot is not kept any more", base.place.file)
+                })?;
+                let (lineage, file) = (file.lineage, file.ordinal);
+                Ok(RestoreMoment::Place(Place { lineage, file, offset: base.place.offset }))
             }
         }
     }

@@ -526,6 +526,11 @@ impl Control for Nfs1Role {
             "db-snapshot" => self.snapshot(&arguments, progress),
             "db-accept-loss" => {
                 if let Some(database) = &self.database {
+                    let state = database.source().status().state;
+                    if !["ahead", "diverged", "gap"].contains(&state.as_str()) {
+                        let why = format!("there is no loss to accept: the database is {state}");
+                        return Box::pin(async move { Err(Refusal::Failed(why)) });
+                    }
                     database.source().accept_loss();
                 }
                 done(

@@ -29,6 +29,8 @@ pub enum BaseError {
     Incomplete(&'static str),
     #[error("accounts or privileges were changed while the dump ran")]
     AccountsMoved,
+    #[error("databases were made or dropped while the dump ran")]
+    DatabasesMoved,
     #[error(
         "the server has no binary log (`SHOW MASTER STATUS` is empty): a base snapshot without a position is of no use. \
          Put `log_bin = mysql-bin` into [mysqld] and restart the server"
@@ -54,7 +56,7 @@ impl BaseError {
     /// May another try succeed? (Schemas and accounts move on; a wrong password does not.)
     pub fn is_passing(&self) -> bool {
         match self {
-            BaseError::AccountsMoved | BaseError::Incomplete(_) => true,
+            BaseError::AccountsMoved | BaseError::DatabasesMoved | BaseError::Incomplete(_) => true,
             // 1412: a table's definition changed after the snapshot; 1146, 1051: a table went away; 1305: a routine did;
             // 1356: a view names what is gone; 1205, 1213: locks.
             BaseError::Dump { said, .. } => {

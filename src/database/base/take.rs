@@ -230,6 +230,10 @@ impl Attempt<'_> {
         } else {
             self.data(&mut content, before, program, &mut summing)?
         };
+        // A database that was made before the dump's snapshot and after the list of them is neither dumped nor replayed.
+        if self.runtime.block_on(look::databases(&mut before.sql))? != before.databases {
+            return Err(BaseError::DatabasesMoved);
+        }
         if self.accounts(before, program)? != accounts {
             return Err(BaseError::AccountsMoved);
         }

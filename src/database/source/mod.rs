@@ -114,6 +114,11 @@ impl Source {
         }
     }
 
+    /// The server whose binary log is streamed now; `None` while none is.
+    pub fn server(&self) -> Option<Dsn> {
+        self.shared.server.borrow().clone()
+    }
+
     /// Sends a mark to the archive; lost when the lane is down, and the next one comes soon.
     pub fn mark(&self, mark: Mark) {
         self.shared.exchange.mark(mark);

@@ -41,6 +41,8 @@ pub struct SemiSyncWatch {
 const ON: &str = "on";
 /// A commit was not acknowledged in time; the next ones do not wait.
 const FALLEN_BACK: &str = "fallen back";
+/// No replica acknowledges: commits wait for the server's timeout.
+const NOBODY: &str = "without a replica";
 /// Another replica acknowledges too, and the first acknowledgement counts, whoever it is from.
 const SHARED: &str = "shared";
 /// The server has it off.
@@ -52,6 +54,7 @@ impl SemiSyncWatch {
         let state = match reading {
             Reading { enabled: None | Some(false), .. } => IMPOSSIBLE,
             Reading { on: false, .. } => FALLEN_BACK,
+            Reading { clients: 0, .. } => NOBODY,
             Reading { clients: 2.., .. } => SHARED,
             _ => ON,
         };

@@ -46,7 +46,7 @@ pub(super) struct Shared {
     pub(super) end: watch::Sender<Option<Place>>,
     pub(super) cursor: watch::Sender<Option<Cursor>>,
     /// The server that is used.
-    server: watch::Sender<Option<Dsn>>,
+    pub(super) server: watch::Sender<Option<Dsn>>,
     words: Mutex<Words>,
     /// What was handed to the lane and is not durable yet, and when.
     under_way: Mutex<VecDeque<(Place, Instant)>>,
@@ -96,6 +96,8 @@ impl Shared {
     }
 
     pub(super) fn streaming(&self, dsn: &Dsn, version: &str, gtid: String) {
+        // What a person accepted was for the trouble before this.
+        self.lost();
         self.server.send_replace(Some(dsn.clone()));
         let mut words = self.words.lock();
         words.state = "streaming";

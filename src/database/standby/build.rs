@@ -51,6 +51,8 @@ pub(super) async fn build(
     stop: &Arc<AtomicBool>,
 ) -> Result<(Record, Mysqld), StandbyError> {
     let datadir = parts.settings.datadir.clone();
+    // Before what is there is given up.
+    route_known(parts).await?;
     clear(&datadir, force)?;
     tell(format!("making {}", datadir.display()));
     Mysqld::init(&datadir, &parts.tools, Flavor::MariaDb).await?;
@@ -65,6 +67,19 @@ pub(super) async fn build(
             Err(error)
         }
     }
+}
+
+/// There is a base snapshot to build from, and the binary logs after it.
+async fn route_known(parts: &Arc<Parts>) -> Result<(), StandbyError> {
+    let (shared, runtime) = (parts.clone(), Handle::current());
+    let work = move || {
+        let Parts { archive, bases, tools, .. } = &*shared;
+        let vault = Vault { archive, bases, tools, runtime: &runtime };
+        let end = archive.find(&Target::Latest).map_err(RestoreError::from)?;
+        let route = vault.route(&end)?;
+        if route.flavor == Flavor::MariaDb { Ok(()) } else { Err(StandbyError::NotMaria) }
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| StandbyError::Stopped)?
 }
 
 async fn load(

@@ -4,7 +4,7 @@ use super::source::PackContent;
 use crate::replication::mirror::{
     Identity, Known, LiveView, Mirror, MirrorError, MirrorNotes, SourceError, Spot,
 };
-use crate::store::catalog::Past;
+use crate::store::catalog::{CatalogReader, Past};
 use crate::store::{Store, StoreError};
 use ehpc_proto::replication::{Batch, EntryState, Hash, Kind, ObjectId, Timestamp};
 use std::collections::HashMap;
@@ -12,7 +12,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+/// A batch is waited for so long.
+const APPLIED_WITHIN: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(20);
 /// Names that are made at a time.
 const SLICE: usize = 1000;
 
@@ -24,6 +28,10 @@ pub enum PastError {
     Store(#[from] StoreError),
     #[error("writing the tree: {0}")]
     Write(#[from] MirrorError),
+    #[error(
+        "batch {batch} is on the backup and not yet in its catalog; `ehpc-store status` says why; try again"
+    )]
+    Behind { batch: u64 },
     #[error("batch {batch} is not in the catalog of the backup")]
     UnknownBatch { batch: u64 },
     #[error("{}: {source}", path.display())]
@@ -68,6 +76,7 @@ pub fn write_tree(
     }
     let mut mirror = Mirror::open(&partial)?;
     let reader = store.reader()?;
+    await_applied(store, &reader, batch, stop)?;
     let past = reader.rows().past(batch).map_err(StoreError::from)?;
     let past = past.ok_or(PastError::UnknownBatch { batch })?;
     let mut writing = Writing {
@@ -94,6 +103,27 @@ pub fn write_tree(
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(fault(parent))?;
     Ok(written)
+}
+
+/// A batch that is durable and not yet in the catalog will be in a moment: the applier is on its way.
+fn await_applied(
+    store: &Store,
+    reader: &CatalogReader,
+    batch: u64,
+    stop: &AtomicBool,
+) -> Result<(), PastError> {
+    let durable = store.position().map_or(0, |position| position.number);
+    let until = Instant::now() + APPLIED_WITHIN;
+    while batch <= durable && reader.rows().chain(batch).map_err(StoreError::from)?.is_none() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(PastError::Stopped);
+        }
+        if Instant::now() > until {
+            return Err(PastError::Behind { batch });
+        }
+        std::thread::park_timeout(LOOK);
+    }
+    Ok(())
 }
 
 struct Writing<'c> {

@@ -65,6 +65,8 @@ impl Acks {
     /// The backup has everything up to batch `number`.
     pub(crate) fn acknowledged(&mut self, number: u64, view: &mut View) -> Result<(), ViewError> {
         view.acknowledge(number)?;
+        // First, and also where nothing is in flight (a new session): whoever is woken by the cut asks for the number.
+        self.status.update(|report| report.acknowledged_batch = report.acknowledged_batch.max(number));
         let mut batches = 0;
         let mut cut = 0;
         while self.in_flight.front().is_some_and(|batch| batch.position.number <= number)
@@ -79,7 +81,6 @@ impl Acks {
         self.acknowledge_cut(cut);
         let in_flight = self.in_flight.len() as u64;
         self.status.update(|report| {
-            report.acknowledged_batch = number;
             report.acknowledged_at = Some(SystemTime::now());
             report.batches += batches;
             report.batches_in_flight = in_flight;

@@ -95,5 +95,10 @@ fn every_row_has_its_file_at_any_moment() {
         fs::remove_dir_all(&target).unwrap();
     }
     println!("rows at each moment: {counts:?}");
+    // Everything has burned down but the backup's disk.
+    scene.stack.stop().unwrap();
+    let target = scene.path("disk-alone");
+    scene.stack.ok("backup", &["restore", "--all", "--to", target.to_str().unwrap()]).unwrap();
+    assert!(check(&target) >= counts.iter().map(|(_, count)| *count).max().unwrap_or(0));
     assert!(counts.iter().any(|(_, count)| *count > 0), "{counts:?}");
 }
