@@ -12,6 +12,7 @@ pub mod dump;
 pub mod fault;
 pub mod lane;
 pub mod locate;
+mod pace;
 pub mod semisync;
 pub mod session;
 mod shared;
