@@ -15,7 +15,8 @@ pub use error::StandbyError;
 use crate::database::archive::Archive;
 use crate::database::base::BaseStore;
 use crate::database::dsn::Dsn;
-use crate::database::server::Tools;
+use crate::database::server::{Flavor, Tools};
+use crate::database::sql::quote_text;
 use crate::observe::status::DatabaseStandbyStatus;
 use crate::settings;
 use parking_lot::Mutex;
@@ -35,6 +36,52 @@ pub struct Upstream {
     pub user: String,
     /// That account's password.
     pub password: String,
+}
+
+impl Upstream {
+    /// How a MariaDB follows it.
+    pub(crate) fn change_master(&self) -> String {
+        format!(
+            "CHANGE MASTER TO MASTER_HOST = {}, MASTER_PORT = {}, MASTER_USER = {}, MASTER_PASSWORD = {}, MASTER_SSL = 0, \
+             MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 5",
+            quote_text(&self.address.ip().to_string()),
+            self.address.port(),
+            quote_text(&self.user),
+            quote_text(&self.password)
+        )
+    }
+
+    /// The statements with which a server of the operator's own follows, after the newest base snapshot was loaded into it.
+    pub(crate) fn sql(&self, bases: &BaseStore) -> String {
+        let Some(base) = bases.list().pop() else {
+            return format!(
+                "-- There is no base snapshot yet (`ehpc-store db snapshot`): this is for an empty server.\n{};\nSTART SLAVE;\n",
+                self.change_master()
+            );
+        };
+        let at = format!("{}:{}", base.place.file, base.place.offset);
+        let load = format!(
+            "-- Load base snapshot {} into it first: ehpc-store db restore --position {at} --to DSN\n",
+            base.number
+        );
+        match base.flavor {
+            Flavor::MariaDb => format!(
+                "{load}SET GLOBAL gtid_slave_pos = {};\n{};\nSTART SLAVE;\n",
+                quote_text(&base.gtid),
+                self.change_master()
+            ),
+            Flavor::MySql => format!(
+                "{load}CHANGE MASTER TO MASTER_HOST = {}, MASTER_PORT = {}, MASTER_USER = {}, MASTER_PASSWORD = {}, \
+                 MASTER_LOG_FILE = {}, MASTER_LOG_POS = {}, MASTER_CONNECT_RETRY = 1;\nSTART SLAVE;\n",
+                quote_text(&self.address.ip().to_string()),
+                self.address.port(),
+                quote_text(&self.user),
+                quote_text(&self.password),
+                quote_text(&base.place.file),
+                base.place.offset
+            ),
+        }
+    }
 }
 
 /// What a standby is made of.
@@ -115,18 +162,9 @@ impl Standby {
         self.ask(|reply| Command::Stop { reply }).await?
     }
 
-    /// The statements with which a MariaDB of the operator's own follows, after a base snapshot was loaded into it.
+    /// The statements with which a server of the operator's own follows.
     pub fn sql(&self) -> String {
-        let base = self.parts.bases.list().into_iter().last();
-        let gtid = base.as_ref().map_or("", |base| base.gtid.as_str());
-        let load = match &base {
-            Some(base) => format!("-- Load base snapshot {} into it first.\n", base.number),
-            None => "-- There is no base snapshot yet: `ehpc-store db snapshot`.\n".to_owned(),
-        };
-        format!(
-            "{load}SET GLOBAL gtid_slave_pos = '{gtid}';\n{};\nSTART SLAVE;\n",
-            self.parts.change_master()
-        )
+        self.parts.upstream.sql(&self.parts.bases)
     }
 
     /// Ends everything in order.

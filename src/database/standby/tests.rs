@@ -5,6 +5,7 @@ use crate::database::archive::{self, ArchiveDesk};
 use crate::database::base::{StoreSink, TakeOptions, take};
 use crate::database::binlog_server::{BinlogServer, Feed};
 use crate::database::link::{BoxFuture, Dial, Wire, WireIn, WireOut};
+use crate::database::restore::RestoreError;
 use crate::database::source::{Source, SourceOptions};
 use bytes::Bytes;
 use ehpc_proto::replication::database::DbAnswer;
@@ -137,6 +138,31 @@ impl World {
         };
         let _inside = self.runtime.enter();
         Standby::start(parts).unwrap()
+    }
+
+    /// The same one in other hands: with this option more, over these bases.
+    fn standby_of(&self, option: &str, bases: Arc<BaseStore>) -> Standby {
+        let datadir = self.directory.path().join("standby");
+        let settings = settings::Standby {
+            mode: settings::StandbyMode::Managed,
+            address: settings::DatabaseAddress::Socket(datadir.join("mysqld.sock")),
+            datadir,
+            server_id: 4_200_002,
+            user: "root".to_owned(),
+            password_file: None,
+            options: vec![option.to_owned()],
+        };
+        let (user, password) = ("replica".to_owned(), PASSWORD.to_owned());
+        let upstream = Upstream { address: self.binlog.address(), user, password };
+        let _inside = self.runtime.enter();
+        Standby::start(Parts {
+            settings,
+            tools: Tools::default(),
+            upstream,
+            archive: self.archive.clone(),
+            bases,
+        })
+        .unwrap()
     }
 
     /// Waits until the standby has what the primary has.
@@ -305,5 +331,21 @@ fn a_standby_listens_where_the_settings_say() {
         sql.number("SELECT COUNT(*) FROM a.t").await
     };
     assert_eq!(world.runtime.block_on(count).unwrap(), Some(1));
+    world.runtime.block_on(standby.stop()).unwrap();
+    world.runtime.block_on(standby.shutdown());
+    // One that cannot be started says so to whoever starts it.
+    let broken = world.standby_of("--no-such-option=1", world.bases.clone());
+    let error = world.runtime.block_on(broken.resume()).unwrap_err().to_string();
+    assert!(error.contains("no-such-option"), "{error}");
+    world.runtime.block_on(broken.shutdown());
+    // Nothing to build a new one from: the old one goes on.
+    let nothing = Arc::new(BaseStore::open(&world.directory.path().join("nothing"), 7).unwrap());
+    let standby = world.standby_of("--innodb-buffer-pool-size=64M", nothing);
+    world.level(&standby);
+    let error = world.runtime.block_on(standby.init(true, silent())).unwrap_err();
+    assert!(matches!(error, StandbyError::Restore(RestoreError::NoBase { .. })), "{error}");
+    world.primary.sql("INSERT INTO a.t VALUES (2)").unwrap();
+    world.ship();
+    world.level(&standby);
     world.runtime.block_on(standby.shutdown());
 }

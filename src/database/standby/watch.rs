@@ -7,12 +7,12 @@ use super::record::Record;
 use super::{Command, Parts, Shared};
 use crate::database::dsn::Dsn;
 use crate::database::server::Mysqld;
-use crate::database::sql::{Sql, quote_text};
+use crate::database::sql::Sql;
 use crate::observe::status::DatabaseStandbyStatus;
 use crate::settings::StandbyMode;
 use ehpc_proto::binlog::{Flavor, GtidState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -94,11 +94,12 @@ impl Keeper {
         if !self.is_managed() {
             return Err(StandbyError::External);
         }
-        // What is there goes on until it is known that it may go.
-        let there = self.parts.settings.datadir.exists();
-        if there && !force && (self.record.is_some() || self.server.is_some()) {
-            return Err(StandbyError::Exists { datadir: self.parts.settings.datadir.clone() });
+        // What is there goes on until it is known that it may go, and what comes in its place.
+        let datadir = &self.parts.settings.datadir;
+        if !force && build::is_there(datadir) {
+            return Err(StandbyError::Exists { datadir: datadir.clone() });
         }
+        build::check(&self.parts).await?;
         self.end().await;
         self.enter("building", true, None);
         self.record = None;
@@ -130,9 +131,13 @@ impl Keeper {
             self.enter("stopped", false, None);
             return Ok(());
         }
-        self.not_before = Instant::now();
-        self.look().await;
         // Started by a person: at once, whatever stopped it.
+        if self.server.as_ref().is_some_and(|server| server.has_ended().is_some()) {
+            (self.server, self.sql) = (None, None);
+        }
+        (self.not_before, self.pause) = (Instant::now(), PAUSE.0);
+        self.restart().await?;
+        self.look().await;
         if self.halted.is_some() || self.failed.is_some() { self.follow().await } else { Ok(()) }
     }
 
@@ -154,11 +159,8 @@ impl Keeper {
                 Some(record) if record.stopped => return self.enter("stopped", false, None),
                 Some(_) => {}
             }
-            if let Some(how) = self.server.as_ref().and_then(Mysqld::has_ended) {
-                (self.server, self.sql) = (None, None);
-                self.later(&format!("the standby's server ended ({how}); it is started again"));
-            }
-            if self.server.is_none() && !self.start().await {
+            // Why not is told where it is noticed.
+            if self.restart().await.is_err() || self.server.is_none() {
                 return;
             }
         }
@@ -176,27 +178,28 @@ impl Keeper {
         self.enter("failed", false, Some(why.to_owned()));
     }
 
-    /// Starts the server, when its time has come; true = it runs.
-    async fn start(&mut self) -> bool {
-        if Instant::now() < self.not_before || self.shared.stop.load(Ordering::Relaxed) {
-            return false;
+    /// Starts the server if it does not run (any more) and its time has come.
+    async fn restart(&mut self) -> Result<(), StandbyError> {
+        if let Some(how) = self.server.as_ref().and_then(Mysqld::has_ended) {
+            (self.server, self.sql) = (None, None);
+            self.later(&format!("the standby's server ended ({how}); it is started again"));
         }
-        match Mysqld::start(build::options(&self.parts), &self.parts.tools).await {
+        if self.server.is_some() || Instant::now() < self.not_before {
+            return Ok(());
+        }
+        let started = match build::start(&self.parts, &self.shared.stop).await {
             Ok(server) => {
                 self.server = Some(server);
-                match self.follow().await {
-                    Ok(()) => true,
-                    Err(error) => {
-                        self.later(&error.to_string());
-                        false
-                    }
-                }
+                self.follow().await
             }
-            Err(error) => {
-                self.later(&error.to_string());
-                false
-            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &started
+            && !matches!(error, StandbyError::Stopped)
+        {
+            self.later(&error.to_string());
         }
+        started
     }
 
     fn dsn(&self) -> Option<Dsn> {
@@ -218,7 +221,7 @@ impl Keeper {
 
     /// Says where to replicate from, and starts it. What was fetched and not yet applied is fetched again.
     async fn follow(&mut self) -> Result<(), StandbyError> {
-        let change = self.parts.change_master();
+        let change = self.parts.upstream.change_master();
         let sql = self.connected().await?;
         for statement in ["STOP ALL SLAVES", change.as_str(), "START SLAVE"] {
             sql.run(statement).await?;
@@ -313,20 +316,5 @@ impl Keeper {
         let mut status = self.shared.status.lock();
         state.clone_into(&mut status.state);
         (status.well, status.error) = (well, error);
-    }
-}
-
-impl Parts {
-    /// How a MariaDB follows the binlog server.
-    pub(super) fn change_master(&self) -> String {
-        let at = &self.upstream;
-        format!(
-            "CHANGE MASTER TO MASTER_HOST = {}, MASTER_PORT = {}, MASTER_USER = {}, MASTER_PASSWORD = {}, MASTER_SSL = 0, \
-             MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 5",
-            quote_text(&at.address.ip().to_string()),
-            at.address.port(),
-            quote_text(&at.user),
-            quote_text(&at.password)
-        )
     }
 }
