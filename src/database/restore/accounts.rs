@@ -1,24 +1,46 @@
 //! The account that a restore works with is left as it is: a base knows one of the same name with another password, and
-//! the next connection would be refused.
+//! the next connection would be refused. What it may not grant is left out as well.
 
 use crate::database::base::AccountsAt;
-use crate::database::sql::{quote_name, quote_text};
+use crate::database::sql::{Row, Sql, SqlError, quote_name, quote_text};
 use std::io::{self, Read};
 
 const PIECE: usize = 64 << 10;
 
-/// An account in the spellings of dump programs.
+/// The account that works.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Account([String; 2]);
+pub(super) struct Account {
+    /// In the spellings of dump programs.
+    spelled: [String; 2],
+    /// May it grant PROXY? That is not part of ALL PRIVILEGES.
+    grants_proxy: bool,
+}
 
 impl Account {
-    /// What `SELECT CURRENT_USER()` says: `name@host`.
-    pub(super) fn of(current: &str) -> Account {
+    /// The account that we are on that connection.
+    pub(super) async fn of(sql: &mut Sql) -> Result<Account, SqlError> {
+        let current = sql.text("SELECT CURRENT_USER()").await?.unwrap_or_default();
+        let grants = sql.rows("SHOW GRANTS").await?;
+        let proxy = |row: &Row| {
+            let grant = row.string(0);
+            grant.starts_with("GRANT PROXY ON ") && grant.ends_with(" WITH GRANT OPTION")
+        };
+        Ok(Account::named(&current, grants.iter().any(proxy)))
+    }
+
+    /// `current`: name@host, as `SELECT CURRENT_USER()` says.
+    fn named(current: &str, grants_proxy: bool) -> Account {
         let (name, host) = current.rsplit_once('@').unwrap_or((current, "%"));
-        Account([
+        let spelled = [
             format!("{}@{}", quote_name(name), quote_name(host)),
             format!("{}@{}", quote_text(name), quote_text(host)),
-        ])
+        ];
+        Account { spelled, grants_proxy }
+    }
+
+    /// Is a line of accounts and privileges to be left out?
+    fn leaves_out(&self, line: &[u8]) -> bool {
+        (!self.grants_proxy && line.starts_with(b"GRANT PROXY ON ")) || self.is_made_by(line)
     }
 
     /// Is it this account that a line of accounts and privileges makes, or gives something to?
@@ -26,7 +48,7 @@ impl Account {
         let line = String::from_utf8_lossy(line);
         let line = line.trim_start_matches("/*M!100005 ").trim_start_matches("/*!80001 ");
         let names = |text: &str| {
-            let rest = self.0.iter().find_map(|spelled| text.strip_prefix(spelled.as_str()));
+            let rest = self.spelled.iter().find_map(|spelled| text.strip_prefix(spelled.as_str()));
             rest.is_some_and(|rest| rest.trim_end().is_empty() || rest.starts_with([' ', ';']))
         };
         let after = |word: &str| line.match_indices(word).any(|(at, _)| names(&line[at + word.len()..]));
@@ -84,7 +106,7 @@ impl<R: Read> Without<R> {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
-        if !self.account.is_made_by(&line) {
+        if !self.account.leaves_out(&line) {
             self.ready.0.extend(line);
         }
     }
@@ -120,7 +142,7 @@ mod tests {
 
     #[test]
     fn only_what_is_said_of_that_account_is_left_out() {
-        let account = Account::of("ad`min@10.%");
+        let account = Account::named("ad`min@10.%", true);
         let made = [
             "CREATE USER IF NOT EXISTS `ad``min`@`10.%` IDENTIFIED BY PASSWORD '*1';\n",
             "GRANT USAGE ON *.* TO `ad``min`@`10.%` IDENTIFIED BY PASSWORD '*1';\n",
@@ -141,8 +163,11 @@ mod tests {
             assert!(account.is_made_by(line.as_bytes()), "{line}");
         }
         for line in others {
-            assert!(!account.is_made_by(line.as_bytes()), "{line}");
+            assert!(!account.leaves_out(line.as_bytes()), "{line}");
         }
+        let proxy = "GRANT PROXY ON ``@`%` TO `other`@`%` WITH GRANT OPTION;\n";
+        assert!(!account.leaves_out(proxy.as_bytes()));
+        assert!(Account::named("root@localhost", false).leaves_out(proxy.as_bytes()));
         // In accounts, whatever pieces they come in; not in the data between them, where such a line may be part of a body.
         let (accounts, data) = (made.concat() + "\n" + &others.concat(), made.concat());
         let text = format!("{accounts}{data}{accounts}");

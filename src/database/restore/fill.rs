@@ -242,9 +242,9 @@ impl Vault<'_> {
 /// The account that we are there.
 async fn own_account(dsn: &Dsn) -> Result<Account, RestoreError> {
     let mut sql = Sql::connect(dsn).await?;
-    let current = sql.text("SELECT CURRENT_USER()").await?.unwrap_or_default();
+    let account = Account::of(&mut sql).await?;
     sql.close().await;
-    Ok(Account::of(&current))
+    Ok(account)
 }
 
 fn stopped(error: ServerError) -> RestoreError {

@@ -302,6 +302,7 @@ fn a_base_whose_beginning_is_not_archived_is_not_restored() {
         base
     });
     assert_ne!(base.before.file, base.place.file);
+    access.sql("INSERT INTO a.t VALUES (1)").unwrap();
     let directory = world.directory.path().join("database");
     lay(&directory, 1, &world.server, None);
     let folder = directory.join("0001");

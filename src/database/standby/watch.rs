@@ -99,7 +99,12 @@ impl Keeper {
         if !force && build::is_there(datadir) {
             return Err(StandbyError::Exists { datadir: datadir.clone() });
         }
-        build::check(&self.parts).await?;
+        if let Err(error) = build::check(&self.parts).await {
+            if self.record.is_none() {
+                self.enter("not built", false, Some(error.to_string()));
+            }
+            return Err(error);
+        }
         self.end().await;
         self.enter("building", true, None);
         self.record = None;
