@@ -59,7 +59,6 @@ pub(super) fn become_owner(command: &mut Command, owner: Owner) {
     }
 }
 /// Makes a data directory in an absent or empty one.
-
 pub(super) fn init(datadir: &Path, tools: &Tools, flavor: Flavor) -> Result<(), ServerError> {
     std::fs::create_dir_all(datadir).map_err(ServerError::file("cannot make the directory", datadir))?;
     let mut entries = std::fs::read_dir(datadir).map_err(ServerError::file("cannot read", datadir))?;

@@ -2,6 +2,7 @@
 //! kept going here; external, it is only looked at.
 
 mod build;
+mod crash;
 mod error;
 mod health;
 mod record;

@@ -140,6 +140,18 @@ impl World {
         Standby::start(parts).unwrap()
     }
 
+    /// Statements on the standby, in one session.
+    fn done_there(&self, standby: &Standby, statements: &str) {
+        let run = async {
+            let mut sql = crate::database::sql::Sql::connect(&standby.dsn().unwrap()).await?;
+            for statement in statements.split(';').filter(|statement| !statement.trim().is_empty()) {
+                sql.run(statement).await?;
+            }
+            Ok::<_, crate::database::sql::SqlError>(())
+        };
+        self.runtime.block_on(run).unwrap();
+    }
+
     /// The same one in other hands: with this option more, over these bases.
     fn standby_of(&self, option: &str, bases: Arc<BaseStore>) -> Standby {
         let datadir = self.directory.path().join("standby");
@@ -310,6 +322,22 @@ fn what_cannot_be_applied_is_told_and_a_halted_replica_goes_on_when_asked() {
     world.runtime.block_on(standby.resume()).unwrap();
     world.level(&standby);
     assert!(standby.sql().contains("CHANGE MASTER TO MASTER_HOST = '127.0.0.1'"));
+    // What was applied and not yet noted when its server was killed is not applied again.
+    let datadir = world.directory.path().join("standby").canonicalize().unwrap();
+    let prepared = "XA START 'k'; INSERT INTO a.t VALUES (9); XA END 'k'; XA PREPARE 'k'";
+    for (statements, more) in [
+        (prepared, ""),
+        ("XA COMMIT 'k'", "ALTER TABLE a.t ADD COLUMN more INT"),
+        ("CREATE PROCEDURE a.p() SELECT 1", ""),
+    ] {
+        world.ask(&standby, "STOP SLAVE SQL_THREAD");
+        access.sql(&format!("{statements}; {more}")).unwrap();
+        world.ship();
+        world.done_there(&standby, &format!("{statements}; {more}"));
+        ehpc_tools::process::signal(processes(&datadir)[0], "KILL").unwrap();
+        world.level(&standby);
+    }
+    assert_eq!(world.ask(&standby, "SHOW PROCEDURE STATUS WHERE Db = 'a'"), ["a"]);
     world.runtime.block_on(standby.shutdown());
 }
 
