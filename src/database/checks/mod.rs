@@ -12,12 +12,18 @@ pub mod answers;
 pub mod archive;
 mod catalog;
 pub(in crate::database) mod definitions;
+mod drill;
+pub mod drills;
+mod fetched;
+mod halted;
+mod local;
 mod position;
 pub mod remote;
 mod report;
 mod rounds;
 mod rows;
 mod session;
+pub mod sessions;
 mod shape;
 mod tables;
 mod whole;
@@ -26,6 +32,7 @@ mod whole;
 mod tests;
 
 pub use catalog::{Item, Kind};
+pub use drill::DrillReport;
 pub use position::Position;
 pub use report::{
     Comparison, Difference, KeyDifference, RangeDifference, RowsDiffer, TableSum, Unchecked, Way,

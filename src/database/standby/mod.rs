@@ -7,7 +7,7 @@ mod error;
 mod health;
 mod record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watch;
 
 pub use build::Tell;
