@@ -9,9 +9,11 @@
 pub mod acks;
 pub mod connect;
 pub mod dump;
+pub mod facts;
 pub mod fault;
 pub mod lane;
 pub mod locate;
+pub mod probe;
 pub mod semisync;
 pub mod session;
 mod shared;
@@ -116,7 +118,7 @@ impl Source {
 
     /// The server whose binary log is streamed now; `None` while none is.
     pub fn server(&self) -> Option<Dsn> {
-        self.shared.server.borrow().clone()
+        self.shared.server.borrow().as_ref().map(|(dsn, _)| dsn.clone())
     }
 
     /// Sends a mark to the archive; lost when the lane is down, and the next one comes soon.

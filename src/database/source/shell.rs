@@ -1,7 +1,7 @@
 //! Connects both sides, again and again.
 
 use super::connect::{Stream, connect};
-use super::fault::{Blame, SourceFault};
+use super::fault::{Blame, Finding, SourceFault};
 use super::lane::{ArchiveEnd, Lane};
 use super::locate::{Located, Permission, locate};
 use super::session::StreamSession;
@@ -12,6 +12,7 @@ use crate::database::sql::Sql;
 use crate::observe::metrics;
 use ehpc_proto::binlog::Flavor;
 use ehpc_proto::mysql::replica::{Plan, Start};
+use ehpc_proto::replication::database::Place;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -25,12 +26,37 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fr
 struct Memory {
     /// Failures in a row.
     failures: u32,
-    /// This server's file was another one of the same name.
-    another: Option<String>,
-    /// The stream was damaged the last time, too.
-    damaged: bool,
+    /// What a stream found out about the archive's end.
+    found: Option<Found>,
+    /// That is news: the next attempt asks accordingly, at once.
+    news: bool,
     /// What was logged last, so that it is not said again and again.
     said: String,
+}
+
+/// What a stream from a server found out about the place where the archive ended.
+#[derive(Clone, PartialEq, Eq)]
+struct Found {
+    server: String,
+    at: Option<Place>,
+    what: Finding,
+}
+
+impl Memory {
+    /// Keeps what a fault of a stream says about the place.
+    fn learn(&mut self, dsn: &Dsn, fault: &SourceFault, at: Option<Place>) {
+        let server = dsn.server.to_string();
+        let before = self.found(&server, at);
+        let Some(what) = fault.finding(before) else { return };
+        self.news = before != Some(what);
+        self.found = Some(Found { server, at, what });
+    }
+
+    /// What is known about that place on that server.
+    fn found(&self, server: &str, at: Option<Place>) -> Option<Finding> {
+        let found = self.found.as_ref().filter(|found| found.server == server && found.at == at);
+        found.map(|found| found.what)
+    }
 }
 
 /// Until it is told to stop.
@@ -38,15 +64,11 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut memory = Memory::default();
     loop {
         let Some(fault) = session(&shared, &mut memory, &stop).await else { return };
-        if let SourceFault::AnotherServer { server, .. } = &fault {
-            memory.another = Some(server.clone());
-        }
         shared.failed(&fault);
         say(&fault, &mut memory);
-        let once = matches!(fault, SourceFault::Damaged { .. }) && !memory.damaged;
-        memory.damaged = matches!(fault, SourceFault::Damaged { .. });
+        let news = std::mem::take(&mut memory.news);
         let wait = match fault.wait() {
-            Some(later) if !once => later,
+            Some(later) if !news => later,
             _ => back_off(memory.failures),
         };
         memory.failures = memory.failures.saturating_add(1);
@@ -111,20 +133,27 @@ async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -
     };
     let blame = Blame::new(&dsn, shared.options.server_id);
     if located.new {
-        memory.another = None;
+        memory.found = None;
         let lineage = located.lineage.number;
         tracing::info!(server = %dsn.server, lineage, file = located.file, "database: a new lineage begins");
         shared.lost();
     }
+    if let Some((file, len)) = &located.closing {
+        let next = &located.file;
+        tracing::warn!(server = %dsn.server, file, len, next, "database: half an event at the end of a file is left out");
+    }
     tracing::info!(server = %dsn.server, file = located.file, offset = located.offset, "database: streaming");
     metrics::DATABASE_CONNECTS.inc();
     (memory.failures, memory.said) = (0, String::new());
-    shared.streaming(&dsn, &located.facts.version, end.gtid);
+    shared.streaming(&dsn, located.lineage.number, &located.facts.version, end.gtid.clone());
     let mut watch = JoinSet::new();
     if shared.options.semi_sync {
         watch.spawn(semisync::watch(dsn.clone(), shared.semi_sync.clone()));
     }
-    stream::ship(shared, lane, located, stream, &blame).await
+    let (fault, at) = stream::ship(shared, lane, located, stream, &blame).await;
+    let damaged = matches!(fault, SourceFault::Damaged { .. } | SourceFault::Torn { .. });
+    memory.learn(&dsn, &fault, if damaged { Some(at) } else { end.place() });
+    fault
 }
 
 /// What the archive has is where everything begins.
@@ -152,7 +181,7 @@ async fn reach(
             let permission = Permission {
                 gap: shared.options.over_gaps,
                 loss: shared.may_lose(),
-                another: memory.another.as_ref() == Some(&dsn.server.to_string()),
+                found: memory.found(&dsn.server.to_string(), end.place()),
                 follow_only,
                 replicas: !several,
             };

@@ -240,6 +240,7 @@ impl Dial for FarEnd {
 async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::Sender<Bytes>) {
     let (mut hold, mut cut) = (end.hold.subscribe(), end.cut.subscribe());
     let (mut told, mut patched) = (None, (0, 0));
+    let mut number = 0;
     loop {
         let message = tokio::select! {
             message = received.recv() => message,
@@ -261,6 +262,7 @@ async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::
             ToArchive::Hello { .. } => {
                 let mut contents = end.contents.lock();
                 contents.connections += 1;
+                number = contents.connections;
                 say.push(contents.recover());
             }
             ToArchive::Ping(n) => say.push(ToSource::Pong(n)),
@@ -289,6 +291,10 @@ async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::
                     say.push(ToSource::Credit { bytes: bytes.len() as u64 });
                 }
                 let mut contents = end.contents.lock();
+                // Since the hello of a newer one nothing of this connection counts.
+                if number != contents.connections {
+                    return;
+                }
                 if let Err(reason) = contents.take(message) {
                     contents.faults.push(reason.clone());
                     say.push(ToSource::Refused { reason });
