@@ -64,10 +64,11 @@ fn what_somebody_needs_stays_and_the_rest_goes() {
     client
         .run(&format!("{old} CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b LONGBLOB);"))
         .unwrap();
-    client.run(&format!("{old} INSERT INTO d.t VALUES (1, REPEAT('x', 12000000)), (2, REPEAT('y', 12000000)); FLUSH BINARY LOGS;")).unwrap();
+    client.run(&format!("{old} INSERT INTO d.t VALUES (1, REPEAT('x', 12000000)), (2, REPEAT('y', 12000000)), (7, REPEAT('z', 12000000)); FLUSH BINARY LOGS;")).unwrap();
     let mut branch = scene.server.connect().unwrap();
-    let prepare = "XA START 'open'; INSERT INTO d.t VALUES (3, 'z'); XA END 'open'; XA PREPARE 'open'; FLUSH BINARY LOGS;";
+    let prepare = "XA START 'open'; INSERT INTO d.t VALUES (3, 'z'); XA END 'open'; XA PREPARE 'open'";
     branch.run(&format!("{old} {prepare}")).unwrap();
+    client.run("FLUSH BINARY LOGS").unwrap();
     client.run(&format!("{old} INSERT INTO d.t VALUES (4, 'a'); FLUSH BINARY LOGS;")).unwrap();
     scene.stack.start().unwrap();
     let prune = |options: &[&str]| {
