@@ -21,5 +21,4 @@ mod proxy;
 mod proxy_admin;
 mod proxy_process;
 mod scratch;
-mod tmpfs;
 mod unprivileged;
