@@ -18,6 +18,7 @@ mod database_link;
 mod database_source;
 mod db;
 mod db_keep;
+mod db_prune;
 mod db_restore;
 mod demo_web;
 mod describe;
