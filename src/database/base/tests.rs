@@ -202,7 +202,12 @@ fn what_moves_under_a_dump_makes_another_try() {
     let hook = || {
         access.sql("FLUSH BINARY LOGS").unwrap();
         let live = access.sql("SHOW MASTER STATUS").unwrap()[0][0].clone();
-        access.sql(&format!("PURGE BINARY LOGS TO '{live}'")).unwrap();
+        // Until the file before it is no longer needed for a recovery.
+        let purged = ehpc_tools::process::wait_until("the purge", Duration::from_secs(30), || {
+            access.sql(&format!("PURGE BINARY LOGS TO '{live}'")).unwrap();
+            access.sql("SHOW BINARY LOGS").unwrap().len() == 1
+        });
+        purged.unwrap();
     };
     assert_eq!(world.take_with(&options, Box::new(hook)).unwrap().gtid, gtid);
     // Nothing of the tries that failed is a base.
