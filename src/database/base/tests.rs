@@ -197,8 +197,21 @@ fn what_moves_under_a_dump_makes_another_try() {
         assert_eq!(record.gtid, server.value("SELECT @@gtid_binlog_pos").unwrap(), "{change}");
         assert!(world.text(record.number).contains(text), "{change}");
     }
+    // The file of its place is purged while it goes on: what its place is as a GTID was asked before.
+    let gtid = server.value("SELECT @@gtid_binlog_pos").unwrap();
+    let hook = || {
+        access.sql("FLUSH BINARY LOGS").unwrap();
+        let live = access.sql("SHOW MASTER STATUS").unwrap()[0][0].clone();
+        // Until the file before it is no longer needed for a recovery.
+        let purged = ehpc_tools::process::wait_until("the purge", Duration::from_secs(30), || {
+            access.sql(&format!("PURGE BINARY LOGS TO '{live}'")).unwrap();
+            access.sql("SHOW BINARY LOGS").unwrap().len() == 1
+        });
+        purged.unwrap();
+    };
+    assert_eq!(world.take_with(&options, Box::new(hook)).unwrap().gtid, gtid);
     // Nothing of the tries that failed is a base.
-    assert_eq!(world.bases.list().len(), 1 + moves.len());
+    assert_eq!(world.bases.list().len(), 2 + moves.len());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! the next connection would be refused. What it may not grant is left out as well.
 
 use crate::database::base::AccountsAt;
+use crate::database::server::ACCOUNT;
 use crate::database::sql::{Row, Sql, SqlError, quote_name, quote_text};
 use std::io::{self, Read};
 
@@ -10,8 +11,8 @@ const PIECE: usize = 64 << 10;
 /// The account that works.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Account {
-    /// In the spellings of dump programs.
-    spelled: [String; 2],
+    /// In the spellings of dump programs; and the account of our own servers, which a base of such a server knows.
+    spelled: [String; 4],
     /// May it grant PROXY? That is not part of ALL PRIVILEGES.
     grants_proxy: bool,
 }
@@ -31,10 +32,10 @@ impl Account {
     /// `current`: name@host, as `SELECT CURRENT_USER()` says.
     fn named(current: &str, grants_proxy: bool) -> Account {
         let (name, host) = current.rsplit_once('@').unwrap_or((current, "%"));
-        let spelled = [
-            format!("{}@{}", quote_name(name), quote_name(host)),
-            format!("{}@{}", quote_text(name), quote_text(host)),
-        ];
+        let names = |name: &str, host: &str| format!("{}@{}", quote_name(name), quote_name(host));
+        let texts = |name: &str, host: &str| format!("{}@{}", quote_text(name), quote_text(host));
+        let (ours, here) = (ACCOUNT, "localhost");
+        let spelled = [names(name, host), texts(name, host), names(ours, here), texts(ours, here)];
         Account { spelled, grants_proxy }
     }
 
@@ -43,7 +44,7 @@ impl Account {
         (!self.grants_proxy && line.starts_with(b"GRANT PROXY ON ")) || self.is_made_by(line)
     }
 
-    /// Is it this account that a line of accounts and privileges makes, or gives something to?
+    /// Is it one of these accounts that a line of accounts and privileges makes, or gives something to?
     fn is_made_by(&self, line: &[u8]) -> bool {
         let line = String::from_utf8_lossy(line);
         let line = line.trim_start_matches("/*M!100005 ").trim_start_matches("/*!80001 ");
@@ -149,6 +150,7 @@ mod tests {
             "GRANT ALL PRIVILEGES ON *.* TO 'ad`min'@'10.%' WITH GRANT OPTION;\n",
             "GRANT PROXY ON ``@`%` TO `ad``min`@`10.%`;\n",
             "GRANT `r` TO `ad``min`@`10.%`;",
+            "GRANT ALL PRIVILEGES ON *.* TO `ehpc_standby`@`localhost` WITH GRANT OPTION;\n",
             "/*M!100005 SET DEFAULT ROLE NONE FOR 'ad`min'@'10.%' */;\n",
             "/*!80001 ALTER USER 'ad`min'@'10.%' DEFAULT ROLE NONE */;\n",
         ];
