@@ -9,7 +9,7 @@ use super::{Command, Parts, Shared};
 use crate::database::dsn::Dsn;
 use crate::database::restore::RestoreError;
 use crate::database::server::Mysqld;
-use crate::database::sql::Sql;
+use crate::database::sql::{Sql, quote_text};
 use crate::observe::status::DatabaseStandbyStatus;
 use crate::settings::StandbyMode;
 use ehpc_proto::binlog::{Flavor, GtidState};
