@@ -82,10 +82,8 @@ impl Bases {
 
     /// Takes them when they are due, until nfs1 stops.
     pub(super) async fn take_when_due(self: Arc<Self>) {
-        let schedule = Schedule {
-            every: self.settings.base_every.0,
-            at: self.settings.base_at.map(|at| at.minutes),
-        };
+        let schedule =
+            Schedule { every: self.settings.base_every.0, at: self.settings.base_at.map(|at| at.minutes) };
         let mut pause = Duration::from_secs(1);
         loop {
             if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -110,7 +108,10 @@ impl Bases {
     /// Waits for the one that is being taken when nfs1 stops.
     pub(super) async fn ended(&self) {
         if tokio::time::timeout(END_WITHIN, self.taking.lock()).await.is_err() {
-            tracing::warn!("the base snapshot that is being taken did not end within {} s", END_WITHIN.as_secs());
+            tracing::warn!(
+                "the base snapshot that is being taken did not end within {} s",
+                END_WITHIN.as_secs()
+            );
         }
     }
 
@@ -183,7 +184,8 @@ impl Bases {
     ) -> Result<BaseRecord, String> {
         let stop = Arc::new(AtomicBool::new(false));
         let (done, mut result) = tokio::sync::oneshot::channel();
-        let (bases, runtime, asker, told) = (Arc::clone(self), Handle::current(), asker.clone(), stop.clone());
+        let (bases, runtime, asker, told) =
+            (Arc::clone(self), Handle::current(), asker.clone(), stop.clone());
         self.status.lock().running = Some("connecting".to_owned());
         std::thread::Builder::new()
             .name("base".to_owned())

@@ -58,7 +58,9 @@ impl Preflight {
     /// Without end.
     pub(super) async fn run(&self) {
         let mut soon = SOON.0;
+        let mut connected = self.source.connected();
         loop {
+            connected.mark_unchanged();
             let pause = match self.look().await {
                 Some(findings) => {
                     let found = texts(findings);
@@ -68,7 +70,11 @@ impl Preflight {
                 // The source says why it does not answer.
                 None => SOON.0,
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Connected anew: it may have been started with other settings.
+                Ok(_) = connected.changed() => {}
+            }
         }
     }
 

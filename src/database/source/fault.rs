@@ -101,7 +101,9 @@ pub enum SourceFault {
     Lane(String),
     #[error("the backup refuses the binary log: {0}")]
     Refused(String),
-    #[error("a defect of this program ended the stream of the database ({0}; the log has more); it begins anew")]
+    #[error(
+        "a defect of this program ended the stream of the database ({0}; the log has more); it begins anew"
+    )]
     Defect(String),
 }
 

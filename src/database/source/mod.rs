@@ -119,6 +119,11 @@ impl Source {
         self.shared.server.borrow().clone()
     }
 
+    /// The same, to wait on.
+    pub fn connected(&self) -> watch::Receiver<Option<Dsn>> {
+        self.shared.server.subscribe()
+    }
+
     /// Sends a mark to the archive, and waits until it is kept there.
     ///
     /// # Errors

@@ -179,15 +179,14 @@ async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -
 }
 
 /// What the archive has is where everything begins.
-fn start_at(shared: &Shared, end: &ArchiveEnd) {
+pub(super) fn start_at(shared: &Shared, end: &ArchiveEnd) {
     let place = end.place();
     let cursor = end.file.as_ref().zip(place);
     shared.cursor.send_replace(cursor.map(|(file, place)| Cursor { name: file.name.clone(), place }));
     // It may end within a group: then what is known of whole ones stays.
     shared.end.send_if_modified(|end| {
-        let gone = end.is_some_and(|end| {
-            place.is_none_or(|place| end.lineage != place.lineage || end > place)
-        });
+        let gone =
+            end.is_some_and(|end| place.is_none_or(|place| end.lineage != place.lineage || end > place));
         if gone {
             *end = None;
         }
