@@ -4,10 +4,8 @@ use crate::database::dsn::{Dsn, Server, Tls, TlsMode};
 use crate::database::source::fault::{Blame, SourceFault};
 use crate::database::sql::CONNECT_WITHIN;
 use bytes::BytesMut;
-use ehpc_proto::binlog::{EventHeader, Flavor, Kind};
-use ehpc_proto::mysql::packet::{Assembler, Piece, StreamAssembler};
-use ehpc_proto::mysql::replica::{Credentials, Plan, ReplicaDialogue, Say, Start, TlsWish};
-use ehpc_proto::mysql::response::ServerError;
+use ehpc_proto::mysql::packet::Assembler;
+use ehpc_proto::mysql::replica::{Credentials, Plan, ReplicaDialogue, Say, TlsWish};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
@@ -21,9 +19,6 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// Silence after which the kernel asks whether the server's host is there.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-
-/// Bytes of a packet that are looked at: an error's text, or an event's header.
-const HEAD: usize = 1024;
 
 /// A connection's bytes.
 trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -58,71 +53,6 @@ pub async fn connect(dsn: &Dsn, plan: Plan) -> Result<Stream, SourceFault> {
     match tokio::time::timeout(CONNECT_WITHIN, talk(dsn, plan, &blame)).await {
         Ok(done) => done,
         Err(_) => Err(blame.lost(format!("no answer within {} s", CONNECT_WITHIN.as_secs()))),
-    }
-}
-
-/// Whether the server's log holds these transactions of MariaDB as its own history: asked as a replica asks that starts
-/// behind them, with `gtid_strict_mode`. `Err(text)`: it does not, in the server's words.
-///
-/// # Errors
-///
-/// The connection failed.
-pub async fn holds_history(
-    dsn: &Dsn,
-    server_id: u32,
-    state: &str,
-) -> Result<Result<(), String>, SourceFault> {
-    let blame = Blame::new(dsn, server_id);
-    let plan = Plan {
-        dialect: Flavor::MariaDb,
-        server_id,
-        start: Start::MariaGtid(state.to_owned()),
-        heartbeat: Duration::from_secs(1),
-        semi_sync: false,
-        annotate: false,
-        non_blocking: true,
-    };
-    let stream = connect(dsn, plan).await?;
-    match tokio::time::timeout(CONNECT_WITHIN, first_group(stream)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(blame.lost(error)),
-        Err(_) => Err(blame.lost(format!("no events within {} s", CONNECT_WITHIN.as_secs()))),
-    }
-}
-
-/// Reads until the first group, or the end.
-async fn first_group(mut stream: Stream) -> io::Result<Result<(), String>> {
-    let mut assembler = StreamAssembler::new();
-    // Status byte and header: more is not looked at.
-    let mut head = Vec::new();
-    loop {
-        let mut bytes = &stream.rest[..];
-        while let Some(piece) = assembler.push(&mut bytes).map_err(io::Error::other)? {
-            match piece {
-                Piece::Start { first } => head = first[..first.len().min(HEAD)].to_vec(),
-                Piece::More(more) => {
-                    head.extend_from_slice(&more[..more.len().min(HEAD - head.len().min(HEAD))])
-                }
-                Piece::End => match head.first() {
-                    Some(0xff) => {
-                        let error = ServerError::decode(&head).map_err(io::Error::other)?;
-                        return Ok(Err(error.message));
-                    }
-                    // The end: there is nothing after them.
-                    Some(0xfe) => return Ok(Ok(())),
-                    _ => {
-                        let header = EventHeader::decode(head.get(1..).unwrap_or_default());
-                        if header.map_err(io::Error::other)?.kind == Kind::MARIA_GTID {
-                            return Ok(Ok(()));
-                        }
-                    }
-                },
-            }
-        }
-        stream.rest.clear();
-        if stream.reader.read_buf(&mut stream.rest).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
     }
 }
 

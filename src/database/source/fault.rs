@@ -16,6 +16,9 @@ const PRIVILEGE_MISSING: u16 = 1227;
 const NO_BINARY_LOGGING: u16 = 1381;
 /// `ER_MASTER_FATAL_ERROR_READING_BINLOG`: everything that a dump may die of.
 const FATAL_READING: u16 = 1236;
+/// What a server says that meets a half written event, or none, in the middle of a file.
+const CANNOT_READ: [&str; 6] =
+    ["truncated", "corrupted", "checksum", "crc check", "bogus data", "exceeded max_allowed_packet"];
 /// `ER_SLAVE_SAME_ID` of MariaDB.
 const SAME_ID: u16 = 4052;
 
@@ -64,9 +67,10 @@ pub enum SourceFault {
     Gap { server: String, end: String, oldest: String, why: &'static str },
     #[error(
         "the archive holds transactions that the database server {server} lost: the archive ends at {end} (GTID {held}), \
-         the server at GTID {found}. It was probably cut off without sync_binlog=1, or \
-         somebody ran RESET MASTER. Nothing was cut from the archive. \
-         Compare the two, then `ehpc-store db accept-loss` goes on with what the server has, in a new lineage"
+         and the server's log does not have that place (it is at GTID {found} now; what it committed since then may have \
+         the same GTIDs again). It was probably cut off without sync_binlog=1, or somebody ran RESET MASTER. Nothing was \
+         cut from the archive. Compare the two, then `ehpc-store db accept-loss` goes on with what the server has, in a \
+         new lineage"
     )]
     Ahead { server: String, end: String, held: String, found: String },
     #[error(
@@ -83,14 +87,21 @@ pub enum SourceFault {
     ServerId { server: String, server_id: u32, text: String },
     #[error("the binary log that comes from {server} is damaged: {text}")]
     Damaged { server: String, text: String },
+    #[error("the database server {server} cannot read its own binary log: {text}")]
+    Torn { server: String, text: String },
     #[error(
-        "the database server {server} is still a replica ({why}), so that it does not take the place of the one that the          archive follows; when it is the primary now: STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = 0"
+        "the database server {server} is still a replica ({why}), so that it does not take the place of the one that the \
+         archive follows; when it is the primary now: STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = 0"
     )]
     Unpromoted { server: String, why: &'static str },
     #[error("the database server {server} is not the one that the archive follows")]
     NotFollowed { server: String },
     #[error("{file} on {server} is not the file of that name in the archive")]
     AnotherServer { server: String, file: String },
+    #[error("{server} no longer has what the archive has: {text}")]
+    Shorter { server: String, text: String },
+    #[error("the database server {server} has no binary log of that name: {text}")]
+    NoSuchFile { server: String, text: String },
     #[error("the connection to the database server {server} is lost: {text}")]
     Lost { server: String, text: String },
     #[error("the database server {server} answers with an error: {text}")]
@@ -124,10 +135,12 @@ impl SourceFault {
             SourceFault::Ahead { .. } => "ahead",
             SourceFault::Diverged { .. } => "diverged",
             SourceFault::ServerId { .. } => "server-id",
-            SourceFault::Damaged { .. } => "damaged",
+            SourceFault::Damaged { .. } | SourceFault::Torn { .. } => "damaged",
             SourceFault::Unpromoted { .. }
             | SourceFault::NotFollowed { .. }
             | SourceFault::AnotherServer { .. }
+            | SourceFault::Shorter { .. }
+            | SourceFault::NoSuchFile { .. }
             | SourceFault::Unreachable { .. }
             | SourceFault::Lost { .. }
             | SourceFault::Server { .. } => "connecting",
@@ -156,6 +169,35 @@ impl SourceFault {
     /// Whether a person has to do something.
     pub fn needs_a_person(&self) -> bool {
         self.wait().is_some()
+    }
+}
+
+/// What a stream found out about the place where the archive ends; the next attempt asks accordingly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// The file of that name is another one than the archive's, or it ends before it.
+    Another,
+    /// There is no file of that name.
+    Gone,
+    /// What follows could not be read, perhaps only this time.
+    Unread,
+    /// What follows is no whole event.
+    Torn,
+}
+
+impl SourceFault {
+    /// What it says about the place. `before`: what was known of it.
+    pub fn finding(&self, before: Option<Finding>) -> Option<Finding> {
+        match self {
+            SourceFault::AnotherServer { .. } | SourceFault::Shorter { .. } => Some(Finding::Another),
+            SourceFault::NoSuchFile { .. } => Some(Finding::Gone),
+            SourceFault::Torn { .. } => Some(Finding::Torn),
+            SourceFault::Damaged { .. } => match before {
+                Some(Finding::Unread | Finding::Torn) => Some(Finding::Torn),
+                _ => Some(Finding::Unread),
+            },
+            _ => None,
+        }
     }
 }
 
@@ -263,12 +305,13 @@ impl Blame {
             StreamFault::Ended => self.lost(fault),
             StreamFault::Encrypted => SourceFault::Encrypted { server },
             StreamFault::AnotherServer { file } => SourceFault::AnotherServer { server, file },
+            StreamFault::Shorter { .. } => SourceFault::Shorter { server, text: fault.to_string() },
             other => self.damaged(other),
         }
     }
 
     /// The server refused or ended a dump.
-    fn dump(&self, error: ServerError) -> SourceFault {
+    pub fn dump(&self, error: ServerError) -> SourceFault {
         let server = self.server.clone();
         let text = error.to_string();
         let says = |words: &[&str]| words.iter().any(|word| error.message.contains(word));
@@ -277,7 +320,13 @@ impl Blame {
             SAME_ID | FATAL_READING if says(&["same server_uuid/server_id", "same server_id"]) => {
                 SourceFault::ServerId { server, server_id: self.server_id, text }
             }
-            FATAL_READING if says(&["truncated", "corrupted", "checksum"]) => self.damaged(text),
+            FATAL_READING if says(&CANNOT_READ) => SourceFault::Torn { server, text },
+            FATAL_READING if says(&["Could not find first log file name"]) => {
+                SourceFault::NoSuchFile { server, text }
+            }
+            FATAL_READING if says(&["impossible position", "position > file size"]) => {
+                SourceFault::Shorter { server, text }
+            }
             // A purge or a reset between our questions and the dump: the next attempt's questions say which.
             _ => SourceFault::Server { server, text },
         }
@@ -327,14 +376,16 @@ mod tests {
             "A slave with the same server_uuid/server_id is already connected; the first event ..",
         );
         assert_eq!(maria.state(), "server-id");
-        assert_eq!(
-            fault("binlog truncated in the middle of event; consider out of disk space").state(),
-            "damaged"
-        );
-        assert_eq!(
-            fault("Could not find first log file name in binary log index file").state(),
-            "connecting"
-        );
+        let torn = fault("binlog truncated in the middle of event; consider out of disk space");
+        assert_eq!((torn.state(), torn.finding(None)), ("damaged", Some(Finding::Torn)));
+        // What we read ourselves may have been damaged on the way: only the second time it is the file's.
+        let unread = blame().damaged("a checksum");
+        assert_eq!(unread.finding(None), Some(Finding::Unread));
+        assert_eq!(unread.finding(Some(Finding::Unread)), Some(Finding::Torn));
+        let gone = fault("Could not find first log file name in binary log index file");
+        assert_eq!((gone.state(), gone.finding(None)), ("connecting", Some(Finding::Gone)));
+        let shorter = fault("Client requested master to start replication from position > file size; ..");
+        assert_eq!((shorter.state(), shorter.finding(None)), ("connecting", Some(Finding::Another)));
         assert_eq!(blame().stream(StreamFault::Encrypted).state(), "encrypted");
         assert_eq!(blame().stream(StreamFault::Ended).wait(), None);
         assert!(blame().stream(StreamFault::Encrypted).needs_a_person());

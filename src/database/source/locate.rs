@@ -3,34 +3,22 @@
 //!
 //! A file name alone proves nothing: another server has files of the same names. MariaDB is asked for the GTID state at
 //! the archive's end (`BINLOG_GTID_POS`), MySQL for its uuid; the file's format description is compared as well when
-//! the stream begins.
+//! the stream begins. Of the server that the archive follows a GTID alone proves nothing either: after a lost tail or a
+//! RESET MASTER it gives the same numbers out again. So its history goes on at the archive's end, byte for byte, or it is
+//! `ahead`; only another server's history is joined by GTID.
+//!
+//! `SHOW BINARY LOGS` and `SHOW MASTER STATUS` wait with the commits that wait for a semi-synchronous replica
+//! (`LOCK_log`), which may be us: names of files come from dumps instead ([`probe`](super::probe)).
 
 use crate::database::dsn::Dsn;
-use crate::database::source::connect::holds_history;
-use crate::database::source::fault::{Blame, SourceFault};
+use crate::database::source::facts::Facts;
+use crate::database::source::fault::{Blame, Finding, SourceFault};
 use crate::database::source::lane::ArchiveEnd;
+use crate::database::source::probe;
 use crate::database::source::session::FIRST_EVENT;
-use crate::database::sql::{Sql, SqlError, quote_text};
-use ehpc_proto::binlog::gtid::parse_uuid;
+use crate::database::sql::{Sql, quote_text};
 use ehpc_proto::binlog::{Flavor, FormatDescription, GtidState};
 use ehpc_proto::replication::database::{ArchivedFile, Joined, Lineage, name_is_valid};
-
-/// A server's account of its binary log.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// Whose dialect it speaks.
-    pub flavor: Flavor,
-    /// `@@server_id`.
-    pub server_id: u32,
-    /// `@@server_uuid` (MySQL).
-    pub server_uuid: Option<[u8; 16]>,
-    /// `@@version`.
-    pub version: String,
-    /// GTID state at the end of its log.
-    pub gtid: GtidState,
-    /// Its files and their lengths, oldest first; at least one once they were asked for.
-    pub logs: Vec<(String, u64)>,
-}
 
 /// What is done where the archive cannot simply go on.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -39,8 +27,8 @@ pub struct Permission {
     pub gap: bool,
     /// With what the server has, although the archive has more (`db accept-loss`).
     pub loss: bool,
-    /// The server's file of that name turned out to be another one: it is not the same server.
-    pub another: bool,
+    /// What a stream from the archive's end found there before.
+    pub found: Option<Finding>,
     /// Only the server that the archive follows will do.
     pub follow_only: bool,
     /// A server that is still a replica of another one may take its place.
@@ -64,6 +52,8 @@ pub struct Located {
     pub new: bool,
     /// In a new one that follows an earlier one.
     pub joined: Option<Joined>,
+    /// The archive's last file ends where the archive does, although the server did not say so: name and length.
+    pub closing: Option<(String, u64)>,
     /// What the server said of itself.
     pub facts: Facts,
 }
@@ -80,22 +70,14 @@ pub async fn locate(
     permission: Permission,
     blame: &Blame,
 ) -> Result<Located, SourceFault> {
-    let mut facts = Facts::ask(sql, blame).await?;
+    let facts = Facts::ask(sql, blame).await?;
     let Some(lineage) = &end.lineage else {
-        facts.list(sql, blame).await?;
-        return Ok(begin(facts, 1, Oldest, None));
+        let oldest = oldest(dsn, &facts, blame).await?;
+        return Ok(begin(facts, 1, oldest, None));
     };
     let mut search = Search { sql, dsn, end, facts, lineage, blame, permission };
-    if !permission.another
-        && let Some(located) = search.goes_on().await?
-    {
-        return Ok(located);
-    }
-    search.facts.list(search.sql, blame).await?;
-    if !permission.another
-        && let Some(located) = search.same_server().await?
-    {
-        return Ok(located);
+    if search.is_followed() {
+        return search.same_server().await;
     }
     if permission.follow_only {
         return Err(SourceFault::NotFollowed { server: blame.server.clone() });
@@ -106,21 +88,8 @@ pub async fn locate(
     search.other_server().await
 }
 
-/// Which of the server's files a lineage without predecessor begins with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum First {
-    Oldest,
-    Newest,
-}
-use First::{Newest, Oldest};
-
-fn begin(facts: Facts, number: u32, first: First, joined: Option<(String, Joined)>) -> Located {
-    let name = |log: Option<&(String, u64)>| log.map(|(name, _)| name.clone()).unwrap_or_default();
-    let (file, joined) = match (joined, first) {
-        (Some((file, joined)), _) => (file, Some(joined)),
-        (None, Oldest) => (name(facts.logs.first()), None),
-        (None, Newest) => (name(facts.logs.last()), None),
-    };
+/// A new lineage that begins with this file.
+fn begin(facts: Facts, number: u32, file: String, joined: Option<Joined>) -> Located {
     let lineage = Lineage {
         number,
         flavor: facts.flavor,
@@ -130,79 +99,23 @@ fn begin(facts: Facts, number: u32, first: First, joined: Option<(String, Joined
         first_file: file.clone(),
         first_event: [0; 19],
     };
-    Located { file, offset: 0, ordinal: 1, expected: None, lineage, new: true, joined, facts }
+    Located { file, offset: 0, ordinal: 1, expected: None, lineage, new: true, joined, closing: None, facts }
 }
 
-impl Facts {
-    /// Asks.
-    ///
-    /// # Errors
-    ///
-    /// No privilege, no binary log, no answer.
-    pub async fn ask(sql: &mut Sql, blame: &Blame) -> Result<Facts, SourceFault> {
-        let fault = |error: SqlError| blame.sql(error);
-        let mariadb = sql.dialect().is_mariadb();
-        let flavor = if mariadb { Flavor::MariaDb } else { Flavor::MySql };
-        let names = if mariadb {
-            "@@GLOBAL.gtid_binlog_pos, @@GLOBAL.encrypt_binlog"
-        } else {
-            "@@GLOBAL.gtid_executed, 0"
-        };
-        let question = format!("SELECT @@GLOBAL.server_id, @@version, @@GLOBAL.log_bin, {names}");
-        let row = sql.row(&question).await.map_err(fault)?;
-        let row = row.ok_or_else(|| blame.lost("no answer to a SELECT of variables"))?;
-        let server = blame.server.clone();
-        if row.number(2) == Some(0) {
-            return Err(SourceFault::NoBinaryLog { server });
-        }
-        if row.number(4) == Some(1) {
-            return Err(SourceFault::Encrypted { server });
-        }
-        let uuid =
-            if mariadb { None } else { sql.text("SELECT @@GLOBAL.server_uuid").await.map_err(fault)? };
-        let gtid = GtidState::parse(flavor, &row.string(3).replace('\n', ""))
-            .map_err(|error| blame.lost(format!("its GTID state cannot be read: {error}")))?;
-        let server_id = row.number(0).and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
-        let server_uuid = uuid.as_deref().and_then(parse_uuid);
-        Ok(Facts { flavor, server_id, server_uuid, version: row.string(1), gtid, logs: Vec::new() })
-    }
+/// The name of its oldest file.
+async fn oldest(dsn: &Dsn, facts: &Facts, blame: &Blame) -> Result<String, SourceFault> {
+    usable(probe::oldest(dsn, facts.flavor, blame).await?, blame)
+}
 
-    /// Asks for the files. While commits wait for a semi-synchronous replica, this statement waits with them
-    /// (`LOCK_log`): a source that must first come back to acknowledge them cannot ask it.
-    async fn list(&mut self, sql: &mut Sql, blame: &Blame) -> Result<(), SourceFault> {
-        let server = blame.server.clone();
-        let logs = sql.rows("SHOW BINARY LOGS").await.map_err(|error| blame.sql(error))?;
-        let logs: Vec<(String, u64)> =
-            logs.iter().map(|row| (row.string(0), row.number(1).unwrap_or(0))).collect();
-        if let Some((name, _)) = logs.iter().find(|(name, _)| !name_is_valid(name)) {
-            let text = format!(
-                "its binary log is called `{name}`; only letters, digits, `_`, `-` and `.` are taken: in its my.cnf: \
-                 [mysqld] log_bin = mysql-bin"
-            );
-            return Err(SourceFault::Unusable { server, text });
-        }
-        if logs.is_empty() {
-            return Err(SourceFault::NoBinaryLog { server });
-        }
-        self.logs = logs;
-        Ok(())
+fn usable(name: String, blame: &Blame) -> Result<String, SourceFault> {
+    if name_is_valid(&name) {
+        return Ok(name);
     }
-
-    fn log(&self, name: &str) -> Option<usize> {
-        self.logs.iter().position(|(log, _)| log == name)
-    }
-
-    /// The file after this one: by the list, or by its number when it was purged.
-    fn after(&self, name: &str) -> Option<&(String, u64)> {
-        match self.log(name) {
-            Some(at) => self.logs.get(at + 1),
-            None => self.logs.first().filter(|(first, _)| follows(name, first)),
-        }
-    }
-
-    fn oldest(&self) -> String {
-        self.logs.first().map(|(name, _)| name.clone()).unwrap_or_default()
-    }
+    let text = format!(
+        "its binary log is called `{name}`; only letters, digits, `_`, `-` and `.` are taken: in its my.cnf: \
+         [mysqld] log_bin = mysql-bin"
+    );
+    Err(SourceFault::Unusable { server: blame.server.clone(), text })
 }
 
 /// The name of the file that a server begins after this one.
@@ -212,14 +125,14 @@ fn next_name(name: &str) -> Option<String> {
     Some(format!("{base}.{next:0width$}", width = number.len()))
 }
 
-/// Whether a binary log's name is the next after another.
-fn follows(before: &str, after: &str) -> bool {
+/// Whether a binary log of one series is older than another one of it.
+fn is_older(name: &str, other: &str) -> bool {
     let split = |name: &str| {
         let (base, number) = name.rsplit_once('.')?;
         Some((base.to_owned(), number.parse::<u64>().ok()?))
     };
-    match (split(before), split(after)) {
-        (Some((base, number)), Some((other, next))) => base == other && number.checked_add(1) == Some(next),
+    match (split(name), split(other)) {
+        (Some((base, number)), Some((other, later))) => base == other && number < later,
         _ => false,
     }
 }
@@ -250,64 +163,116 @@ struct Search<'a> {
     permission: Permission,
 }
 
+/// What the server that the archive follows has at the archive's end.
+enum AtEnd {
+    /// What comes next.
+    Next(Box<Located>),
+    /// Not what the archive has.
+    Lost,
+    /// Nothing any more: its files begin later.
+    Purged,
+    /// No file of the lineage is in the archive, and its first one is gone.
+    Unbegun,
+}
+
 impl Search<'_> {
-    /// The usual case, found without the list of files: the same MariaDB, whose history at the archive's end is the
-    /// archive's. `None`: that is not certain.
-    async fn goes_on(&mut self) -> Result<Option<Located>, SourceFault> {
-        let same = (self.facts.flavor, self.facts.server_id) == (self.lineage.flavor, self.lineage.server_id);
-        let Some(file) = self.end.file.clone().filter(|_| same && self.facts.flavor == Flavor::MariaDb)
-        else {
-            return Ok(None);
-        };
-        let (name, offset, ordinal) = match file.closed {
-            false => (file.name.clone(), file.len, file.ordinal),
-            true => match next_name(&file.name) {
-                Some(next) => (next, 0, file.ordinal + 1),
-                None => return Ok(None),
-            },
-        };
-        // Of a file that is not there, or shorter than the archive's, the server says NULL.
-        if !self.holds(&name, offset.max(FIRST_EVENT)).await? {
-            return Ok(None);
-        }
-        let expected = if file.closed { None } else { self.expected(&file) };
-        let (lineage, facts) = (self.lineage.clone(), self.facts.clone());
-        Ok(Some(Located { file: name, offset, ordinal, expected, lineage, new: false, joined: None, facts }))
+    /// Whether it is the server that the archive follows. (Servers with one number cannot replicate from each other, so
+    /// that none of them takes the other's place.)
+    fn is_followed(&self) -> bool {
+        let who = |lineage: &Lineage| (lineage.flavor, lineage.server_uuid, lineage.server_id);
+        who(self.lineage) == (self.facts.flavor, self.facts.server_uuid, self.facts.server_id)
     }
 
-    /// Where to go on when it is the server that the archive follows; `None` when it is not.
-    async fn same_server(&mut self) -> Result<Option<Located>, SourceFault> {
-        let lineage = self.lineage.clone();
-        let who = |lineage: &Lineage| (lineage.flavor, lineage.server_uuid, lineage.server_id);
-        if who(&lineage) != (self.facts.flavor, self.facts.server_uuid, self.facts.server_id) {
-            return Ok(None);
+    async fn same_server(&mut self) -> Result<Located, SourceFault> {
+        match self.at_end().await? {
+            AtEnd::Next(located) => return Ok(*located),
+            // There was no transaction yet.
+            AtEnd::Lost if self.facts.flavor == Flavor::MariaDb && self.archive_state()?.is_empty() => {
+                return self.other_server().await;
+            }
+            _ if self.permission.loss => return self.anew().await,
+            AtEnd::Lost => {}
+            AtEnd::Unbegun => {
+                let oldest = oldest(self.dsn, &self.facts, self.blame).await?;
+                return Ok(begin(self.facts.clone(), self.lineage.number + 1, oldest, None));
+            }
+            AtEnd::Purged => return self.gap("it purged the transactions that follow").await,
         }
-        let here = |file: &str, offset, ordinal, expected, facts: &Facts| Located {
-            file: file.to_owned(),
-            offset,
-            ordinal,
-            expected,
-            lineage: lineage.clone(),
-            new: false,
-            joined: None,
-            facts: facts.clone(),
-        };
-        let Some(file) = &self.end.file else {
+        let held = self.archive_state()?.to_string();
+        let (server, end, found) = (self.blame.server.clone(), self.end_text(), self.facts.gtid.to_string());
+        Err(SourceFault::Ahead { server, end, held, found })
+    }
+
+    async fn at_end(&mut self) -> Result<AtEnd, SourceFault> {
+        let (found, maria) = (self.permission.found, self.facts.flavor == Flavor::MariaDb);
+        let Some(file) = self.end.file.clone() else {
             // The lineage is known, no file of it arrived.
-            let known = self.facts.log(&lineage.first_file).is_some();
-            return Ok(known.then(|| here(&lineage.first_file, 0, 1, None, &self.facts)));
+            let first = self.lineage.first_file.clone();
+            let gone = match maria {
+                true => self.state_at(&first, FIRST_EVENT).await?.is_none(),
+                false => found == Some(Finding::Gone),
+            };
+            return Ok(if gone { AtEnd::Unbegun } else { self.next(&first, 0, 1, None) });
         };
+        if found == Some(Finding::Another) {
+            return Ok(AtEnd::Lost);
+        }
+        let after = next_name(&file.name).unwrap_or_default();
         if file.closed {
-            let Some((next, _)) = self.facts.after(&file.name).cloned() else { return Ok(None) };
-            let same = self.holds(&next, FIRST_EVENT).await?;
-            return Ok(same.then(|| here(&next, 0, file.ordinal + 1, None, &self.facts)));
+            return match self.state_before(&after).await? {
+                Before::NoFile => self.gone(&file).await,
+                Before::State(state) if self.follows(&state)? => {
+                    Ok(self.next(&after, 0, file.ordinal + 1, None))
+                }
+                Before::State(_) => Ok(AtEnd::Lost),
+            };
         }
-        let Some(at) = self.facts.log(&file.name) else { return Ok(None) };
-        if self.facts.logs[at].1 < file.len || !self.holds(&file.name, file.len.max(FIRST_EVENT)).await? {
-            return Ok(None);
+        // A server that was killed while it wrote leaves half an event, and goes on in the next file. (MySQL cuts it off.)
+        if found == Some(Finding::Torn)
+            && let Before::State(Some(state)) = self.state_before(&after).await?
+            && state == self.archive_state()?
+        {
+            let mut next = self.located(&after, 0, file.ordinal + 1, None);
+            next.closing = Some((file.name, file.len));
+            return Ok(AtEnd::Next(Box::new(next)));
         }
-        let expected = self.expected(file);
-        Ok(Some(here(&file.name, file.len, file.ordinal, expected, &self.facts)))
+        let expected = self.expected(&file);
+        let next = self.next(&file.name, file.len, file.ordinal, expected);
+        if !maria {
+            // The uuid is the same; the dump says the rest.
+            return if found == Some(Finding::Gone) { self.gone(&file).await } else { Ok(next) };
+        }
+        // The function knows 32 bits. Beyond, the file is read from its start, and its format description is compared.
+        let asked = if u32::try_from(file.len).is_ok() { file.len.max(FIRST_EVENT) } else { FIRST_EVENT };
+        let archive = self.archive_state()?;
+        match self.state_at(&file.name, asked).await? {
+            Some(state) if asked < file.len && archive.contains_all(&state) => Ok(next),
+            // No group is open where a file begins.
+            Some(state) if asked == FIRST_EVENT && state == archive => Ok(next),
+            Some(state) if asked > FIRST_EVENT && continues(&archive, &state) => Ok(next),
+            Some(_) => Ok(AtEnd::Lost),
+            // Of a file that is not there, or shorter than the archive's, the server says NULL.
+            None if asked > FIRST_EVENT && self.state_at(&file.name, FIRST_EVENT).await?.is_some() => {
+                Ok(AtEnd::Lost)
+            }
+            None => self.gone(&file).await,
+        }
+    }
+
+    fn located(&self, file: &str, offset: u64, ordinal: u32, expected: Option<FormatDescription>) -> Located {
+        let (file, lineage, facts) = (file.to_owned(), self.lineage.clone(), self.facts.clone());
+        Located { file, offset, ordinal, expected, lineage, new: false, joined: None, closing: None, facts }
+    }
+
+    fn next(&self, file: &str, offset: u64, ordinal: u32, expected: Option<FormatDescription>) -> AtEnd {
+        AtEnd::Next(Box::new(self.located(file, offset, ordinal, expected)))
+    }
+
+    /// The archive's last file, or the one behind it, is not there: purged, or was it never in this log?
+    async fn gone(&mut self, file: &ArchivedFile) -> Result<AtEnd, SourceFault> {
+        let oldest = oldest(self.dsn, &self.facts, self.blame).await?;
+        let purged = is_older(&file.name, &oldest) && self.facts.gtid.contains_all(&self.archive_state()?);
+        Ok(if purged { AtEnd::Purged } else { AtEnd::Lost })
     }
 
     fn expected(&self, file: &ArchivedFile) -> Option<FormatDescription> {
@@ -321,34 +286,34 @@ impl Search<'_> {
             .map_err(|error| SourceFault::Lane(format!("the archive's GTID state cannot be read: {error}")))
     }
 
-    /// Whether the server's history at this place is the archive's.
-    async fn holds(&mut self, file: &str, offset: u64) -> Result<bool, SourceFault> {
-        if self.facts.flavor == Flavor::MySql {
-            return Ok(true); // the uuid is compared, and the file's format description
-        }
+    /// Whether a file that begins so comes directly behind the archive. (MySQL's list may hold more: of what was never in
+    /// a log. Without GTIDs it is empty.)
+    fn follows(&self, state: &Option<GtidState>) -> Result<bool, SourceFault> {
         let archive = self.archive_state()?;
-        let server = self.state_at(file, offset).await?;
-        // No group is open where a file begins.
-        let same =
-            |server| if offset == FIRST_EVENT { archive == server } else { continues(&archive, &server) };
-        Ok(server.is_some_and(same))
+        Ok(match (self.facts.flavor, state) {
+            (Flavor::MariaDb, state) => *state == Some(archive),
+            (Flavor::MySql, Some(state)) => state.contains_all(&archive),
+            (Flavor::MySql, None) => archive.is_empty(),
+        })
     }
 
-    /// The server's GTID state at a place of its log.
+    /// The server's GTID state where one of its files begins.
+    async fn state_before(&mut self, file: &str) -> Result<Before, SourceFault> {
+        if self.facts.flavor == Flavor::MariaDb {
+            let state = self.state_at(file, FIRST_EVENT).await?;
+            return Ok(state.map_or(Before::NoFile, |state| Before::State(Some(state))));
+        }
+        match probe::state_before(self.dsn, file, self.blame).await {
+            Ok(state) => Ok(Before::State(state)),
+            Err(SourceFault::NoSuchFile { .. }) => Ok(Before::NoFile),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// MariaDB's GTID state at a place of its log; `None` when it has no such place.
     async fn state_at(&mut self, file: &str, offset: u64) -> Result<Option<GtidState>, SourceFault> {
-        let text = if self.facts.flavor == Flavor::MariaDb {
-            self.sql
-                .text(&format!("SELECT BINLOG_GTID_POS({}, {offset})", quote_text(file)))
-                .await
-                .map_err(|error| self.blame.sql(error))?
-        } else {
-            let rows = self
-                .sql
-                .rows(&format!("SHOW BINLOG EVENTS IN {} LIMIT 3", quote_text(file)))
-                .await
-                .map_err(|error| self.blame.sql(error))?;
-            rows.iter().find(|row| row.string(2) == "Previous_gtids").map(|row| row.string(5))
-        };
+        let question = format!("SELECT BINLOG_GTID_POS({}, {offset})", quote_text(file));
+        let text = self.sql.text(&question).await.map_err(|error| self.blame.sql(error))?;
         let Some(text) = text else { return Ok(None) };
         let text: String = text.split_whitespace().collect();
         GtidState::parse(self.facts.flavor, &text)
@@ -381,69 +346,88 @@ impl Search<'_> {
         file.map_or_else(|| self.lineage.first_file.clone(), |file| format!("{}:{}", file.name, file.len))
     }
 
-    /// It is another server, or the same one without what follows: where the history goes on by GTID.
+    /// It is another server: where the history goes on by GTID.
     async fn other_server(&mut self) -> Result<Located, SourceFault> {
         let number = self.lineage.number + 1;
         let facts = self.facts.clone();
         if self.permission.loss {
-            return Ok(begin(facts, number, Newest, None));
+            return self.anew().await;
         }
         if self.lineage.flavor != facts.flavor {
-            return self.gap("it is a server of another kind");
+            return self.gap("it is a server of another kind").await;
         }
         let archive = self.archive_state()?;
         if archive.is_empty() && facts.flavor == Flavor::MySql {
-            return self.gap(
-                "it is another server, and without gtid_mode=ON nothing says where the history goes on",
-            );
+            let why = "it is another server, and without gtid_mode=ON nothing says where the history goes on";
+            return self.gap(why).await;
         }
         if !facts.gtid.contains_all(&archive) {
-            return Err(self.lacking(&archive, None));
+            return Err(self.diverged(&archive, None));
         }
-        let Some(end) = self.end.place() else { return Ok(begin(facts, number, Oldest, None)) };
+        let Some(end) = self.end.place() else {
+            let oldest = oldest(self.dsn, &facts, self.blame).await?;
+            return Ok(begin(facts, number, oldest, None));
+        };
         // A later number is no proof: the server may have counted on without the archive's last transaction.
-        if facts.flavor == Flavor::MariaDb && !archive.is_empty() {
-            let held = holds_history(self.dsn, self.blame.server_id, &archive.to_string()).await?;
-            match held {
-                Ok(()) => {}
-                Err(text) if text.contains("purged") || text.contains("Could not find") => {
-                    return self.gap("it purged the transactions that follow");
-                }
-                Err(text) => return Err(self.lacking(&archive, Some(text))),
-            }
-        }
-        for (name, _) in facts.logs.iter().rev() {
-            let Some(state) = self.state_at(name, FIRST_EVENT).await? else { continue };
-            if archive.contains_all(&state) {
+        match probe::behind(self.dsn, self.blame.server_id, &archive, self.blame).await? {
+            Ok(file) => {
                 let joined = Joined { end, gtid: self.end.gtid.clone() };
-                return Ok(begin(facts.clone(), number, Oldest, Some((name.clone(), joined))));
+                Ok(begin(facts, number, usable(file, self.blame)?, Some(joined)))
             }
+            Err(error) if ["purged", "Could not find"].iter().any(|word| error.message.contains(word)) => {
+                self.gap("it purged the transactions that follow").await
+            }
+            // MariaDB looks the transactions up.
+            Err(error) if facts.flavor == Flavor::MariaDb => {
+                Err(self.diverged(&archive, Some(error.message)))
+            }
+            Err(error) => Err(self.blame.dump(error)),
         }
-        self.gap("its oldest file begins after the end of the archive")
     }
 
     /// The server has not all that the archive has.
-    fn lacking(&self, archive: &GtidState, said: Option<String>) -> SourceFault {
+    fn diverged(&self, archive: &GtidState, said: Option<String>) -> SourceFault {
         let (server, end) = (self.blame.server.clone(), self.end_text());
         let (held, found) = (archive.to_string(), self.facts.gtid.to_string());
-        let same = self.lineage.server_id == self.facts.server_id
-            && self.lineage.server_uuid == self.facts.server_uuid
-            && !self.permission.another;
-        if same {
-            return SourceFault::Ahead { server, end, held, found };
-        }
         let (here, there) = (self.facts.server_id, self.lineage.server_id);
         let why = said.unwrap_or_else(|| format!("it has server_id {here}, the archive's has {there}"));
         SourceFault::Diverged { server, end, held, found, why }
     }
 
-    fn gap(&self, why: &'static str) -> Result<Located, SourceFault> {
-        if self.permission.gap {
-            return Ok(begin(self.facts.clone(), self.lineage.number + 1, Oldest, None));
-        }
-        let (server, oldest) = (self.blame.server.clone(), self.facts.oldest());
-        Err(SourceFault::Gap { server, end: self.end_text(), oldest, why })
+    /// What a person said: in a new lineage with what the server has now.
+    async fn anew(&mut self) -> Result<Located, SourceFault> {
+        let state = &self.facts.gtid;
+        let known = self.facts.flavor == Flavor::MariaDb || !state.is_empty();
+        let newest = match known {
+            true => probe::behind(self.dsn, self.blame.server_id, state, self.blame).await?.ok(),
+            false => None,
+        };
+        let newest = match newest {
+            Some(newest) => newest,
+            None => {
+                let logs = self.sql.rows("SHOW BINARY LOGS").await.map_err(|error| self.blame.sql(error))?;
+                let newest = logs.last().map(|row| row.string(0));
+                newest.ok_or_else(|| SourceFault::NoBinaryLog { server: self.blame.server.clone() })?
+            }
+        };
+        Ok(begin(self.facts.clone(), self.lineage.number + 1, usable(newest, self.blame)?, None))
     }
+
+    async fn gap(&self, why: &'static str) -> Result<Located, SourceFault> {
+        let oldest = oldest(self.dsn, &self.facts, self.blame).await?;
+        if self.permission.gap {
+            return Ok(begin(self.facts.clone(), self.lineage.number + 1, oldest, None));
+        }
+        Err(SourceFault::Gap { server: self.blame.server.clone(), end: self.end_text(), oldest, why })
+    }
+}
+
+/// What a server says of a file's beginning.
+enum Before {
+    /// There is no such file.
+    NoFile,
+    /// The file's list of what happened before it, if it has one.
+    State(Option<GtidState>),
 }
 
 #[cfg(test)]
@@ -456,11 +440,12 @@ mod tests {
 
     #[test]
     fn names_follow_each_other_by_their_number() {
-        assert!(follows("bin.000009", "bin.000010"));
-        assert!(follows("bin.999999", "bin.1000000"));
-        assert!(!follows("bin.000009", "bin.000011"));
-        assert!(!follows("bin.000009", "other.000010"));
-        assert!(!follows("bin", "bin.000001"));
+        assert_eq!(next_name("bin.000009").unwrap(), "bin.000010");
+        assert_eq!(next_name("bin.999999").unwrap(), "bin.1000000");
+        assert!(is_older("bin.000009", "bin.000011") && is_older("bin.999999", "bin.1000000"));
+        assert!(!is_older("bin.000009", "bin.000009"));
+        assert!(!is_older("bin.000009", "other.000010"));
+        assert!(!is_older("bin", "bin.000001"));
     }
 
     #[test]

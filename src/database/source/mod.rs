@@ -9,9 +9,11 @@
 pub mod acks;
 pub mod connect;
 pub mod dump;
+pub mod facts;
 pub mod fault;
 pub mod lane;
 pub mod locate;
+pub mod probe;
 pub mod semisync;
 pub mod session;
 mod shared;
@@ -116,11 +118,11 @@ impl Source {
 
     /// The server whose binary log is streamed now; `None` while none is.
     pub fn server(&self) -> Option<Dsn> {
-        self.shared.server.borrow().clone()
+        self.shared.server.borrow().as_ref().map(|(dsn, _)| dsn.clone())
     }
 
-    /// The same, to wait on.
-    pub fn connected(&self) -> watch::Receiver<Option<Dsn>> {
+    /// That server and its lineage, to wait on: a stream begins or ends.
+    pub fn connected(&self) -> watch::Receiver<Option<(Dsn, u32)>> {
         self.shared.server.subscribe()
     }
 

@@ -79,6 +79,8 @@ pub enum StreamFault {
     Group { file: String, fault: GroupFault },
     #[error("{file} on the server is not the file of that name in the archive: another server made it")]
     AnotherServer { file: String },
+    #[error("{file} on the server has {len} bytes, which is less than the archive has of it")]
+    Shorter { file: String, len: u64 },
     #[error("the server sends `{found}` instead of {file}")]
     AnotherFile { file: String, found: String },
     #[error("the server's stream is damaged: {0}")]
@@ -227,6 +229,12 @@ impl StreamSession {
             self.batch_at += bytes.len() as u64;
             out.push(Ship::Bytes { offset, bytes });
         }
+    }
+
+    /// After a fault: the same, up to the last whole event.
+    pub fn flush_whole(&mut self, out: &mut Vec<Ship>) {
+        self.batch.truncate(usize::try_from(self.offset.saturating_sub(self.batch_at)).unwrap_or(usize::MAX));
+        self.flush(out);
     }
 
     fn damaged(&self, what: &'static str) -> StreamFault {
@@ -403,15 +411,9 @@ impl StreamSession {
         }
     }
 
-    /// A fake ROTATE: the stream is in that file now. It has a checksum when the file before it has them, and the first
-    /// one may have none although the connection has.
+    /// A fake ROTATE: the stream is in that file now.
     fn rotated(&mut self, event: &[u8], out: &mut Vec<Ship>) -> Result<(), StreamFault> {
-        let body_end = event.len().saturating_sub(CHECKSUM_LEN);
-        let summed = body_end >= EventHeader::LEN
-            && crc32fast::hash(&event[..body_end]).to_le_bytes() == event[body_end..];
-        let body = if summed { &event[..body_end] } else { event };
-        let rotate = Rotate::decode(&body[EventHeader::LEN..])
-            .map_err(|_| StreamFault::Damaged("a ROTATE that names no file"))?;
+        let rotate = fake_rotate(event).ok_or(StreamFault::Damaged("a ROTATE that names no file"))?;
         if rotate.next == self.file {
             return match rotate.position == self.offset || self.scan.is_none() {
                 true => Ok(()),
@@ -423,6 +425,9 @@ impl StreamSession {
         }
         if !name_is_valid(&rotate.next) || rotate.position != FIRST_EVENT {
             return Err(StreamFault::AnotherFile { file: self.file.clone(), found: rotate.next });
+        }
+        if self.offset < self.ship_from {
+            return Err(StreamFault::Shorter { file: self.file.clone(), len: self.offset });
         }
         self.flush(out);
         out.push(Ship::Rotated { len: self.offset, next: rotate.next.clone() });
@@ -477,6 +482,16 @@ impl StreamSession {
         self.events += 1;
         Ok(())
     }
+}
+
+/// What a fake ROTATE says. It has a checksum when the file before it has them, and the first one of a connection may have
+/// none although the connection has. `None`: it names no file.
+pub fn fake_rotate(event: &[u8]) -> Option<Rotate> {
+    let body_end = event.len().saturating_sub(CHECKSUM_LEN);
+    let summed = body_end >= EventHeader::LEN
+        && crc32fast::hash(&event[..body_end]).to_le_bytes() == event[body_end..];
+    let event = if summed { &event[..body_end] } else { event };
+    Rotate::decode(event.get(EventHeader::LEN..)?).ok()
 }
 
 /// A copy of a format description with a checksum that is right: with `binlog_checksum=NONE` a server changes the copy and

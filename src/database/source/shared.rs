@@ -50,8 +50,8 @@ pub(super) struct Shared {
     /// End of the last whole group handed to the lane.
     pub(super) end: watch::Sender<Option<Place>>,
     pub(super) cursor: watch::Sender<Option<Cursor>>,
-    /// The server that is used.
-    pub(super) server: watch::Sender<Option<Dsn>>,
+    /// The server that is used, and the lineage that is shipped from it.
+    pub(super) server: watch::Sender<Option<(Dsn, u32)>>,
     words: Mutex<Words>,
     /// What was handed to the lane and is not durable yet, and when.
     under_way: Mutex<VecDeque<(Place, Instant)>>,
@@ -112,12 +112,12 @@ impl Shared {
         self.words.lock().state = state;
     }
 
-    pub(super) fn streaming(&self, dsn: &Dsn, version: &str, gtid: String) {
+    pub(super) fn streaming(&self, dsn: &Dsn, lineage: u32, version: &str, gtid: String) {
         // What a person accepted was for the trouble before this.
         self.lost();
         *self.followed.lock() = Some(dsn.clone());
         self.newest.store(0, Ordering::Relaxed);
-        self.server.send_replace(Some(dsn.clone()));
+        self.server.send_replace(Some((dsn.clone(), lineage)));
         let mut words = self.words.lock();
         words.sessions += 1;
         words.session = Some(words.sessions);
@@ -228,9 +228,8 @@ impl Shared {
     pub(super) async fn fresh(&self) -> Result<Place, String> {
         let mut server = self.server.subscribe();
         loop {
-            let dsn = server.wait_for(Option::is_some).await.map(|dsn| dsn.clone());
-            let Ok(Some(dsn)) = dsn else { return Err("the source has ended".to_owned()) };
-            let lineage = self.lineage();
+            let used = server.wait_for(Option::is_some).await.map(|used| used.clone());
+            let Ok(Some((dsn, lineage))) = used else { return Err("the source has ended".to_owned()) };
             match self.present_end(&dsn).await {
                 Ok((file, position)) => match self.handed_over(lineage, &file, position).await {
                     Some(place) => {
@@ -272,8 +271,8 @@ impl Shared {
 
     /// Fetches a range of a complete file anew.
     pub(super) async fn refetch(&self, lineage: u32, ordinal: u32, from: u64, to: u64) -> Result<(), String> {
-        let current = self.cursor.borrow().as_ref().map(|cursor| cursor.place.lineage);
-        let dsn = self.server.borrow().clone().filter(|_| current == Some(lineage));
+        let used = self.server.borrow().clone().filter(|(_, current)| *current == lineage);
+        let dsn = used.map(|(dsn, _)| dsn);
         let dsn = dsn.ok_or_else(|| {
             format!("there is no connection to the server that lineage {lineage} of the archive is from")
         })?;
@@ -310,28 +309,25 @@ impl Shared {
         }
     }
 
-    /// The lineage that is shipped.
-    fn lineage(&self) -> Option<u32> {
-        self.cursor.borrow().as_ref().map(|cursor| cursor.place.lineage)
-    }
-
-    /// `None`: the lineage ended before.
+    /// Waits until the stream has passed that place of a lineage. `None`: the lineage ended before. (Until the first
+    /// bytes of a new lineage, the cursor is in the one before it.)
     pub(super) async fn handed_over(
         &self,
-        lineage: Option<u32>,
+        lineage: u32,
         file: &str,
         position: u64,
     ) -> Option<Result<Place, String>> {
-        let other = |at: &Cursor| lineage.is_some_and(|lineage| lineage != at.place.lineage);
-        let mut cursor = self.cursor.subscribe();
-        let reached = cursor
-            .wait_for(|at| at.as_ref().is_some_and(|at| other(at) || place_of(file, position, at).is_some()))
-            .await;
-        let at = match reached {
-            Ok(at) => at.clone()?,
-            Err(_) => return Some(Err("the source has ended".to_owned())),
+        let found = |at: &Cursor| match at.place.lineage.cmp(&lineage) {
+            std::cmp::Ordering::Less => None,
+            std::cmp::Ordering::Equal => place_of(file, position, at).map(Some),
+            std::cmp::Ordering::Greater => Some(None),
         };
-        if other(&at) { None } else { place_of(file, position, &at).map(Ok) }
+        let mut cursor = self.cursor.subscribe();
+        let reached = cursor.wait_for(|at| at.as_ref().and_then(found).is_some()).await;
+        match reached {
+            Ok(at) => at.as_ref().and_then(found)?.map(Ok),
+            Err(_) => Some(Err("the source has ended".to_owned())),
+        }
     }
 }
 

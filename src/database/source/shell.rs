@@ -1,7 +1,7 @@
 //! Connects both sides, again and again.
 
 use super::connect::{Stream, connect};
-use super::fault::{Blame, SourceFault};
+use super::fault::{Blame, Finding, SourceFault};
 use super::lane::{ArchiveEnd, Lane};
 use super::locate::{Located, Permission, locate};
 use super::session::StreamSession;
@@ -13,6 +13,7 @@ use crate::observe::metrics;
 use crate::observe::words::now_ms;
 use ehpc_proto::binlog::Flavor;
 use ehpc_proto::mysql::replica::{Plan, Start};
+use ehpc_proto::replication::database::Place;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -23,15 +24,19 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fr
 /// A connection that lasted so long was a good one, though nothing may have come over it.
 const STEADY: Duration = Duration::from_secs(10);
 
+/// The server's semi-sync does not know of a connection that was there before it.
+const UNCOUNTED: &str =
+    "it does not count this connection among the semi-synchronous replicas; it is made anew";
+
 /// What is carried from one attempt to the next.
 #[derive(Default)]
 struct Memory {
     /// Failures in a row.
     failures: u32,
-    /// This server's file was another one of the same name.
-    another: Option<String>,
-    /// The stream was damaged the last time, too.
-    damaged: bool,
+    /// What a stream found out about the archive's end.
+    found: Option<Found>,
+    /// That is news: the next attempt asks accordingly, at once.
+    news: bool,
     /// What was logged last, so that it is not said again and again.
     said: String,
 }
@@ -78,20 +83,41 @@ async fn alone(work: impl Future<Output = ()> + Send + 'static) -> Result<(), St
     }
 }
 
+/// What a stream from a server found out about the place where the archive ended.
+#[derive(Clone, PartialEq, Eq)]
+struct Found {
+    server: String,
+    at: Option<Place>,
+    what: Finding,
+}
+
+impl Memory {
+    /// Keeps what a fault of a stream says about the place.
+    fn learn(&mut self, dsn: &Dsn, fault: &SourceFault, at: Option<Place>) {
+        let server = dsn.server.to_string();
+        let before = self.found(&server, at);
+        let Some(what) = fault.finding(before) else { return };
+        self.news = before != Some(what);
+        self.found = Some(Found { server, at, what });
+    }
+
+    /// What is known about that place on that server.
+    fn found(&self, server: &str, at: Option<Place>) -> Option<Finding> {
+        let found = self.found.as_ref().filter(|found| found.server == server && found.at == at);
+        found.map(|found| found.what)
+    }
+}
+
 /// Until it is told to stop.
 async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut memory = Memory::default();
     loop {
         let Some(fault) = session(&shared, &mut memory, &stop).await else { return };
-        if let SourceFault::AnotherServer { server, .. } = &fault {
-            memory.another = Some(server.clone());
-        }
         shared.failed(&fault);
         say(&fault, &mut memory);
-        let once = matches!(fault, SourceFault::Damaged { .. }) && !memory.damaged;
-        memory.damaged = matches!(fault, SourceFault::Damaged { .. });
+        let news = std::mem::take(&mut memory.news);
         let wait = match fault.wait() {
-            Some(later) if !once => later,
+            Some(later) if !news => later,
             _ => back_off(memory.failures),
         };
         memory.failures = memory.failures.saturating_add(1);
@@ -156,25 +182,29 @@ async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -
     };
     let blame = Blame::new(&dsn, shared.options.server_id);
     if located.new {
-        memory.another = None;
+        memory.found = None;
         let lineage = located.lineage.number;
         tracing::info!(server = %dsn.server, lineage, file = located.file, "database: a new lineage begins");
         shared.lost();
     }
+    if let Some((file, len)) = &located.closing {
+        let next = &located.file;
+        tracing::warn!(server = %dsn.server, file, len, next, "database: half an event at the end of a file is left out");
+    }
     tracing::info!(server = %dsn.server, file = located.file, offset = located.offset, "database: streaming");
     metrics::DATABASE_CONNECTS.inc();
-    shared.streaming(&dsn, &located.facts.version, end.gtid.clone());
+    shared.streaming(&dsn, located.lineage.number, &located.facts.version, end.gtid.clone());
     let began = Instant::now();
-    let fault = tokio::select! {
-        fault = stream::ship(shared, lane, located, stream, &blame) => fault,
-        () = shared.renew.notified() => {
-            blame.lost("it does not count this connection among the semi-synchronous replicas; it is made anew")
-        }
+    let (fault, at) = tokio::select! {
+        shipped = stream::ship(shared, lane, located, stream, &blame) => shipped,
+        () = shared.renew.notified() => (blame.lost(UNCOUNTED), end.place().unwrap_or_default()),
     };
     // Connections alone are no progress: an archive that takes nothing is not asked five times a second.
     if *shared.exchange.durable().borrow() > end.place() || began.elapsed() > STEADY {
         (memory.failures, memory.said) = (0, String::new());
     }
+    let damaged = matches!(fault, SourceFault::Damaged { .. } | SourceFault::Torn { .. });
+    memory.learn(&dsn, &fault, if damaged { Some(at) } else { end.place() });
     fault
 }
 
@@ -211,7 +241,7 @@ async fn reach(
             let permission = Permission {
                 gap: shared.options.over_gaps,
                 loss: shared.may_lose(),
-                another: memory.another.as_ref() == Some(&dsn.server.to_string()),
+                found: memory.found(&dsn.server.to_string(), end.place()),
                 follow_only,
                 replicas: !several,
             };

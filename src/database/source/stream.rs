@@ -29,6 +29,9 @@ use tokio::time::timeout;
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which the connection is given up. (A server that syncs a slow disk may skip a heartbeat or two.)
 const SILENT: Duration = Duration::from_secs(8);
+/// The same while the server sends what is older: it reads each event whole before it sends it, from a disk that may be
+/// slow, and says nothing meanwhile. An event may have 1 GiB.
+const SILENT_READING: Duration = Duration::from_secs(120);
 /// Bytes of one read.
 const READ: usize = 256 * 1024;
 /// A buffer with less room than this is not read into.
@@ -38,40 +41,56 @@ const READS: usize = 4;
 /// Events so old by the server's clock are not live.
 const LIVE: u64 = 2;
 
-/// Ships until something ends it.
+/// Ships until something ends it; what, and how far the stream had come in whole events.
 pub(super) async fn ship(
     shared: &Arc<Shared>,
     lane: &mut Lane,
     located: Located,
     stream: Stream,
     blame: &Blame,
-) -> SourceFault {
-    let (chunks, mut arriving) = mpsc::channel(READS);
+) -> (SourceFault, Place) {
+    let (chunks, arriving) = mpsc::channel(READS);
     let acks = Arc::new(Mutex::new(Acks::default()));
     let wanted = Arc::new(Notify::new());
     let mut tasks: JoinSet<io::Error> = JoinSet::new();
     tasks.spawn(read(stream.reader, stream.rest, chunks));
     tasks.spawn(acknowledge(stream.writer, shared.clone(), acks.clone(), wanted.clone()));
+    let closing = located.closing.clone();
     let mut shipper = Shipper::new(shared, lane, located, acks, wanted);
+    let fault = match closing {
+        Some((name, len)) => shipper.send(ToArchive::Closed { name, len }).await.err(),
+        None => None,
+    };
+    let fault = match fault {
+        Some(ended) => ended.fault(blame),
+        None => relay(&mut shipper, arriving, tasks, blame).await,
+    };
+    (fault, shipper.place(shipper.session.end()))
+}
+
+/// Hands over what arrives.
+async fn relay(
+    shipper: &mut Shipper<'_>,
+    mut arriving: mpsc::Receiver<Bytes>,
+    mut tasks: JoinSet<io::Error>,
+    blame: &Blame,
+) -> SourceFault {
     loop {
+        let patience = patience(shipper.live);
         let arrived = tokio::select! {
             biased;
             fault = shipper.lane.fell() => return fault,
             // What has arrived first: a server that ends the connection says why before.
-            arrived = timeout(SILENT, arriving.recv()) => arrived,
+            arrived = timeout(patience, arriving.recv()) => arrived,
             ended = tasks.join_next() => return blame.lost(reason(ended)),
         };
         let chunk = match arrived {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return blame.lost(reason(tasks.join_next().await)),
-            Err(_) => return blame.lost(format!("it was silent for {} s", SILENT.as_secs())),
+            Err(_) => return blame.lost(format!("it was silent for {} s", patience.as_secs())),
         };
-        if let Err(fault) = shipper.chunk(&chunk, arriving.is_empty()).await {
-            return match fault {
-                Ended::Stream(fault) => blame.stream(fault),
-                Ended::Packets(text) => blame.damaged(text),
-                Ended::Lane(fault) => fault,
-            };
+        if let Err(ended) = shipper.chunk(&chunk, arriving.is_empty()).await {
+            return ended.fault(blame);
         }
     }
 }
@@ -83,6 +102,11 @@ fn reason(ended: Option<Result<io::Error, JoinError>>) -> String {
         Some(Err(error)) => format!("its task ended abnormally: {error}"),
         None => "its tasks ended".to_owned(),
     }
+}
+
+/// How long a silence is borne. A server that has nothing to send says so every [`HEARTBEAT`].
+fn patience(live: bool) -> Duration {
+    if live { SILENT } else { SILENT_READING }
 }
 
 /// Reads, without a time-out around a read: one that is cut could lose bytes.
@@ -144,6 +168,16 @@ enum Ended {
     Stream(StreamFault),
     Packets(String),
     Lane(SourceFault),
+}
+
+impl Ended {
+    fn fault(self, blame: &Blame) -> SourceFault {
+        match self {
+            Ended::Stream(fault) => blame.stream(fault),
+            Ended::Packets(text) => blame.damaged(text),
+            Ended::Lane(fault) => fault,
+        }
+    }
 }
 
 struct Shipper<'a> {
@@ -211,14 +245,12 @@ impl<'a> Shipper<'a> {
     async fn chunk(&mut self, chunk: &Bytes, last: bool) -> Result<(), Ended> {
         metrics::DATABASE_BYTES.add(chunk.len() as u64);
         self.shared.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        let mut bytes = &chunk[..];
-        loop {
-            let piece = self.assembler.push(&mut bytes).map_err(|error| Ended::Packets(error.to_string()))?;
-            let Some(piece) = piece else { break };
-            self.session.piece(piece, &mut self.out).map_err(Ended::Stream)?;
-        }
-        if last {
-            self.session.flush(&mut self.out);
+        let taken = self.pieces(chunk);
+        match &taken {
+            Ok(()) if last => self.session.flush(&mut self.out),
+            Ok(()) => {}
+            // What came whole before the fault is the archive's.
+            Err(_) => self.session.flush_whole(&mut self.out),
         }
         let events = self.session.events();
         metrics::DATABASE_EVENTS.add(events - self.events);
@@ -233,7 +265,15 @@ impl<'a> Shipper<'a> {
             self.initial();
             self.shared.grown(self.gtid.to_string());
         }
-        Ok(())
+        taken
+    }
+
+    fn pieces(&mut self, mut bytes: &[u8]) -> Result<(), Ended> {
+        loop {
+            let piece = self.assembler.push(&mut bytes).map_err(|error| Ended::Packets(error.to_string()))?;
+            let Some(piece) = piece else { return Ok(()) };
+            self.session.piece(piece, &mut self.out).map_err(Ended::Stream)?;
+        }
     }
 
     /// A lineage begins with what its first file says of the time before it.
@@ -342,5 +382,18 @@ impl<'a> Shipper<'a> {
             }
             fault = self.lane.fell() => Err(Ended::Lane(fault)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_reads_from_a_slow_disk_is_not_given_up() {
+        let longest_event: u64 = 1 << 30;
+        let slow_disk = 10_000_000;
+        assert!(patience(false) > Duration::from_secs(longest_event / slow_disk));
+        assert!(patience(true) < Duration::from_secs(10));
     }
 }

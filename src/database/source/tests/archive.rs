@@ -131,3 +131,63 @@ fn the_archive_is_equal_after_kills_of_everybody() {
     assert!(error.contains("only closed files"), "{error}");
     runtime.block_on(source.stop());
 }
+
+/// What a server leaves that is killed while it writes: the first event of a transaction, and half of the second.
+fn half_a_group(file: &[u8]) -> (Vec<u8>, usize) {
+    use ehpc_proto::binlog::EventHeader;
+    let start = last_group(file).start as usize;
+    let size = EventHeader::decode(&file[start..]).unwrap().size as usize;
+    let mut gtid = file[start..start + size].to_vec();
+    gtid[13..17].copy_from_slice(&((file.len() + size) as u32).to_le_bytes());
+    let number = u64::from_le_bytes(gtid[19..27].try_into().unwrap());
+    gtid[19..27].copy_from_slice(&(number + 1).to_le_bytes());
+    let sum = crc32fast::hash(&gtid[..size - 4]);
+    gtid[size - 4..].copy_from_slice(&sum.to_le_bytes());
+    gtid.extend_from_slice(&file[start + size..start + size + 30]);
+    (gtid, size)
+}
+
+#[test]
+fn what_a_dying_server_wrote_by_half_is_left_out() {
+    let runtime = runtime();
+    let directory = tempfile::tempdir().unwrap();
+    let to = OnDisk::open(directory.path().join("database"));
+    let mut server = server(Options::default().with("--binlog-checksum=CRC32"));
+    let source = start_to(&runtime, &server, &to);
+    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    let mut torn = 0;
+    for round in 0..3 {
+        server.sql(&format!("INSERT INTO d.t VALUES ({round})")).unwrap();
+        caught_up(&runtime, &source);
+        server.kill9().unwrap();
+        let path = server.binlog_files().unwrap().pop().unwrap();
+        let mut file = std::fs::read(&path).unwrap();
+        let whole = file.len();
+        let (tail, sent) = match round {
+            0 => half_a_group(&file),
+            // A file that had grown already, but for its content.
+            1 => (vec![0; 64], 0),
+            _ => (vec![7; 5], 0),
+        };
+        torn += tail.len() - sent;
+        file.extend_from_slice(&tail);
+        std::fs::write(&path, &file).unwrap();
+        server.restart().unwrap();
+        server.sql(&format!("INSERT INTO d.t VALUES ({})", 10 + round)).unwrap();
+        caught_up(&runtime, &source);
+        let archive = to.archive();
+        let here = archive.files().into_iter().find(|kept| path.ends_with(&kept.name)).unwrap();
+        assert_eq!((here.closed, here.len), (true, (whole + sent) as u64), "round {round}");
+        let ours = std::fs::read(archive.path(here.lineage, here.ordinal).unwrap()).unwrap();
+        file[21] &= !1;
+        assert!(file.starts_with(&ours), "round {round}");
+    }
+    assert!(torn > 0);
+    assert_eq!(to.archive().lineages().len(), 1, "{:?}", source.status());
+    let gtid = server.value("SELECT @@gtid_binlog_pos").unwrap();
+    wait("the state", || source.status().gtid == gtid);
+    runtime.block_on(source.stop());
+    assert_eq!(to.archive().maintain(&|| false).unwrap(), Vec::new());
+    let opened = to.archive().status();
+    assert_eq!(opened.gtid, gtid);
+}

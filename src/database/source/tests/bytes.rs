@@ -198,16 +198,18 @@ fn a_fence_does_not_take_another_servers_file_for_its_own() {
     let at = |lineage, name: &str, offset| {
         let place = Place { lineage, file: 1, offset };
         shared.cursor.send_replace(Some(Cursor { name: name.to_owned(), place }));
-        place
     };
     at(1, "bin.000003", 500);
     let waiting = |lineage| {
         let shared = shared.clone();
-        runtime.spawn(async move { shared.handed_over(lineage, "bin.000003", 700).await })
+        runtime.spawn(async move { shared.handed_over(lineage, "bin.000003", 400).await })
     };
-    let (first, unknown) = (waiting(Some(1)), waiting(None));
-    let place = at(2, "bin.000003", 900);
-    assert_eq!(runtime.block_on(first).unwrap(), None, "asked of the server before");
-    let found = Place { offset: 700, ..place };
-    assert_eq!(runtime.block_on(unknown).unwrap(), Some(Ok(found)));
+    // The server's end in the lineage that is to begin, while the stream has still to leave the old one.
+    let (old, new) = (waiting(1), waiting(2));
+    let found = |lineage| Some(Ok(Place { lineage, file: 1, offset: 400 }));
+    assert_eq!(runtime.block_on(old).unwrap(), found(1));
+    assert!(!new.is_finished());
+    at(2, "bin.000003", 900);
+    assert_eq!(runtime.block_on(new).unwrap(), found(2));
+    assert_eq!(runtime.block_on(waiting(1)).unwrap(), None, "asked of the server before");
 }

@@ -265,6 +265,7 @@ impl Dial for FarEnd {
 async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::Sender<Bytes>) {
     let (mut hold, mut cut) = (end.hold.subscribe(), end.cut.subscribe());
     let (mut told, mut patched) = (None, (0, 0));
+    let mut number = 0;
     loop {
         let message = tokio::select! {
             message = received.recv() => message,
@@ -286,6 +287,7 @@ async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::
             ToArchive::Hello { .. } => {
                 let mut contents = end.contents.lock();
                 contents.connections += 1;
+                number = contents.connections;
                 say.push(contents.recover());
             }
             ToArchive::Ping(n) => say.push(ToSource::Pong(n)),
@@ -314,6 +316,10 @@ async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::
                     say.push(ToSource::Credit { bytes: bytes.len() as u64 });
                 }
                 let mut contents = end.contents.lock();
+                // Since the hello of a newer one nothing of this connection counts.
+                if number != contents.connections {
+                    return;
+                }
                 if contents.full {
                     say.push(ToSource::Refused { reason: "no space left on the disk".to_owned() });
                 } else if let Err(reason) = contents.take(message) {

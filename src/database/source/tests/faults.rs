@@ -139,6 +139,10 @@ fn an_archive_that_is_ahead_is_never_cut() {
         .unwrap();
     server.stop().unwrap();
     let before = Maria::start_on(&server.datadir(), Options::default()).unwrap();
+    // Two servers do not begin a file of one name in the same second.
+    let second = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let now = second();
+    wait("the next second", || second() > now);
     server.restart().unwrap();
     let end = FarEnd::new();
     let source = start(&runtime, &server, &end);
@@ -147,16 +151,55 @@ fn an_archive_that_is_ahead_is_never_cut() {
     runtime.block_on(source.stop());
     let files = end.files();
 
+    // A power cut with sync_binlog=0: the log's end is lost, and its number is given out again.
+    server.kill9().unwrap();
+    let path = server.binlog_files().unwrap().pop().unwrap();
+    let log = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &log[..last_group(&log).start as usize]).unwrap();
+    server.restart().unwrap();
+    server.sql("INSERT INTO d.t VALUES (5); INSERT INTO d.t VALUES (6)").unwrap();
+    let source = start(&runtime, &server, &end);
+    let status = wait_state(&source, "ahead");
+    assert!(
+        error(&status).contains("GTID 0-1-4") && error(&status).contains("GTID 0-1-5 now"),
+        "{}",
+        error(&status)
+    );
+    runtime.block_on(source.stop());
+
     // The same server as it was before: it lost the last commit.
     let source = start(&runtime, &before, &end);
     let status = wait_state(&source, "ahead");
     let text = error(&status);
     assert!(text.contains("GTID 0-1-4") && text.contains("accept-loss"), "{text}");
+    // It goes on, past the archive's number: that GTID is another transaction there.
+    let still_ahead = |statements: &str, at: &str| {
+        before.sql(statements).unwrap();
+        let asked = source.status().reconnects;
+        source.shared.again.notify_one();
+        wait("it asks again", || source.status().reconnects > asked);
+        let status = wait_state(&source, "ahead");
+        assert!(error(&status).contains(&format!("GTID {at} now")), "{}", error(&status));
+    };
+    still_ahead("INSERT INTO d.t VALUES (7); INSERT INTO d.t VALUES (8)", "0-1-5");
+    still_ahead("FLUSH BINARY LOGS", "0-1-5");
+    // A log that began anew: the file's name is not there, and then it is.
+    still_ahead(
+        "RESET MASTER; DELETE FROM d.t; DROP TABLE d.t; CREATE TABLE d.t (a INT PRIMARY KEY)",
+        "0-1-3",
+    );
+    still_ahead(
+        "INSERT INTO d.t VALUES (1); INSERT INTO d.t VALUES (2); INSERT INTO d.t VALUES (3)",
+        "0-1-6",
+    );
+    still_ahead("FLUSH BINARY LOGS; INSERT INTO d.t SELECT seq FROM d.seq_10_to_5000", "0-1-7");
     assert_eq!(end.files().len(), files.len());
+    assert_eq!(end.contents.lock().lineages.len(), 1);
     source.accept_loss();
     caught_up(&runtime, &source);
     let contents = end.contents.lock();
     assert_eq!(contents.lineages.len(), 2);
+    assert_eq!(contents.lineages[1].0.first_file, "bin.000002", "the newest");
     assert!(contents.files[..files.len()].iter().zip(&files).all(|(a, b)| a.bytes == b.bytes));
 }
 
@@ -302,7 +345,7 @@ fn mysql_is_followed_by_its_sets_of_gtids() {
     };
     let runtime = runtime();
     let mut primary = MySql56::start(gtids().tcp()).unwrap();
-    let replica = MySql56::start(gtids().server_id(2)).unwrap();
+    let mut replica = MySql56::start(gtids().server_id(2)).unwrap();
     primary.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
     let port = primary.port().unwrap();
     replica
@@ -323,15 +366,52 @@ fn mysql_is_followed_by_its_sets_of_gtids() {
     replica.sql("STOP SLAVE; RESET SLAVE ALL; FLUSH BINARY LOGS; INSERT INTO d.t VALUES (2)").unwrap();
     wait("the new lineage", || end.contents.lock().lineages.len() == 2);
     caught_up(&runtime, &source);
-    let contents = end.contents.lock();
-    let (lineage, joined) = &contents.lineages[1];
-    assert_eq!(
-        (lineage.server_id, lineage.first_file.as_str()),
-        (2, "bin.000002"),
-        "the newest file that will do"
-    );
-    assert_eq!(joined.as_ref().unwrap().gtid, held);
+    {
+        let contents = end.contents.lock();
+        let (lineage, joined) = &contents.lineages[1];
+        assert_eq!(
+            (lineage.server_id, lineage.first_file.as_str()),
+            (2, "bin.000002"),
+            "the newest file that will do"
+        );
+        assert_eq!(joined.as_ref().unwrap().gtid, held);
+    }
     let executed = &replica.sql("SELECT @@GLOBAL.gtid_executed").unwrap()[0][0];
     let executed: String = executed.replace("\\n", "").split_whitespace().collect();
     assert_eq!(source.status().gtid, executed);
+
+    // Behind a file that is complete, the history goes on in the next.
+    replica.sql("FLUSH BINARY LOGS; INSERT INTO d.t VALUES (3)").unwrap();
+    caught_up(&runtime, &source);
+    runtime.block_on(source.stop());
+    let newest = end.contents.lock().files.pop().unwrap();
+    let source = start_mysql(&runtime, &replica, &end);
+    caught_up(&runtime, &source);
+    runtime.block_on(source.stop());
+    assert_eq!(end.files().last().unwrap().bytes, newest.bytes);
+    // The newest file and the end of the one before are lost, and their numbers are given out again.
+    replica.kill9().unwrap();
+    let file = |name: &str| replica.datadir().join(name);
+    std::fs::remove_file(file("bin.000003")).unwrap();
+    std::fs::write(file("bin.index"), "./bin.000001\n./bin.000002\n").unwrap();
+    let second = std::fs::read(file("bin.000002")).unwrap();
+    let cut = last_group(&second).start;
+    std::fs::write(file("bin.000002"), &second[..cut as usize]).unwrap();
+    replica.restart().unwrap();
+    let insert = "INSERT INTO d.t VALUES";
+    replica.sql(&format!("{insert} (12); {insert} (13); {insert} (14); {insert} (15)")).unwrap();
+    for popped in [false, true] {
+        if popped {
+            end.contents.lock().files.pop();
+        }
+        let source = start_mysql(&runtime, &replica, &end);
+        let status = wait_state(&source, "ahead");
+        assert!(error(&status).contains("accept-loss"), "{}", error(&status));
+        runtime.block_on(source.stop());
+    }
+    assert_eq!(end.contents.lock().lineages.len(), 2);
+}
+
+fn start_mysql(runtime: &Runtime, server: &ehpc_tools::database::MySql56, end: &FarEnd) -> Source {
+    Source::start(runtime.handle(), options(vec![root(&server.socket())], end))
 }

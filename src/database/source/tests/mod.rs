@@ -10,6 +10,7 @@ mod semi_sync;
 use super::{Source, SourceOptions};
 use crate::database::dsn::Dsn;
 use crate::observe::status::DatabaseSourceStatus;
+use ehpc_proto::binlog::{FileScan, Group, Grouper};
 use ehpc_tools::database::{Maria, Options};
 use far_end::FarEnd;
 use std::path::Path;
@@ -99,6 +100,16 @@ fn first_difference(server: &[std::path::PathBuf], end: &FarEnd) -> Option<Strin
             format!("{}: {there} bytes there, {here} here, equal up to {same}", file.name)
         })
     })
+}
+
+/// The last group of a file.
+fn last_group(bytes: &[u8]) -> Group {
+    let (mut scan, mut grouper) = (FileScan::new(), Grouper::new());
+    let (mut rest, mut last) = (bytes, None);
+    while let Some(event) = scan.next(&mut rest).unwrap() {
+        last = grouper.event(&event).unwrap().or(last);
+    }
+    last.unwrap()
 }
 
 fn server(options: Options) -> Maria {

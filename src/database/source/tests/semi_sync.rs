@@ -78,7 +78,8 @@ fn commits_wait_fall_back_loudly_and_recover() {
 
     // Acknowledgements that do not go out end the connection, though events come in.
     let end = FarEnd::new();
-    let shared = Arc::new(Shared::new(options(vec![root(&server.socket())], &end)));
+    let options = options(vec![root(&server.socket())], &end);
+    let shared = Arc::new(Shared::new(SourceOptions { semi_sync: true, ..options }));
     let deaf = runtime.spawn(async move { ship_to_the_deaf(&shared).await });
     wait("a semi-sync replica", || deaf.is_finished() || status(&server, "clients") == "1");
     client.run("INSERT INTO d.t VALUES ();").unwrap();
@@ -107,7 +108,7 @@ async fn ship_to_the_deaf(shared: &Arc<Shared>) -> SourceFault {
     };
     let (nobody, _) = tokio::io::duplex(1);
     let stream = Stream { writer: Box::new(nobody), ..connect(dsn, plan).await.unwrap() };
-    ship(shared, &mut lane, located, stream, &blame).await
+    ship(shared, &mut lane, located, stream, &blame).await.0
 }
 
 #[test]
@@ -121,4 +122,51 @@ fn a_server_without_semi_sync_is_said() {
     server.sql("SET GLOBAL rpl_semi_sync_master_enabled = 1; CREATE DATABASE d").unwrap();
     wait("it is on", || source.status().semi_sync.is_some_and(|semi| semi.holds));
     caught_up(&runtime, &source);
+}
+
+/// Commits that wait, one for the acknowledgement and others behind it with the log's lock.
+fn waiting(server: &Maria, first: u32) -> Vec<std::thread::JoinHandle<()>> {
+    let clients = (first..first + 3).map(|number| {
+        let access = server.access();
+        std::thread::spawn(move || drop(access.sql(&format!("INSERT INTO d.t VALUES ({number})")).unwrap()))
+    });
+    let clients = clients.collect();
+    let count = |state: &str| {
+        let list =
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'INSERT%' AND STATE LIKE";
+        server.value(&format!("{list} '{state}'")).unwrap()
+    };
+    wait("commits wait", || count("Waiting for semi-sync ACK%") == "1" && count("Commit%") != "0");
+    clients
+}
+
+#[test]
+fn the_place_is_found_while_commits_wait_for_us() {
+    let runtime = runtime();
+    let server = server(
+        Options::default()
+            .with("--rpl-semi-sync-master-timeout=600000")
+            .with("--rpl-semi-sync-master-wait-no-slave=1")
+            .with("--rpl-semi-sync-master-wait-point=AFTER_SYNC"),
+    );
+    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY); FLUSH BINARY LOGS").unwrap();
+    server.sql("SET GLOBAL rpl_semi_sync_master_enabled = 1").unwrap();
+    let end = FarEnd::new();
+    // The first time, and when it is not the server that was followed before.
+    for failover in [false, true] {
+        let clients = waiting(&server, 1 + 3 * u32::from(failover));
+        if failover {
+            end.contents.lock().lineages.last_mut().unwrap().0.server_id = 99;
+        }
+        let source = semi_sync(&runtime, &server, &end);
+        wait("the commits go through", || clients.iter().all(|client| client.is_finished()));
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        assert_eq!(source.status().reconnects, 0, "{:?}", source.status());
+        caught_up(&runtime, &source);
+        runtime.block_on(source.stop());
+    }
+    let contents = end.contents.lock();
+    assert_eq!(contents.lineages.len(), 2);
+    assert_eq!(contents.lineages[0].0.first_file, "bin.000001", "the oldest");
+    assert!(contents.lineages[1].1.is_some(), "joined");
 }
