@@ -63,9 +63,11 @@ impl DatabaseSource {
             // Neither leaves anything half done, wherever it is ended.
             tokio::spawn(async move {
                 let marking = database_marks::now_and_then(&*marks, every, moved);
-                drop(end_of_marks.run_until_cancelled(marking).await);
+                end_of_marks.run_until_cancelled(marking).await;
             }),
-            tokio::spawn(async move { drop(end_of_looks.run_until_cancelled(looks.run()).await) }),
+            tokio::spawn(async move {
+                end_of_looks.run_until_cancelled(looks.run()).await;
+            }),
         ];
         let (verified, tasks) = (Mutex::default(), Mutex::new(tasks));
         DatabaseSource { settings, source, bases, sides, preflight, verified, stop, tasks }
