@@ -6,7 +6,8 @@ use super::restoring::Restoring;
 use crate::database::archive::ArchiveDesk;
 use crate::database::binlog_server::{BinlogServer, Feed};
 use crate::database::checks::answers::BackupAnswers;
-use crate::database::checks::remote::StandbySessions;
+use crate::database::checks::drills::{DrillParts, Drills};
+use crate::database::checks::sessions::StandbySessions;
 use crate::database::dsn::Dsn;
 use crate::database::link::BoxFuture;
 use crate::database::server::Tools;
@@ -53,6 +54,7 @@ pub(super) const ACTIONS: [Action; 6] = [
 pub(super) struct DatabaseArchive {
     pub(super) keep: Keep,
     desk: Arc<ArchiveDesk>,
+    proof: Arc<BackupAnswers>,
     binlog: Mutex<Option<BinlogServer>>,
     standby: Option<Arc<Standby>>,
     address: SocketAddr,
@@ -94,11 +96,14 @@ impl DatabaseArchive {
         });
         let bases = Arc::clone(&keep.bases);
         let stop = CancellationToken::new();
-        let (of_standby, running) = (keep.settings.clone(), standby.clone());
-        let sessions = StandbySessions::new(Arc::new(move || standby_dsn(&of_standby, running.as_deref())));
-        let proof = Arc::new(BackupAnswers::new(Arc::clone(&keep.archive), sessions, stop.clone()));
+        let proof = Arc::new(answers(&keep, standby.clone(), upstream(binlog.address(), &password), &stop));
+        tokio::spawn({
+            let proof = Arc::clone(&proof);
+            async move { proof.keep_following().await }
+        });
+        let for_desk = Arc::clone(&proof);
         let others = Arc::new(move |query: DbQuery| -> BoxFuture<'static, Vec<DbAnswer>> {
-            let (bases, proof) = (Arc::clone(&bases), Arc::clone(&proof));
+            let (bases, proof) = (Arc::clone(&bases), Arc::clone(&for_desk));
             Box::pin(async move {
                 if let Some(parts) = proof.answer(&query).await {
                     return parts;
@@ -118,6 +123,7 @@ impl DatabaseArchive {
             address: binlog.address(),
             keep,
             desk,
+            proof,
             binlog: Mutex::new(Some(binlog)),
             standby,
             password,
@@ -134,7 +140,7 @@ impl DatabaseArchive {
 
     /// Serves the database's lane.
     pub(super) fn service(&self) -> Arc<dyn Service> {
-        Arc::new(Lane(Arc::clone(&self.desk)))
+        Arc::new(Lane(Arc::clone(&self.desk), Arc::clone(&self.proof)))
     }
 
     /// Takes base snapshots in.
@@ -307,6 +313,7 @@ impl DatabaseArchive {
     pub(super) async fn stop(&self) {
         self.stop.cancel();
         self.stopping.store(true, Ordering::Relaxed);
+        self.proof.stopped().await;
         if let Some(standby) = &self.standby {
             standby.shutdown().await;
         }
@@ -325,13 +332,44 @@ impl DatabaseArchive {
     }
 }
 
+/// What answers for verify.
+fn answers(
+    keep: &Keep,
+    standby: Option<Arc<Standby>>,
+    upstream: Upstream,
+    stop: &CancellationToken,
+) -> BackupAnswers {
+    let settings = keep.settings.clone();
+    let is_external = settings.standby.as_ref().is_some_and(|standby| standby.mode == StandbyMode::External);
+    let note = settings.directory.join("standby.halted");
+    let drills = DrillParts {
+        archive: Arc::clone(&keep.archive),
+        bases: Arc::clone(&keep.bases),
+        tools: Tools::new(settings.tools.clone()),
+        upstream,
+        directory: settings.directory.clone(),
+    };
+    let whereabouts = Arc::new(move || standby_dsn(&settings, standby.as_deref()));
+    let sessions = match is_external {
+        true => StandbySessions::of_external(whereabouts, note),
+        // A managed one is looked after by whoever runs it.
+        false => StandbySessions::new(whereabouts),
+    };
+    BackupAnswers::new(Arc::clone(&keep.archive), sessions, Drills::new(drills, stop.clone()), stop.clone())
+}
+
+/// What replicas here follow.
+fn upstream(address: SocketAddr, password: &str) -> Upstream {
+    Upstream { address, user: REPLICA.to_owned(), password: password.to_owned() }
+}
+
 /// The one of the settings.
 fn start_standby(keep: &Keep, address: SocketAddr, password: &str) -> Result<Option<Arc<Standby>>> {
     let Some(settings) = keep.settings.standby.clone() else { return Ok(None) };
     let parts = Parts {
         settings,
         tools: Tools::new(keep.settings.tools.clone()),
-        upstream: Upstream { address, user: REPLICA.to_owned(), password: password.to_owned() },
+        upstream: upstream(address, password),
         archive: Arc::clone(&keep.archive),
         bases: Arc::clone(&keep.bases),
     };
@@ -370,7 +408,7 @@ async fn tidy(keep: Keep, stop: CancellationToken) {
     }
 }
 
-struct Lane(Arc<ArchiveDesk>);
+struct Lane(Arc<ArchiveDesk>, Arc<BackupAnswers>);
 
 impl Service for Lane {
     fn serve(
@@ -379,7 +417,10 @@ impl Service for Lane {
         peer: String,
         stop: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.0.serve(wire(channel), peer, stop))
+        Box::pin(async move {
+            self.0.serve(wire(channel), peer, stop).await;
+            self.1.asker_gone();
+        })
     }
 }
 
