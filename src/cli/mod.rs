@@ -21,6 +21,7 @@ mod database_preflight;
 mod database_source;
 mod db;
 mod db_keep;
+mod db_prune;
 mod db_restore;
 mod demo_web;
 mod describe;

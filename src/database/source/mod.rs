@@ -13,6 +13,7 @@ pub mod facts;
 pub mod fault;
 pub mod lane;
 pub mod locate;
+mod pace;
 pub mod probe;
 pub mod semisync;
 pub mod session;
