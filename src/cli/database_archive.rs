@@ -378,7 +378,7 @@ fn newest(base: &crate::database::base::BaseRecord) -> NewestBase {
     NewestBase { number: base.number, taken_at: base.taken_at, lineage: base.lineage }
 }
 
-fn ms(time: Timestamp) -> u64 {
+pub(super) fn ms(time: Timestamp) -> u64 {
     u64::try_from(time.seconds).unwrap_or(0) * 1000 + u64::from(time.nanos / 1_000_000)
 }
 
