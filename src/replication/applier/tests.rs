@@ -393,17 +393,24 @@ fn a_hard_link_into_a_directory_that_is_long_done_is_made() {
     let entry =
         |parent, name: &str, child| EntryState { parent, name: name.as_bytes().to_vec(), child: Some(child) };
     let id = |n| ObjectId(ObjectId::ROOT.0 + n);
-    // Whichever of the two comes first, it is left before the other is entered.
-    let directories = [
-        (ObjectId::ROOT, "a", id(1)),
-        (id(1), "deep", id(2)),
-        (ObjectId::ROOT, "b", id(3)),
-        (id(3), "deep", id(4)),
-    ];
-    let mut objects = vec![state(ObjectId::ROOT, Kind::Directory), state(id(5), Kind::File)];
-    objects.extend(directories.map(|(_, _, child)| state(child, Kind::Directory)));
-    let mut entries = directories.map(|(parent, name, child)| entry(parent, name, child)).to_vec();
-    entries.extend([entry(id(2), "one", id(5)), entry(id(4), "two", id(5))]);
+    // Between the two come more directories than are kept open.
+    let mut objects = vec![state(ObjectId::ROOT, Kind::Directory), state(id(1), Kind::File)];
+    let mut entries = Vec::new();
+    let mut make = |parent, name: &str, kind| {
+        let child = id(objects.len() as u64);
+        objects.push(state(child, kind));
+        entries.push(entry(parent, name, child));
+        child
+    };
+    let first = make(ObjectId::ROOT, "a", Kind::Directory);
+    let first = make(first, "deep", Kind::Directory);
+    let last = make(ObjectId::ROOT, "z", Kind::Directory);
+    let last = make(last, "deep", Kind::Directory);
+    for n in 0..400 {
+        let between = make(ObjectId::ROOT, &format!("m{n:04}"), Kind::Directory);
+        make(between, "file", Kind::File);
+    }
+    entries.extend([entry(first, "one", id(1)), entry(last, "two", id(1))]);
     let (previous, time) = (Hash([0; 32]), Timestamp::default());
     backup.receive(Batch { number: 1, previous, cut: 1, time, objects, entries, destroyed: Vec::new() });
     let applier = backup.applier();
@@ -414,5 +421,5 @@ fn a_hard_link_into_a_directory_that_is_long_done_is_made() {
     let (target, never) = (out.path().join("tree"), AtomicBool::new(false));
     past::write_tree(&backup.store, 1, &target, &|_| (), &never).unwrap();
     let inode = |path: &str| std::fs::metadata(target.join(path)).unwrap().ino();
-    assert_eq!(inode("a/deep/one"), inode("b/deep/two"));
+    assert_eq!(inode("a/deep/one"), inode("z/deep/two"));
 }
