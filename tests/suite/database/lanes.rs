@@ -4,35 +4,46 @@ use super::{Scene, holds, unprotected, waiting};
 use ehpc_tools::bench::tree::Random;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 /// Name of the files' protocol; a client says it in the open, in the first packet of TLS.
 const FILES: &[u8] = b"ehpc-store/1";
 
-/// Between nfs1 and the backup. While it is shut, no byte of a file gets to the backup.
+/// Between nfs1 and the backup: it may let only so many bytes of the files' link through.
 #[derive(Default)]
 struct Gate {
-    shut: Mutex<bool>,
+    count: Mutex<Count>,
     changed: Condvar,
-    /// Bytes that wait.
-    holding: AtomicUsize,
-    /// A files' connection was seen.
-    seen: AtomicBool,
+    /// Bytes stand before it.
+    waits: AtomicBool,
+}
+
+#[derive(Default)]
+struct Count {
+    passed: usize,
+    most: Option<usize>,
 }
 
 impl Gate {
-    fn set(&self, shut: bool) {
-        *self.shut.lock().unwrap() = shut;
+    /// Shuts when so much more has passed.
+    fn shut_after(&self, bytes: usize) {
+        let mut count = self.count.lock().unwrap();
+        count.most = Some(count.passed + bytes);
+    }
+
+    fn open(&self) {
+        self.count.lock().unwrap().most = None;
         self.changed.notify_all();
     }
 
     fn pass(&self, bytes: usize) {
-        let mut shut = self.shut.lock().unwrap();
-        while *shut {
-            self.holding.fetch_max(bytes, Ordering::SeqCst);
-            shut = self.changed.wait(shut).unwrap();
+        let mut count = self.count.lock().unwrap();
+        while count.most.is_some_and(|most| count.passed >= most) {
+            self.waits.store(true, Ordering::SeqCst);
+            count = self.changed.wait(count).unwrap();
         }
+        count.passed += bytes;
     }
 
     fn stand_before(self: &Arc<Gate>, backup: SocketAddr) -> SocketAddr {
@@ -58,7 +69,6 @@ impl Gate {
             let bytes = &buffer[..read];
             let files = *files.get_or_insert_with(|| bytes.windows(FILES.len()).any(|w| w == FILES));
             if files {
-                self.seen.store(true, Ordering::SeqCst);
                 self.pass(read);
             }
             if far.write_all(bytes).is_err() {
@@ -92,13 +102,13 @@ fn a_commit_is_acknowledged_while_the_files_are_stuck() {
         std::fs::read(scene.stack.mirror().join(name)).is_ok_and(|there| there == content)
     };
     scene.stack.wait("a file arrives", || arrived("before", b"files arrive")).unwrap();
-    assert!(gate.seen.load(Ordering::SeqCst), "the files come another way");
+    assert!(gate.count.lock().unwrap().passed > 0, "the files come another way");
 
-    gate.set(true);
+    gate.shut_after(4 << 20);
     let mut bulk = vec![0; 48 << 20];
     Random(7).fill(&mut bulk);
     std::fs::write(scene.stack.share().join("bulk"), &bulk).unwrap();
-    scene.stack.wait("chunks wait", || gate.holding.load(Ordering::SeqCst) > 8 * 1024).unwrap();
+    scene.stack.wait("chunks wait", || gate.waits.load(Ordering::SeqCst)).unwrap();
     scene.server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT)").unwrap();
     for value in 0..20 {
         scene.server.sql(&format!("INSERT INTO d.t VALUES ({value})")).unwrap();
@@ -107,8 +117,8 @@ fn a_commit_is_acknowledged_while_the_files_are_stuck() {
     let gtid = scene.server.value("SELECT @@gtid_binlog_pos").unwrap();
     let status = scene.stack.status("backup").unwrap();
     assert_eq!(status["archive"]["gtid"], gtid.as_str(), "{status:#}");
-    assert!(*gate.shut.lock().unwrap() && !arrived("bulk", &bulk), "the files were not stuck");
+    assert!(!arrived("bulk", &bulk), "the files were not stuck");
 
-    gate.set(false);
+    gate.open();
     scene.stack.wait("the file arrives in the end", || arrived("bulk", &bulk)).unwrap();
 }
