@@ -2,9 +2,10 @@
 
 use super::database_link::wire;
 use super::db_keep::{Keep, REPLICA, moment};
+use super::db_prune::{Reader, Readers, tidy};
 use super::restoring::Restoring;
 use crate::database::archive::ArchiveDesk;
-use crate::database::binlog_server::{BinlogServer, Feed};
+use crate::database::binlog_server::{BinlogServer, Feed, ReplicaStatus};
 use crate::database::checks::answers::BackupAnswers;
 use crate::database::checks::drills::{DrillParts, Drills};
 use crate::database::checks::sessions::StandbySessions;
@@ -32,13 +33,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
-
-/// Closed files are sealed, and what is no longer kept goes, so often.
-const TIDY: Duration = Duration::from_secs(60);
 
 /// What can be asked of it.
 pub(super) const ACTIONS: [Action; 6] = [
@@ -55,13 +52,12 @@ pub(super) struct DatabaseArchive {
     pub(super) keep: Keep,
     desk: Arc<ArchiveDesk>,
     proof: Arc<BackupAnswers>,
-    binlog: Mutex<Option<BinlogServer>>,
+    binlog: Arc<Mutex<Option<BinlogServer>>>,
     standby: Option<Arc<Standby>>,
     address: SocketAddr,
     password: String,
+    readers: Readers,
     stop: CancellationToken,
-    /// Set at a stop: a restore ends early.
-    stopping: Arc<AtomicBool>,
     tidying: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -118,17 +114,21 @@ impl DatabaseArchive {
             })
         });
         let desk = Arc::new(ArchiveDesk::new(Arc::clone(&keep.archive), on_mark, others));
-        let tidying = tokio::spawn(tidy(keep.clone(), stop.clone()));
+        let address = binlog.address();
+        let binlog = Arc::new(Mutex::new(Some(binlog)));
+        let (kept, served, following) = (keep.clone(), Arc::clone(&binlog), standby.clone());
+        let readers: Readers = Arc::new(move || readers(&kept, &served, following.as_deref()));
+        let tidying = tokio::spawn(tidy(keep.clone(), Arc::clone(&readers), stop.clone()));
         Ok(DatabaseArchive {
-            address: binlog.address(),
+            address,
             keep,
             desk,
             proof,
-            binlog: Mutex::new(Some(binlog)),
+            binlog,
             standby,
             password,
+            readers,
             stop,
-            stopping: Arc::default(),
             tidying: Mutex::new(Some(tidying)),
         })
     }
@@ -166,7 +166,7 @@ impl DatabaseArchive {
                     server_id: replica.server_id,
                     address: replica.address,
                     file: replica.file,
-                    offset: replica.position,
+                    offset: replica.place.offset,
                 })
                 .collect(),
             newest_mark_ms: self.keep.marks.newest().map(|mark| ms(mark.time)),
@@ -256,8 +256,12 @@ impl DatabaseArchive {
                 let force = arguments["force"].as_bool().unwrap_or(false);
                 return self.standby_act(&what, force, tell).await.map_err(Refusal::Failed);
             }
-            let run = tokio::task::spawn_blocking(move || self.act_here(&store, &action, &arguments, &tell));
-            let done = run.await.map_err(|error| Refusal::Failed(format!("it ended abnormally: {error}")))?;
+            let (stop, watching) = given_up(progress, self.stop.clone());
+            let run =
+                tokio::task::spawn_blocking(move || self.act_here(&store, &action, &arguments, &tell, &stop));
+            let done = run.await;
+            watching.abort();
+            let done = done.map_err(|error| Refusal::Failed(format!("it ended abnormally: {error}")))?;
             done.map_err(Refusal::Failed)
         })
     }
@@ -268,22 +272,20 @@ impl DatabaseArchive {
         action: &str,
         arguments: &Value,
         tell: &Tell,
+        stop: &AtomicBool,
     ) -> Result<Value, String> {
         let runtime = Handle::current();
         let step = |text: String| tell(text);
-        let restoring = Restoring {
-            keep: &self.keep,
-            store: Some(store),
-            runtime: &runtime,
-            stop: &self.stopping,
-            step: &step,
-        };
+        let restoring =
+            Restoring { keep: &self.keep, store: Some(store), runtime: &runtime, stop, step: &step };
+        // What a restore reads stays.
+        let _reading = action.ends_with("restore").then(|| self.keep.in_use.read());
         match action {
             "db-bases" => Ok(self.bases()),
             "db-log" => Ok(self.log()),
             "db-prune" => {
                 let dry_run = arguments["dry_run"].as_bool().unwrap_or(false);
-                self.keep.prune(dry_run).map_err(|error| format!("{error:#}"))
+                self.keep.prune(dry_run, &*self.readers).map_err(|error| format!("{error:#}"))
             }
             "db-restore" => restoring.database(arguments),
             "restore" => restoring.all(arguments),
@@ -312,7 +314,6 @@ impl DatabaseArchive {
     /// Ends it; everything acknowledged is on the disk.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
-        self.stopping.store(true, Ordering::Relaxed);
         self.proof.stopped().await;
         if let Some(standby) = &self.standby {
             standby.shutdown().await;
@@ -380,32 +381,36 @@ fn newest(base: &crate::database::base::BaseRecord) -> NewestBase {
     NewestBase { number: base.number, taken_at: base.taken_at, lineage: base.lineage }
 }
 
-fn ms(time: Timestamp) -> u64 {
+pub(super) fn ms(time: Timestamp) -> u64 {
     u64::try_from(time.seconds).unwrap_or(0) * 1000 + u64::from(time.nanos / 1_000_000)
 }
 
-async fn tidy(keep: Keep, stop: CancellationToken) {
-    loop {
+/// Who still reads binary logs: replicas, and a standby that has not applied all that it was sent.
+fn readers(keep: &Keep, binlog: &Mutex<Option<BinlogServer>>, standby: Option<&Standby>) -> Vec<Reader> {
+    let replicas = binlog.lock().as_ref().map(BinlogServer::expected).unwrap_or_default();
+    let named = |id: u32, address: &str| format!("the replica with server_id {id} ({address})");
+    let of = |replica: ReplicaStatus| Reader {
+        who: named(replica.server_id, &replica.address),
+        from: replica.place,
+    };
+    let applied = standby.map(|standby| standby.status().gtid).filter(|gtid| !gtid.is_empty());
+    let applied = applied.and_then(|gtid| keep.goes_on_in(&gtid));
+    let standby = applied.map(|from| Reader { who: "the standby".to_owned(), from });
+    replicas.into_iter().map(of).chain(standby).collect()
+}
+
+/// Set when nobody waits for a restore any more, or the daemon ends.
+fn given_up(progress: Progress, stop: CancellationToken) -> (Arc<AtomicBool>, AbortHandle) {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&flag);
+    let watching = tokio::spawn(async move {
         tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(TIDY) => {}
+            () = progress.closed() => {}
+            () = stop.cancelled() => {}
         }
-        let keep = keep.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            if let Err(error) = keep.prune(false) {
-                tracing::warn!("removing old binary logs: {error:#}");
-            }
-            match keep.archive.maintain(&|| false) {
-                Ok(wrong) => wrong.iter().for_each(|(file, why)| {
-                    tracing::error!("{file} in the archive is damaged: {why}");
-                }),
-                Err(error) => tracing::warn!("{error}"),
-            }
-        });
-        if done.await.is_err() {
-            tracing::error!("tidying the archive ended abnormally");
-        }
-    }
+        set.store(true, Ordering::Relaxed);
+    });
+    (flag, watching.abort_handle())
 }
 
 struct Lane(Arc<ArchiveDesk>, Arc<BackupAnswers>);
@@ -430,5 +435,34 @@ struct NoQuestions;
 impl QueryHandler for NoQuestions {
     fn answer(&self, _query: Query, part: &mut dyn FnMut(Answer, bool) -> bool) {
         part(Answer::Failed { reason: "base snapshots are not asked about here".to_owned() }, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_restore_is_given_up_when_nobody_waits_for_it_or_the_daemon_ends() {
+        for the_daemon_ends in [false, true] {
+            let ((progress, waiting), stop) = (tokio::sync::mpsc::channel(1), CancellationToken::new());
+            let (flag, watching) = given_up(progress, stop.clone());
+            tokio::task::yield_now().await;
+            assert!(!flag.load(Ordering::Relaxed));
+            let held = if the_daemon_ends {
+                stop.cancel();
+                Some(waiting)
+            } else {
+                drop(waiting);
+                None
+            };
+            let seen = async {
+                while !flag.load(Ordering::Relaxed) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(10), seen).await.unwrap();
+            drop((held, watching));
+        }
     }
 }

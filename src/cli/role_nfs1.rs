@@ -183,9 +183,7 @@ impl Nfs1Role {
             if let Some(label) = label.as_ref().filter(|label| !moment::is_label(label)) {
                 return Err(Refusal::Failed(format!("`{label}` cannot be a label")));
             }
-            // A slow reader misses steps; that is all.
-            let step = move |text: String| drop(progress.try_send(json!({ "text": text })));
-            let base = database.snapshot(label, step).await.map_err(Refusal::Failed)?;
+            let base = database.snapshot(label, progress).await.map_err(Refusal::Failed)?;
             let text = format!(
                 "base snapshot {}: {} of SQL, {} of it new, up to {}:{}",
                 base.number,
