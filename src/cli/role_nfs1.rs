@@ -183,10 +183,8 @@ impl Nfs1Role {
             if let Some(label) = label.as_ref().filter(|label| !moment::is_label(label)) {
                 return Err(Refusal::Failed(format!("`{label}` cannot be a label")));
             }
-            // A slow reader misses steps; that is all.
-            let step = move |text: String| drop(progress.try_send(json!({ "text": text })));
-            let base = database.snapshot(label, step).await.map_err(Refusal::Failed)?;
-            let text = format!(
+            let base = database.snapshot(label, progress).await.map_err(Refusal::Failed)?;
+            let mut text = format!(
                 "base snapshot {}: {} of SQL, {} of it new, up to {}:{}",
                 base.number,
                 words::bytes(base.bytes),
@@ -194,6 +192,13 @@ impl Nfs1Role {
                 base.place.file,
                 base.place.offset
             );
+            if !base.lacks_history.is_empty() {
+                text.push_str(&format!(
+                    "\nits dump program leaves earlier rows of system-versioned tables out: {}; it takes a server and a mariadb-dump \
+                     of 10.11 or later",
+                    base.lacks_history.join(", ")
+                ));
+            }
             Ok(json!({ "text": text, "base": base }))
         })
     }

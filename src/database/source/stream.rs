@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 /// The server says "alive" after so long a silence.
@@ -81,22 +81,29 @@ async fn relay(
     loop {
         let patience = patience(shipper.live);
         let arrived = tokio::select! {
-            arrived = timeout(patience, arriving.recv()) => arrived,
+            biased;
             fault = shipper.lane.fell() => return fault,
+            // What has arrived first: a server that ends the connection says why before.
+            arrived = timeout(patience, arriving.recv()) => arrived,
+            ended = tasks.join_next() => return blame.lost(reason(ended)),
         };
         let chunk = match arrived {
             Ok(Some(chunk)) => chunk,
-            Ok(None) => {
-                return match tasks.join_next().await {
-                    Some(Ok(error)) => blame.lost(error),
-                    _ => blame.lost("its reader ended"),
-                };
-            }
+            Ok(None) => return blame.lost(reason(tasks.join_next().await)),
             Err(_) => return blame.lost(format!("it was silent for {} s", patience.as_secs())),
         };
         if let Err(ended) = shipper.chunk(&chunk, arriving.is_empty()).await {
             return ended.fault(blame);
         }
+    }
+}
+
+/// Why a task of the connection has ended.
+fn reason(ended: Option<Result<io::Error, JoinError>>) -> String {
+    match ended {
+        Some(Ok(error)) => error.to_string(),
+        Some(Err(error)) => format!("its task ended abnormally: {error}"),
+        None => "its tasks ended".to_owned(),
     }
 }
 
@@ -327,6 +334,7 @@ impl<'a> Shipper<'a> {
             }
             Ship::Alive => {
                 self.live = true;
+                self.shared.live();
                 Ok(())
             }
         }
@@ -340,6 +348,7 @@ impl<'a> Shipper<'a> {
             Err(_) => {
                 // The archive's disk is slower than the server: what waits is no longer live.
                 self.live = false;
+                self.shared.behind();
                 tokio::select! {
                     permit = credit.acquire_many(len) => {
                         permit.map_err(|_| Ended::Lane(SourceFault::Lane("it is closed".to_owned())))?
@@ -350,14 +359,17 @@ impl<'a> Shipper<'a> {
         };
         permit.forget();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.live = self.live || now.as_secs() <= u64::from(self.session.newest()) + LIVE;
+        if !self.live && now.as_secs() <= u64::from(self.session.newest()) + LIVE {
+            self.live = true;
+            self.shared.live();
+        }
         let arrived = match self.live {
             true => Timestamp { seconds: now.as_secs() as i64, nanos: now.subsec_nanos() },
             false => Timestamp::default(),
         };
         let end = self.place(offset + u64::from(len));
         self.send(ToArchive::Bytes { offset, arrived, bytes }).await?;
-        self.shared.handed(end);
+        self.shared.handed(end, self.session.newest());
         self.shared.cursor.send_replace(Some(Cursor { name: self.name.clone(), place: end }));
         self.groups_end();
         Ok(())
@@ -371,7 +383,7 @@ impl<'a> Shipper<'a> {
             newest = self.groups.pop_front();
         }
         if let Some(end) = newest {
-            self.shared.end.send_replace(Some(self.place(end)));
+            self.shared.whole(self.place(end));
         }
     }
 

@@ -57,6 +57,13 @@ impl Scene {
         self.stack.fence().unwrap();
     }
 
+    /// Servers of restores on the backup that are there now.
+    fn scratch_servers(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.stack.database()).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("scratch-")).collect()
+    }
+
     /// Every file of the server is in the archive, byte for byte but for the bit "in use".
     fn assert_archive_equal(&self) {
         self.stack.fence().unwrap();
