@@ -405,7 +405,8 @@ mod tests {
         let shorter = fault("Client requested master to start replication from position > file size; ..");
         assert_eq!((shorter.state(), shorter.finding(None)), ("connecting", Some(Finding::Another)));
         assert_eq!(blame().stream(StreamFault::Encrypted).state(), "encrypted");
-        assert_eq!(blame().stream(StreamFault::Ended).wait(), None);
+        assert_eq!(blame().stream(StreamFault::Ended).wait(), (Duration::ZERO, SOON));
+        assert_eq!(twice.wait(), (SOON, LATER));
         assert!(blame().stream(StreamFault::Encrypted).needs_a_person());
     }
 }
