@@ -2,9 +2,12 @@
 
 mod archive;
 mod command_line;
+mod full_disk;
 mod kills;
+mod lanes;
 mod mysql;
 mod one_moment;
+mod prune;
 mod restore;
 mod standby;
 mod troubles;
@@ -56,6 +59,13 @@ impl Scene {
         self.stack.fence().unwrap();
     }
 
+    /// Servers of restores on the backup that are there now.
+    fn scratch_servers(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.stack.database()).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("scratch-")).collect()
+    }
+
     /// Every file of the server is in the archive, byte for byte but for the bit "in use".
     fn assert_archive_equal(&self) {
         assert_archived(&self.stack, &self.server.binlog_files().unwrap());
@@ -100,6 +110,24 @@ fn sums(access: &Access, databases: &[&str]) -> Vec<(String, String)> {
         .unwrap();
     let sum = |name: &str| access.sql(&format!("CHECKSUM TABLE {name}")).unwrap()[0][1].clone();
     tables.iter().map(|row| (row[0].clone(), sum(&row[0]))).collect()
+}
+
+/// A server whose commits wait for the backup's disk, up to half a minute.
+fn waiting() -> Options {
+    Options::default()
+        .with("--rpl-semi-sync-master-enabled=1")
+        .with("--rpl-semi-sync-master-timeout=30000")
+        .with("--rpl-semi-sync-master-wait-point=AFTER_SYNC")
+}
+
+/// Commits wait for the backup's disk.
+fn holds(scene: &Scene) -> bool {
+    scene.stack.status("nfs1").is_ok_and(|status| status["source"]["semi_sync"]["holds"] == true)
+}
+
+/// Commits that did not wait.
+fn unprotected(scene: &Scene) -> String {
+    scene.server.sql("SHOW STATUS LIKE 'Rpl_semi_sync_master_no_tx'").unwrap()[0][1].clone()
 }
 
 fn seed() -> u64 {

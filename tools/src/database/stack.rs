@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Paths, settings and processes.
@@ -138,6 +138,14 @@ impl Stack {
             String::from_utf8_lossy(&output.stdout).into_owned(),
             String::from_utf8_lossy(&output.stderr).into_owned(),
         ))
+    }
+
+    /// Begins a subcommand as on that host.
+    pub fn begin(&self, host: &str, arguments: &[&str]) -> Result<std::process::Child> {
+        let mut command = std::process::Command::new(process::executable());
+        command.args(arguments).arg("--cluster").arg(self.cluster_file()).args(["--host", host]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().with_context(|| format!("starting {command:?}"))
     }
 
     /// Its standard output; fails unless the exit status is 0.
