@@ -2,6 +2,7 @@
 
 mod archive;
 mod command_line;
+mod failover;
 mod kills;
 mod one_moment;
 mod restore;
