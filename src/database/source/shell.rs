@@ -14,12 +14,15 @@ use ehpc_proto::binlog::Flavor;
 use ehpc_proto::mysql::replica::{Plan, Start};
 use ehpc_proto::replication::database::Place;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// First and longest time between two attempts.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// A connection that lasted so long was none that fails at once.
+const SOUND: Duration = Duration::from_secs(10);
 
 /// What is carried from one attempt to the next.
 #[derive(Default)]
@@ -28,8 +31,8 @@ struct Memory {
     failures: u32,
     /// What a stream found out about the archive's end.
     found: Option<Found>,
-    /// That is news: the next attempt asks accordingly, at once.
-    news: bool,
+    /// The next attempt may go better, and does not wait for a person: it asks otherwise, or for a server that was away.
+    soon: bool,
     /// What was logged last, so that it is not said again and again.
     said: String,
 }
@@ -48,7 +51,7 @@ impl Memory {
         let server = dsn.server.to_string();
         let before = self.found(&server, at);
         let Some(what) = fault.finding(before) else { return };
-        self.news = before != Some(what);
+        self.soon = before != Some(what);
         self.found = Some(Found { server, at, what });
     }
 
@@ -66,9 +69,9 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         let Some(fault) = session(&shared, &mut memory, &stop).await else { return };
         shared.failed(&fault);
         say(&fault, &mut memory);
-        let news = std::mem::take(&mut memory.news);
+        let soon = std::mem::take(&mut memory.soon);
         let wait = match fault.wait() {
-            Some(later) if !news => later,
+            Some(later) if !soon => later,
             _ => back_off(memory.failures),
         };
         memory.failures = memory.failures.saturating_add(1);
@@ -144,13 +147,17 @@ async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -
     }
     tracing::info!(server = %dsn.server, file = located.file, offset = located.offset, "database: streaming");
     metrics::DATABASE_CONNECTS.inc();
-    (memory.failures, memory.said) = (0, String::new());
+    let began = Instant::now();
     shared.streaming(&dsn, located.lineage.number, &located.facts.version, end.gtid.clone());
     let mut watch = JoinSet::new();
     if shared.options.semi_sync {
         watch.spawn(semisync::watch(dsn.clone(), shared.semi_sync.clone()));
     }
     let (fault, at) = stream::ship(shared, lane, located, stream, &blame).await;
+    // A connection that brings nothing onto the backup's disk is a failure too: the next attempt waits longer.
+    if *shared.exchange.durable().borrow() > end.place() || began.elapsed() > SOUND {
+        (memory.failures, memory.said) = (0, String::new());
+    }
     let damaged = matches!(fault, SourceFault::Damaged { .. } | SourceFault::Torn { .. });
     memory.learn(&dsn, &fault, if damaged { Some(at) } else { end.place() });
     fault
@@ -168,7 +175,7 @@ fn start_at(shared: &Shared, end: &ArchiveEnd) {
 async fn reach(
     shared: &Shared,
     end: &ArchiveEnd,
-    memory: &Memory,
+    memory: &mut Memory,
 ) -> Result<(Dsn, Located, Stream), SourceFault> {
     let servers = &shared.options.servers;
     let several = servers.len() > 1;
@@ -187,11 +194,13 @@ async fn reach(
             };
             match try_server(shared, dsn, end, permission).await {
                 Ok((located, stream)) => return Ok((dsn.clone(), located, stream)),
-                Err(SourceFault::NotFollowed { .. }) => {}
-                Err(fault) if first.as_ref().is_none_or(|first| fault.tells_more_than(first)) => {
-                    first = Some(fault);
+                Err(SourceFault::NotFollowed { .. }) => continue,
+                Err(fault) => {
+                    memory.soon |= !fault.needs_a_person();
+                    if first.as_ref().is_none_or(|first| fault.tells_more_than(first)) {
+                        first = Some(fault);
+                    }
                 }
-                Err(_) => {}
             }
         }
     }

@@ -19,10 +19,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 /// The server says "alive" after so long a silence.
@@ -52,9 +52,9 @@ pub(super) async fn ship(
     let (chunks, arriving) = mpsc::channel(READS);
     let acks = Arc::new(Mutex::new(Acks::default()));
     let wanted = Arc::new(Notify::new());
-    let mut tasks: JoinSet<io::Error> = JoinSet::new();
-    tasks.spawn(read(stream.reader, stream.rest, chunks));
-    tasks.spawn(acknowledge(stream.writer, shared.clone(), acks.clone(), wanted.clone()));
+    let (mut reads, mut writes) = (JoinSet::new(), JoinSet::new());
+    reads.spawn(read(stream.reader, stream.rest, chunks));
+    writes.spawn(acknowledge(stream.writer, shared.clone(), acks.clone(), wanted.clone()));
     let closing = located.closing.clone();
     let mut shipper = Shipper::new(shared, lane, located, acks, wanted);
     let fault = match closing {
@@ -63,7 +63,7 @@ pub(super) async fn ship(
     };
     let fault = match fault {
         Some(ended) => ended.fault(blame),
-        None => relay(&mut shipper, arriving, tasks, blame).await,
+        None => relay(&mut shipper, arriving, reads, writes, blame).await,
     };
     (fault, shipper.place(shipper.session.end()))
 }
@@ -72,28 +72,44 @@ pub(super) async fn ship(
 async fn relay(
     shipper: &mut Shipper<'_>,
     mut arriving: mpsc::Receiver<Bytes>,
-    mut tasks: JoinSet<io::Error>,
+    mut reads: JoinSet<io::Error>,
+    mut writes: JoinSet<io::Error>,
     blame: &Blame,
 ) -> SourceFault {
+    // Since when nothing can be acknowledged any more. What the server had sent before it fell still comes.
+    let mut mute: Option<(Instant, SourceFault)> = None;
     loop {
+        if let Some((_, fault)) = mute.take_if(|(since, _)| since.elapsed() > SILENT) {
+            return fault;
+        }
         let patience = patience(shipper.live);
         let arrived = tokio::select! {
             arrived = timeout(patience, arriving.recv()) => arrived,
             fault = shipper.lane.fell() => return fault,
+            Some(ended) = writes.join_next() => {
+                mute = Some((Instant::now(), why(ended, blame)));
+                continue;
+            }
         };
         let chunk = match arrived {
             Ok(Some(chunk)) => chunk,
             Ok(None) => {
-                return match tasks.join_next().await {
-                    Some(Ok(error)) => blame.lost(error),
-                    _ => blame.lost("its reader ended"),
-                };
+                let ended = reads.join_next().await;
+                return ended.map_or_else(|| blame.lost("its reader ended"), |ended| why(ended, blame));
             }
             Err(_) => return blame.lost(format!("it was silent for {} s", patience.as_secs())),
         };
         if let Err(ended) = shipper.chunk(&chunk, arriving.is_empty()).await {
             return ended.fault(blame);
         }
+    }
+}
+
+/// Why a task of the connection ended.
+fn why(ended: Result<io::Error, JoinError>, blame: &Blame) -> SourceFault {
+    match ended {
+        Ok(error) => blame.lost(error),
+        Err(error) => blame.lost(error),
     }
 }
 

@@ -140,10 +140,7 @@ fn an_archive_that_is_ahead_is_never_cut() {
         .unwrap();
     server.stop().unwrap();
     let before = Maria::start_on(&server.datadir(), Options::default()).unwrap();
-    // Two servers do not begin a file of one name in the same second.
-    let second = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let now = second();
-    wait("the next second", || second() > now);
+    next_second();
     server.restart().unwrap();
     let end = FarEnd::new();
     let source = start(&runtime, &server, &end);
@@ -433,6 +430,7 @@ fn mysql_is_followed_by_its_sets_of_gtids() {
     assert_eq!(end.files().last().unwrap().bytes, newest.bytes);
     // The newest file and the end of the one before are lost, and their numbers are given out again.
     replica.kill9().unwrap();
+    next_second();
     let file = |name: &str| replica.datadir().join(name);
     std::fs::remove_file(file("bin.000003")).unwrap();
     std::fs::write(file("bin.index"), "./bin.000001\n./bin.000002\n").unwrap();
