@@ -1,12 +1,11 @@
 //! `ehpc-store check`: everything wrong with the settings and this machine, at once; starts nothing.
 
+use super::database_preflight;
 use super::locate::{DEFAULT_DATA, roles_of, this_host};
 use super::shares::is_mount;
 use super::{Verdict, say, state_directory};
 use crate::database::dialect::{Dialect, Version};
-use crate::database::dsn::Dsn;
 use crate::database::preflight::{self, Finding, Severity};
-use crate::database::sql::Sql;
 use crate::proxy;
 use crate::settings::environment::{self, Roles};
 use crate::settings::exports::{self, Exported};
@@ -122,23 +121,10 @@ fn check_file(file: &Path, host: Option<&str>) -> Result<Checked> {
     }
 }
 
-/// What the preflight finds on the first server that answers; why none does.
+/// What the preflight finds; why the server cannot be asked.
 fn ask_database(database: &Database) -> Result<Result<Vec<Finding>, String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(async {
-        let mut refusals = Vec::new();
-        for address in &database.address {
-            match Sql::connect(&Dsn::of(database, address)).await {
-                Ok(mut sql) => {
-                    let found = preflight::check(&mut sql, database).await;
-                    sql.close().await;
-                    return found.map_err(|error| error.to_string());
-                }
-                Err(error) => refusals.push(error.to_string()),
-            }
-        }
-        Err(refusals.join("; "))
-    }))
+    Ok(runtime.block_on(database_preflight::ask(database)))
 }
 
 fn unreachable(cluster: &Cluster, why: String) -> Problem {

@@ -2,11 +2,13 @@
 
 use super::database_link::wire;
 use super::db_keep::{Keep, REPLICA, moment};
+use super::db_prune::{Reader, Readers, tidy};
 use super::restoring::Restoring;
 use crate::database::archive::ArchiveDesk;
-use crate::database::binlog_server::{BinlogServer, Feed};
+use crate::database::binlog_server::{BinlogServer, Feed, ReplicaStatus};
 use crate::database::checks::answers::BackupAnswers;
-use crate::database::checks::remote::StandbySessions;
+use crate::database::checks::drills::{DrillParts, Drills};
+use crate::database::checks::sessions::StandbySessions;
 use crate::database::dsn::Dsn;
 use crate::database::link::BoxFuture;
 use crate::database::server::Tools;
@@ -31,13 +33,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
-
-/// Closed files are sealed, and what is no longer kept goes, so often.
-const TIDY: Duration = Duration::from_secs(60);
 
 /// What can be asked of it.
 pub(super) const ACTIONS: [Action; 6] = [
@@ -53,13 +51,13 @@ pub(super) const ACTIONS: [Action; 6] = [
 pub(super) struct DatabaseArchive {
     pub(super) keep: Keep,
     desk: Arc<ArchiveDesk>,
-    binlog: Mutex<Option<BinlogServer>>,
+    proof: Arc<BackupAnswers>,
+    binlog: Arc<Mutex<Option<BinlogServer>>>,
     standby: Option<Arc<Standby>>,
     address: SocketAddr,
     password: String,
+    readers: Readers,
     stop: CancellationToken,
-    /// Set at a stop: a restore ends early.
-    stopping: Arc<AtomicBool>,
     tidying: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -94,11 +92,14 @@ impl DatabaseArchive {
         });
         let bases = Arc::clone(&keep.bases);
         let stop = CancellationToken::new();
-        let (of_standby, running) = (keep.settings.clone(), standby.clone());
-        let sessions = StandbySessions::new(Arc::new(move || standby_dsn(&of_standby, running.as_deref())));
-        let proof = Arc::new(BackupAnswers::new(Arc::clone(&keep.archive), sessions, stop.clone()));
+        let proof = Arc::new(answers(&keep, standby.clone(), upstream(binlog.address(), &password), &stop));
+        tokio::spawn({
+            let proof = Arc::clone(&proof);
+            async move { proof.keep_following().await }
+        });
+        let for_desk = Arc::clone(&proof);
         let others = Arc::new(move |query: DbQuery| -> BoxFuture<'static, Vec<DbAnswer>> {
-            let (bases, proof) = (Arc::clone(&bases), Arc::clone(&proof));
+            let (bases, proof) = (Arc::clone(&bases), Arc::clone(&for_desk));
             Box::pin(async move {
                 if let Some(parts) = proof.answer(&query).await {
                     return parts;
@@ -113,16 +114,21 @@ impl DatabaseArchive {
             })
         });
         let desk = Arc::new(ArchiveDesk::new(Arc::clone(&keep.archive), on_mark, others));
-        let tidying = tokio::spawn(tidy(keep.clone(), stop.clone()));
+        let address = binlog.address();
+        let binlog = Arc::new(Mutex::new(Some(binlog)));
+        let (kept, served, following) = (keep.clone(), Arc::clone(&binlog), standby.clone());
+        let readers: Readers = Arc::new(move || readers(&kept, &served, following.as_deref()));
+        let tidying = tokio::spawn(tidy(keep.clone(), Arc::clone(&readers), stop.clone()));
         Ok(DatabaseArchive {
-            address: binlog.address(),
+            address,
             keep,
             desk,
-            binlog: Mutex::new(Some(binlog)),
+            proof,
+            binlog,
             standby,
             password,
+            readers,
             stop,
-            stopping: Arc::default(),
             tidying: Mutex::new(Some(tidying)),
         })
     }
@@ -134,7 +140,7 @@ impl DatabaseArchive {
 
     /// Serves the database's lane.
     pub(super) fn service(&self) -> Arc<dyn Service> {
-        Arc::new(Lane(Arc::clone(&self.desk)))
+        Arc::new(Lane(Arc::clone(&self.desk), Arc::clone(&self.proof)))
     }
 
     /// Takes base snapshots in.
@@ -160,7 +166,7 @@ impl DatabaseArchive {
                     server_id: replica.server_id,
                     address: replica.address,
                     file: replica.file,
-                    offset: replica.position,
+                    offset: replica.place.offset,
                 })
                 .collect(),
             newest_mark_ms: self.keep.marks.newest().map(|mark| ms(mark.time)),
@@ -250,8 +256,12 @@ impl DatabaseArchive {
                 let force = arguments["force"].as_bool().unwrap_or(false);
                 return self.standby_act(&what, force, tell).await.map_err(Refusal::Failed);
             }
-            let run = tokio::task::spawn_blocking(move || self.act_here(&store, &action, &arguments, &tell));
-            let done = run.await.map_err(|error| Refusal::Failed(format!("it ended abnormally: {error}")))?;
+            let (stop, watching) = given_up(progress, self.stop.clone());
+            let run =
+                tokio::task::spawn_blocking(move || self.act_here(&store, &action, &arguments, &tell, &stop));
+            let done = run.await;
+            watching.abort();
+            let done = done.map_err(|error| Refusal::Failed(format!("it ended abnormally: {error}")))?;
             done.map_err(Refusal::Failed)
         })
     }
@@ -262,22 +272,20 @@ impl DatabaseArchive {
         action: &str,
         arguments: &Value,
         tell: &Tell,
+        stop: &AtomicBool,
     ) -> Result<Value, String> {
         let runtime = Handle::current();
         let step = |text: String| tell(text);
-        let restoring = Restoring {
-            keep: &self.keep,
-            store: Some(store),
-            runtime: &runtime,
-            stop: &self.stopping,
-            step: &step,
-        };
+        let restoring =
+            Restoring { keep: &self.keep, store: Some(store), runtime: &runtime, stop, step: &step };
+        // What a restore reads stays.
+        let _reading = action.ends_with("restore").then(|| self.keep.in_use.read());
         match action {
             "db-bases" => Ok(self.bases()),
             "db-log" => Ok(self.log()),
             "db-prune" => {
                 let dry_run = arguments["dry_run"].as_bool().unwrap_or(false);
-                self.keep.prune(dry_run).map_err(|error| format!("{error:#}"))
+                self.keep.prune(dry_run, &*self.readers).map_err(|error| format!("{error:#}"))
             }
             "db-restore" => restoring.database(arguments),
             "restore" => restoring.all(arguments),
@@ -306,7 +314,7 @@ impl DatabaseArchive {
     /// Ends it; everything acknowledged is on the disk.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
-        self.stopping.store(true, Ordering::Relaxed);
+        self.proof.stopped().await;
         if let Some(standby) = &self.standby {
             standby.shutdown().await;
         }
@@ -325,13 +333,44 @@ impl DatabaseArchive {
     }
 }
 
+/// What answers for verify.
+fn answers(
+    keep: &Keep,
+    standby: Option<Arc<Standby>>,
+    upstream: Upstream,
+    stop: &CancellationToken,
+) -> BackupAnswers {
+    let settings = keep.settings.clone();
+    let is_external = settings.standby.as_ref().is_some_and(|standby| standby.mode == StandbyMode::External);
+    let note = settings.directory.join("standby.halted");
+    let drills = DrillParts {
+        archive: Arc::clone(&keep.archive),
+        bases: Arc::clone(&keep.bases),
+        tools: Tools::new(settings.tools.clone()),
+        upstream,
+        directory: settings.directory.clone(),
+    };
+    let whereabouts = Arc::new(move || standby_dsn(&settings, standby.as_deref()));
+    let sessions = match is_external {
+        true => StandbySessions::of_external(whereabouts, note),
+        // A managed one is looked after by whoever runs it.
+        false => StandbySessions::new(whereabouts),
+    };
+    BackupAnswers::new(Arc::clone(&keep.archive), sessions, Drills::new(drills, stop.clone()), stop.clone())
+}
+
+/// What replicas here follow.
+fn upstream(address: SocketAddr, password: &str) -> Upstream {
+    Upstream { address, user: REPLICA.to_owned(), password: password.to_owned() }
+}
+
 /// The one of the settings.
 fn start_standby(keep: &Keep, address: SocketAddr, password: &str) -> Result<Option<Arc<Standby>>> {
     let Some(settings) = keep.settings.standby.clone() else { return Ok(None) };
     let parts = Parts {
         settings,
         tools: Tools::new(keep.settings.tools.clone()),
-        upstream: Upstream { address, user: REPLICA.to_owned(), password: password.to_owned() },
+        upstream: upstream(address, password),
         archive: Arc::clone(&keep.archive),
         bases: Arc::clone(&keep.bases),
     };
@@ -342,35 +381,39 @@ fn newest(base: &crate::database::base::BaseRecord) -> NewestBase {
     NewestBase { number: base.number, taken_at: base.taken_at, lineage: base.lineage }
 }
 
-fn ms(time: Timestamp) -> u64 {
+pub(super) fn ms(time: Timestamp) -> u64 {
     u64::try_from(time.seconds).unwrap_or(0) * 1000 + u64::from(time.nanos / 1_000_000)
 }
 
-async fn tidy(keep: Keep, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(TIDY) => {}
-        }
-        let keep = keep.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            if let Err(error) = keep.prune(false) {
-                tracing::warn!("removing old binary logs: {error:#}");
-            }
-            match keep.archive.maintain(&|| false) {
-                Ok(wrong) => wrong.iter().for_each(|(file, why)| {
-                    tracing::error!("{file} in the archive is damaged: {why}");
-                }),
-                Err(error) => tracing::warn!("{error}"),
-            }
-        });
-        if done.await.is_err() {
-            tracing::error!("tidying the archive ended abnormally");
-        }
-    }
+/// Who still reads binary logs: replicas, and a standby that has not applied all that it was sent.
+fn readers(keep: &Keep, binlog: &Mutex<Option<BinlogServer>>, standby: Option<&Standby>) -> Vec<Reader> {
+    let replicas = binlog.lock().as_ref().map(BinlogServer::expected).unwrap_or_default();
+    let named = |id: u32, address: &str| format!("the replica with server_id {id} ({address})");
+    let of = |replica: ReplicaStatus| Reader {
+        who: named(replica.server_id, &replica.address),
+        from: replica.place,
+    };
+    let applied = standby.map(|standby| standby.status().gtid).filter(|gtid| !gtid.is_empty());
+    let applied = applied.and_then(|gtid| keep.goes_on_in(&gtid));
+    let standby = applied.map(|from| Reader { who: "the standby".to_owned(), from });
+    replicas.into_iter().map(of).chain(standby).collect()
 }
 
-struct Lane(Arc<ArchiveDesk>);
+/// Set when nobody waits for a restore any more, or the daemon ends.
+fn given_up(progress: Progress, stop: CancellationToken) -> (Arc<AtomicBool>, AbortHandle) {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&flag);
+    let watching = tokio::spawn(async move {
+        tokio::select! {
+            () = progress.closed() => {}
+            () = stop.cancelled() => {}
+        }
+        set.store(true, Ordering::Relaxed);
+    });
+    (flag, watching.abort_handle())
+}
+
+struct Lane(Arc<ArchiveDesk>, Arc<BackupAnswers>);
 
 impl Service for Lane {
     fn serve(
@@ -379,7 +422,10 @@ impl Service for Lane {
         peer: String,
         stop: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.0.serve(wire(channel), peer, stop))
+        Box::pin(async move {
+            self.0.serve(wire(channel), peer, stop).await;
+            self.1.asker_gone();
+        })
     }
 }
 
@@ -389,5 +435,34 @@ struct NoQuestions;
 impl QueryHandler for NoQuestions {
     fn answer(&self, _query: Query, part: &mut dyn FnMut(Answer, bool) -> bool) {
         part(Answer::Failed { reason: "base snapshots are not asked about here".to_owned() }, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_restore_is_given_up_when_nobody_waits_for_it_or_the_daemon_ends() {
+        for the_daemon_ends in [false, true] {
+            let ((progress, waiting), stop) = (tokio::sync::mpsc::channel(1), CancellationToken::new());
+            let (flag, watching) = given_up(progress, stop.clone());
+            tokio::task::yield_now().await;
+            assert!(!flag.load(Ordering::Relaxed));
+            let held = if the_daemon_ends {
+                stop.cancel();
+                Some(waiting)
+            } else {
+                drop(waiting);
+                None
+            };
+            let seen = async {
+                while !flag.load(Ordering::Relaxed) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(10), seen).await.unwrap();
+            drop((held, watching));
+        }
     }
 }

@@ -1,8 +1,5 @@
 //! The database's lane over the replication link: what `database::link` asks for, made of channels.
 
-// The roles use them as soon as a cluster may have a database.
-#![allow(dead_code)]
-
 use crate::database::link::{BoxFuture, Dial, Wire, WireIn, WireOut};
 use crate::replication::channel::{self, Channel, ChannelIn, ChannelOut, DATABASE, DialOptions};
 use bytes::Bytes;

@@ -1,18 +1,14 @@
 //! The database's directory on the backup: archive, base snapshots, marks. Opened by the backup daemon.
 
 use crate::database::archive::{self, Archive};
-use crate::database::base::schedule::kept;
-use crate::database::base::{BaseRecord, BaseStore};
+use crate::database::base::BaseStore;
 use crate::database::mark::Marks;
-use crate::host;
 use crate::observe::status::DatabaseBasesStatus;
 use crate::observe::words;
 use crate::settings::Database;
 use anyhow::{Context, Result};
-use ehpc_proto::binlog::Xid;
 use ehpc_proto::replication::Timestamp;
-use ehpc_proto::replication::database::Place;
-use serde_json::{Value, json};
+use parking_lot::RwLock;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -26,6 +22,8 @@ pub(super) struct Keep {
     pub(super) archive: Arc<Archive>,
     pub(super) bases: Arc<BaseStore>,
     pub(super) marks: Arc<Marks>,
+    /// Read-locked by restores: what they read must not be pruned.
+    pub(super) in_use: Arc<RwLock<()>>,
 }
 
 impl Keep {
@@ -42,57 +40,17 @@ impl Keep {
             tracing::warn!("removing scratch servers in {}: {error}", directory.display());
         }
         let (archive, recovered) = Archive::open(directory, archive::Options::default())?;
-        tracing::info!(?recovered, "the archive of the database is open");
+        tracing::info!(cut = ?recovered.cut, "the archive of the database is open");
+        for file in &recovered.damage {
+            tracing::error!("the archive of the database is damaged: {file}");
+        }
         let bases = BaseStore::open(&directory.join("base"), settings.base_keep)?;
         let (marks, torn) = Marks::open(&directory.join("marks"))?;
         if torn > 0 {
             tracing::warn!(torn, "a torn mark was cut");
         }
         let (bases, marks) = (Arc::new(bases), Arc::new(marks));
-        Ok(Keep { settings: settings.clone(), archive, bases, marks })
-    }
-
-    /// Removes what nobody needs any more: binary logs before the oldest base snapshot that is kept, once they are older
-    /// than `archive_keep`, and marks that lie in them. (Base snapshots give their space back at the daemon's start.)
-    pub(super) fn prune(&self, dry_run: bool) -> Result<Value> {
-        let all = self.bases.list();
-        let kept = kept(&all, self.settings.base_keep);
-        let Some(oldest) = all.iter().find(|base| kept.first() == Some(&base.number)) else {
-            return Ok(json!({ "text": "nothing to remove: there is no base snapshot yet", "files": 0 }));
-        };
-        let Some(before) = self.needed_from(oldest)? else {
-            return Ok(
-                json!({ "text": "nothing to remove: what the oldest base needs is gone", "files": 0 }),
-            );
-        };
-        let keep_for = i64::try_from(self.settings.archive_keep.0.as_secs()).unwrap_or(i64::MAX);
-        let now = host::now();
-        let older_than = Timestamp { seconds: now.seconds.saturating_sub(keep_for), ..now };
-        let pruned = self.archive.prune(before, older_than, dry_run)?;
-        if !dry_run && let Some(last) = pruned.files.last() {
-            self.marks.forget_before(Place { lineage: last.lineage, file: last.ordinal + 1, offset: 0 })?;
-        }
-        let verb = if dry_run { "would go" } else { "removed" };
-        let (files, bytes) = (pruned.files.len(), words::bytes(pruned.bytes));
-        let text = format!("{verb}: {files} binary logs, {bytes}; base {} is the oldest kept", oldest.number);
-        Ok(json!({ "text": text, "files": files, "bytes": pruned.bytes, "dry_run": dry_run }))
-    }
-
-    /// Where the binary log begins that this base needs: its own place, and the groups that prepared the branches which
-    /// were open when it was taken.
-    fn needed_from(&self, base: &BaseRecord) -> Result<Option<Place>> {
-        let files = self.archive.files();
-        let of = |file: &str| files.iter().find(|f| f.lineage == base.lineage && f.name == file);
-        let Some(file) = of(&base.before.file) else { return Ok(None) };
-        let mut from = Place { lineage: file.lineage, file: file.ordinal, offset: base.before.offset };
-        for branch in &base.prepared {
-            let (gtrid, bqual) = branch.bytes();
-            let xid = Xid { format: branch.format, gtrid, bqual };
-            if let Some((file, range)) = self.archive.prepare_group(&xid, from)? {
-                from = from.min(Place { lineage: file.lineage, file: file.ordinal, offset: range.start });
-            }
-        }
-        Ok(Some(from))
+        Ok(Keep { settings: settings.clone(), archive, bases, marks, in_use: Arc::default() })
     }
 
     /// For `status`.

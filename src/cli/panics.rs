@@ -8,8 +8,17 @@ use std::panic;
 use std::thread;
 
 /// Threads without which a role does not do its work.
-const NEEDED: &[&str] =
-    &["sender", "scan", "fanotify", "inotify", "applier", "store-write", "store-sync", "pack-flush"];
+const NEEDED: &[&str] = &[
+    "sender",
+    "scan",
+    "fanotify",
+    "inotify",
+    "applier",
+    "store-write",
+    "store-sync",
+    "pack-flush",
+    "archive-write",
+];
 
 /// Takes effect for the whole process.
 pub(super) fn report_to(faults: Faults) {

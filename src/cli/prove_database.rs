@@ -12,10 +12,21 @@ use tokio::sync::Mutex;
 /// One at a time: a second one would stop the standby under the first.
 static ONE: Mutex<()> = Mutex::const_new(());
 
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Wishes {
+    /// Every table row by row.
+    pub(super) deep: bool,
+    /// Damaged files of the archive are fetched again.
+    pub(super) repair: bool,
+    /// A restore drill besides.
+    pub(super) drill: bool,
+}
+
 /// Verifies it. `stopping` ends it early, as does an asker who leaves.
 pub(super) async fn verify(
     database: Arc<DatabaseSource>,
-    (deep, repair): (bool, bool),
+    wishes: Wishes,
     steps: Steps,
     stopping: Arc<AtomicBool>,
 ) -> Result<DatabaseReport, String> {
@@ -23,13 +34,15 @@ pub(super) async fn verify(
         return Err("the database is being verified already; wait for it".to_owned());
     };
     database.verified.lock().running = true;
-    let mut outcome = run(&database, deep, &steps, &stopping).await;
+    let Wishes { deep, repair, drill } = wishes;
+    // A drill restores what a repair has mended.
+    let mut outcome = run(&database, (deep, drill && !repair), &steps, &stopping).await;
     if let (true, Ok(first)) = (repair, &outcome)
-        && !first.archive.is_equal()
+        && (drill || !first.archive.is_equal())
     {
         let notes = mend(&database, first).await;
         let repaired = first.archive.differences.clone();
-        outcome = run(&database, deep, &steps, &stopping).await.map(|second| DatabaseReport {
+        outcome = run(&database, (deep, drill), &steps, &stopping).await.map(|second| DatabaseReport {
             repaired,
             notes: second.notes.iter().cloned().chain(notes).collect(),
             ..second
@@ -69,7 +82,7 @@ async fn mend(database: &DatabaseSource, report: &DatabaseReport) -> Vec<String>
 
 async fn run(
     database: &Arc<DatabaseSource>,
-    deep: bool,
+    (deep, drill): (bool, bool),
     steps: &Steps,
     stopping: &AtomicBool,
 ) -> Result<DatabaseReport, String> {
@@ -87,12 +100,15 @@ async fn run(
             let _ = steps.try_send(step);
         }
     };
+    let tell = |text: String| drop(steps.try_send(serde_json::json!({ "text": text })));
     let whole = Whole {
         primary: &primary,
         ask,
         standby: database.settings().standby.is_some(),
+        drill,
         deep,
         progress: &progress,
+        tell: &tell,
         stop: Arc::clone(&stop),
     };
     // It is told to stop rather than dropped: a standby that it has stopped is started again.

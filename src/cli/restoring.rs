@@ -1,5 +1,6 @@
 //! Restores, as the backup does them for `db restore` and `restore --all`.
 
+use super::database_archive;
 use super::db_keep::{Keep, moment as shown};
 use crate::database::archive::Target;
 use crate::database::dsn::Dsn;
@@ -8,6 +9,7 @@ use crate::database::restore::{self, RestoreMoment, RestoreOptions, RestoreTarge
 use crate::database::server::Tools;
 use crate::host;
 use crate::host::local_time::local_time;
+use crate::observe::status::DatabaseStatus;
 use crate::observe::words;
 use crate::replication::applier::past;
 use crate::store::Store;
@@ -52,7 +54,8 @@ impl Restoring<'_> {
             scratch: self.keep.settings.directory.clone(),
         };
         let mut restored = self.run(&options)?;
-        let text = report(&restored, &options);
+        let ahead = request["moment"]["at"].as_str().and_then(|asked| self.ahead(asked));
+        let text = report(&restored, &options) + &ahead.unwrap_or_default();
         if let Some(server) = restored.server.take() {
             // It goes on until this daemon ends, or somebody shuts it down.
             std::mem::forget(server);
@@ -87,11 +90,12 @@ impl Restoring<'_> {
         };
         let restored = self.run(&options)?;
         let text = format!(
-            "{}: share ({} objects, {}) and database of {shown}\n{}",
+            "{}: share ({} objects, {}) and database of {shown}\n{}{}",
             to.display(),
             words::count(written.objects),
             words::bytes(written.bytes),
-            report(&restored, &options)
+            report(&restored, &options),
+            self.ahead(asked).unwrap_or_default()
         );
         let mut value = reply(&text, &restored)?;
         value["mark"] =
@@ -141,6 +145,22 @@ impl Restoring<'_> {
                 Ok(RestoreMoment::Place(Place { lineage, file, offset: base.place.offset }))
             }
         }
+    }
+
+    /// What a time does not find, because moments never go back and nfs1's clock did.
+    fn ahead(&self, asked: &str) -> Option<String> {
+        let moment::Target::Time(_) = parse(asked).ok()? else { return None };
+        let known = DatabaseStatus {
+            archive: Some(self.keep.archive.status()),
+            newest_mark_ms: self.keep.marks.newest().map(|mark| database_archive::ms(mark.time)),
+            ..DatabaseStatus::default()
+        };
+        let ahead = words::duration(known.ahead(words::now_ms())?);
+        Some(format!(
+            "ATTENTION: the clock of nfs1 was ahead, moments are known up to {ahead} in the future. What was committed \
+             since it jumped has such times and is not in this unless {asked} is before the jump: --at latest, --gtid \
+             and --position find it\n"
+        ))
     }
 
     /// The newest mark at or before the moment.

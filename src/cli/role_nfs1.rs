@@ -5,7 +5,7 @@ use super::daemon::listen;
 use super::database_source::{DatabaseSource, SourceParts};
 use super::describe;
 use super::prove::Prover;
-use super::prove_database;
+use super::prove_database::{self, Wishes};
 use super::rate::Rate;
 use super::shares::Shares;
 use super::unprivileged;
@@ -183,9 +183,7 @@ impl Nfs1Role {
             if let Some(label) = label.as_ref().filter(|label| !moment::is_label(label)) {
                 return Err(Refusal::Failed(format!("`{label}` cannot be a label")));
             }
-            // A slow reader misses steps; that is all.
-            let step = move |text: String| drop(progress.try_send(json!({ "text": text })));
-            let base = database.snapshot(label, step).await.map_err(Refusal::Failed)?;
+            let base = database.snapshot(label, progress).await.map_err(Refusal::Failed)?;
             let text = format!(
                 "base snapshot {}: {} of SQL, {} of it new, up to {}:{}",
                 base.number,
@@ -316,7 +314,8 @@ impl Nfs1Role {
     /// `null` when there is no database and nobody insists.
     fn verify_database(&self, arguments: &Value, progress: Progress) -> Outcome {
         let asked = |name: &str| arguments[name].as_bool().unwrap_or(false);
-        let (wishes, required) = ((asked("deep"), asked("repair")), asked("required"));
+        let wishes = Wishes { deep: asked("deep"), repair: asked("repair"), drill: asked("drill") };
+        let required = asked("required");
         let (database, stopping) = (self.database.clone(), Arc::clone(&self.stop_verify));
         Box::pin(async move {
             let Some(database) = database else {

@@ -17,7 +17,8 @@ use std::time::Duration;
 /// Everything that happened before the call is first brought to the backup; then every object is compared by hash.
 /// Of the database, the archive is compared with the server's binary logs, and every table of the standby with the
 /// server's at one exact position. What keeps changing meanwhile is compared again, and at last listed as unchecked,
-/// never as different.
+/// never as different. With --drill the backup restores its newest base snapshot and its archive into a server that is
+/// made for that, the tables there are compared as well, and the server is removed.
 /// Exit status: 0 equal, 1 different, 2 could not be verified.
 #[derive(Args)]
 pub(super) struct Verify {
@@ -32,6 +33,9 @@ pub(super) struct Verify {
     /// Every table row by row with MD5, not by the server's CHECKSUM TABLE
     #[arg(long)]
     deep: bool,
+    /// Besides, have the backup restore the newest base and the archive into a scratch server, and compare that
+    #[arg(long)]
+    drill: bool,
     /// The backup re-reads its live replica and its packs too; else its recorded hashes stand for them
     #[arg(long)]
     read_data: bool,
@@ -49,6 +53,9 @@ impl Verify {
         let database = self.database || !self.files;
         if self.deep && !database {
             bail!("--deep is about the database; leave --files out, or add --database");
+        }
+        if self.drill && !database {
+            bail!("--drill is about the database; leave --files out, or add --database");
         }
         if self.read_data && !files {
             bail!("--read-data is about the files; leave --database out, or add --files");
@@ -71,7 +78,13 @@ impl Verify {
         }
         if database {
             let mut bar = Bar::new(!self.json && stderr().is_terminal());
-            let arguments = json!({ "deep": self.deep, "repair": self.repair, "required": self.database });
+            let arguments = json!({
+                "deep": self.deep,
+                "repair": self.repair,
+                "drill": self.drill,
+                // Without a database there is nothing to drill.
+                "required": self.database || self.drill,
+            });
             let outcome = node.act("verify-database", arguments, &mut |step| bar.table(step));
             bar.clear();
             let found = outcome.context("the database could not be verified")?;
@@ -129,6 +142,10 @@ impl Bar {
     }
 
     fn table(&mut self, step: Value) {
+        if let (Some(bar), Some(text)) = (&self.bar, step["text"].as_str()) {
+            bar.set_message(text.to_owned());
+            return;
+        }
         let (Some(bar), Ok(step)) = (&self.bar, serde_json::from_value::<checks::Progress>(step)) else {
             return;
         };

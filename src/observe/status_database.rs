@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// A base snapshot or standby that is this much later than it should be needs a person.
 const LATE: u64 = 2;
+/// Clocks of different hosts may differ so much without a word, in milliseconds.
+const CLOCKS_MS: u64 = 60_000;
 
 /// The database. nfs1 fills in `source` and `snapshot`, the backup the rest.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -30,7 +32,7 @@ pub struct DatabaseStatus {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct DatabaseSourceStatus {
-    /// "streaming", "connecting", "refused", "gap", "ahead", "damaged" and so on.
+    /// "streaming", "connecting", "refused", "gap", "ahead", "damaged", "failed" and so on.
     pub state: String,
     /// It does its work; false = the state needs time or a person.
     pub well: bool,
@@ -40,9 +42,10 @@ pub struct DatabaseSourceStatus {
     /// End of what was read.
     pub file: String,
     pub offset: u64,
-    /// GTID state of what the backup holds.
+    /// GTID state of what was read.
     pub gtid: String,
-    /// Age of the oldest event that is not on the backup's disk; 0 = all are.
+    /// Age of the oldest event that is not on the backup's disk; 0 = all are. While nothing streams: how long ago all
+    /// were there.
     pub lag_ms: u64,
     pub bytes: u64,
     pub events: u64,
@@ -57,7 +60,7 @@ pub struct DatabaseSourceStatus {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct DatabaseSemiSyncStatus {
-    /// "on", "fallen back", "shared", "impossible".
+    /// "on", "fallen back", "without a replica", "interrupted", "shared", "impossible", "unknown".
     pub state: String,
     /// Commits wait for the backup's disk, and for nobody else's.
     pub holds: bool,
@@ -153,6 +156,14 @@ impl DatabaseStatus {
         self.verify = self.verify.take().or(other.verify);
     }
 
+    /// How far the newest moment that the backup knows lies in its future, where that is more than clocks may differ:
+    /// moments are times of nfs1's clock, and they never go back.
+    pub fn ahead(&self, now_ms: u64) -> Option<Duration> {
+        let archived = self.archive.as_ref().and_then(|archive| archive.newest_ms);
+        let ahead = self.newest_mark_ms.max(archived)?.saturating_sub(now_ms);
+        (ahead > CLOCKS_MS).then(|| Duration::from_millis(ahead))
+    }
+
     /// What needs a person.
     pub(super) fn unhealthy(&self, now_ms: u64) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -173,6 +184,14 @@ impl DatabaseStatus {
             Some(format!("the last base snapshot of the database failed: {}", snapshot.last_error.as_ref()?))
         }));
         reasons.extend(self.archive.as_ref().and_then(|archive| archive.error.clone()));
+        reasons.extend(self.ahead(now_ms).map(|ahead| {
+            format!(
+                "the newest moment of the database lies {} in the future: the clock of nfs1 was ahead. Until then a time \
+                 (--at TIME) finds what was before that jump; restore with `--at latest`, --gtid or --position, and let \
+                 NTP keep the clock of nfs1",
+                words::duration(ahead)
+            )
+        }));
         if let Some(bases) = &self.bases {
             reasons.extend(bases.error.clone());
             let age_ms = bases.newest_ms.map(|newest| now_ms.saturating_sub(newest));

@@ -153,3 +153,14 @@ fn what_needs_a_person_is_said() {
         assert!(reasons.contains(words), "`{words}` is not in\n{reasons}");
     }
 }
+
+#[test]
+fn moments_in_the_future_are_said_with_what_helps() {
+    let hour_ahead = DatabaseStatus { newest_mark_ms: Some(NOW + 3_600_000), ..full() };
+    let said = node(hour_ahead).unhealthy().join("\n");
+    assert!(said.contains("lies 1 h 0 min in the future") && said.contains("--gtid"), "{said}");
+    let groups = DatabaseArchiveStatus { newest_ms: Some(NOW + 61_000), ..archive() };
+    assert!(DatabaseStatus { archive: Some(groups), ..full() }.ahead(NOW).is_some());
+    let a_little = DatabaseStatus { newest_mark_ms: Some(NOW + 59_000), ..full() };
+    assert_eq!(node(a_little).unhealthy(), Vec::<String>::new());
+}

@@ -115,6 +115,43 @@ fn desks_and_services_are_told_apart_and_each_has_its_own_connection_in_charge()
 }
 
 #[test]
+fn a_stuck_link_of_the_files_does_not_hold_up_the_database() {
+    let hosts = Hosts::paired();
+    let echo = Arc::new(Echo::default());
+    let desks = vec![desk(ALPN_STORE, hosts.store.clone())];
+    let receiver = hosts.receiver_with(desks, vec![(DATABASE, echo)]);
+    let mut options = hosts.connecting(hosts.primary.path(), receiver.address());
+    options.alpn = ALPN_STORE;
+    let mut connector = hosts.connector_with(options);
+    let (_, mut files) = connector.connect(hello(None)).unwrap();
+    let mut channel =
+        hosts.runtime.block_on(channel::dial(&dialling(&hosts, receiver.address()), DATABASE)).unwrap();
+    // The disk of the files does nothing; what is sent fills credit and buffers, and then waits.
+    hosts.store.set_stuck(true);
+    let monitor = connector.monitor();
+    let sending = std::thread::spawn(move || {
+        for n in 0..400u32 {
+            files.send_blobs(vec![blob(&n.to_be_bytes().repeat(65_536))]).unwrap();
+        }
+        files
+    });
+    let mut sent = 0;
+    until("nothing more goes out", || {
+        let before = std::mem::replace(&mut sent, monitor.status().bytes_sent);
+        std::thread::yield_now();
+        sent > 262_144 && sent == before && hosts.store.waits()
+    });
+    let heard = hosts.runtime.block_on(async { says(&mut channel, b"commit").await });
+    assert_eq!(heard.as_deref(), Some(&b"commit"[..]));
+    assert!(!sending.is_finished(), "the files went on");
+    hosts.store.set_stuck(false);
+    let mut files = sending.join().unwrap();
+    let (encoded, _) = next_batch(Position::start(super::link_tests::STREAM), 0);
+    files.send_batch(1, encoded).unwrap();
+    acked(&mut *files, 1);
+}
+
+#[test]
 fn what_the_backup_does_not_offer_is_named() {
     let hosts = Hosts::paired();
     let receiver = hosts.receiver_with(vec![desk(ALPN_STORE, hosts.store.clone())], vec![]);

@@ -32,7 +32,7 @@ pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() ->
 }
 
 /// A short wait between two looks at a condition.
-fn pause(time: Duration) {
+pub fn pause(time: Duration) {
     let (_keep, never) = mpsc::channel::<()>();
     let _ = never.recv_timeout(time);
 }
@@ -151,11 +151,16 @@ impl Daemon {
             .and_then(|rest| rest.split_whitespace().next())
             .context("no VmHWM")?
             .parse()?;
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-        Ok((peak, ticks / 100.0))
+        Ok((peak, cpu_seconds(self.pid())?))
     }
+}
+
+/// Processor time that a process has used so far.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let field = |at: usize| fields.get(at).context("a short /proc/PID/stat").map(|text| text.parse::<f64>());
+    Ok((field(11)?? + field(12)??) / 100.0)
 }
 
 impl Drop for Daemon {

@@ -231,6 +231,69 @@ pub enum DbQuery {
         /// File.
         ordinal: u32,
     },
+    /// A restore drill: the newest base snapshot and the archive, in a server that is there for nothing else and then follows
+    /// the archive; answered by [`DbAnswer::Drill`].
+    Drill {
+        /// Chosen by the asker, at random.
+        drill: u64,
+        /// What to do with it. A drill that nobody looks at for a while ends by itself.
+        step: DrillStep,
+    },
+    /// As [`DbQuery::StandbySql`], on the server of the running drill.
+    DrillSql {
+        /// Chosen by the asker, at random.
+        session: u64,
+        /// 1 to [`MAX_STATEMENT`] bytes.
+        statement: String,
+    },
+    /// As [`DbQuery::StandbyClose`], of such a session.
+    DrillClose {
+        /// As chosen.
+        session: u64,
+    },
+}
+
+/// What to do with a drill.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum DrillStep {
+    /// Start it.
+    Begin,
+    /// Tell how far it is.
+    Look,
+    /// End it; answered when its server and files are gone.
+    End,
+}
+
+/// Where a drill stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum DrillState {
+    /// It restores; what it does now, for a person.
+    Working(String),
+    /// The restored server follows the archive, and can be compared.
+    Ready(Drilled),
+    /// It could not be restored, and why.
+    Failed(String),
+    /// There is no such drill (any more).
+    Ended,
+}
+
+/// What a drill has restored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Drilled {
+    /// Number of the base snapshot that it began with.
+    pub base: u64,
+    /// Name of the last binary log file that was applied.
+    pub file: String,
+    /// Where it stopped in that file.
+    pub offset: u64,
+    /// GTID state there.
+    pub gtid: String,
+    /// Tables that were compared with the sums recorded when the base was taken.
+    pub recorded: u64,
+    /// Those that were not equal to them, in words; at most [`MAX_DAMAGE`].
+    pub differences: Vec<String>,
+    /// How long restoring took.
+    pub millis: u64,
 }
 
 /// Longest statement of [`DbQuery::StandbySql`], bytes.
@@ -300,6 +363,8 @@ pub enum DbAnswer {
     },
     /// What is wrong with a file of the archive; empty: nothing.
     Checked(Vec<ArchiveDamage>),
+    /// Where the drill stands.
+    Drill(DrillState),
 }
 
 /// Database and files at one moment: a transaction at or before `place` has its files in the cut.

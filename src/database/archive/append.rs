@@ -64,11 +64,13 @@ pub(super) struct Appender {
     tail: Option<Tail>,
     /// Something failed: what is on the disk must be looked at before it goes on.
     broken: bool,
+    /// There was no space, and nothing was written since.
+    full: bool,
 }
 
 impl Appender {
     pub(super) fn new(disk: Arc<dyn ArchiveDisk>, shared: Arc<Shared>, tail: Option<Tail>) -> Appender {
-        let appender = Appender { disk, shared, tail, broken: false };
+        let appender = Appender { disk, shared, tail, broken: false, full: false };
         appender.publish();
         appender
     }
@@ -86,7 +88,10 @@ impl Appender {
             self.reopen()?;
         }
         self.sync()?;
-        self.shared.set_error(None);
+        // Whether there is space again is known when something was written.
+        if !self.full {
+            self.shared.set_error(None);
+        }
         Ok(self.end())
     }
 
@@ -137,10 +142,15 @@ impl Appender {
             if matches!(fault, Fault::Rejected { .. }) {
                 let _ = self.sync();
             }
-            self.broken = true;
-            self.shared.set_error(Some(fault.to_string()));
+            self.failed(fault);
         }
         done
+    }
+
+    fn failed(&mut self, fault: &Fault) {
+        self.broken = true;
+        self.full = matches!(fault, Fault::Full { .. });
+        self.shared.set_error(Some(fault.to_string()));
     }
 
     fn open(
@@ -267,12 +277,14 @@ impl Appender {
         match tail.sync(&*self.disk) {
             Ok(false) => Ok(None),
             Ok(true) => {
+                if std::mem::take(&mut self.full) {
+                    self.shared.set_error(None);
+                }
                 self.publish();
                 Ok(Some(self.shared.durable.borrow().place))
             }
             Err(fault) => {
-                self.broken = true;
-                self.shared.set_error(Some(fault.to_string()));
+                self.failed(&fault);
                 Err(fault)
             }
         }

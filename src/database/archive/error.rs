@@ -93,6 +93,17 @@ pub enum ArchiveError {
         /// How.
         reason: String,
     },
+    /// A record of the index of a file that is still being written.
+    #[error(
+        "{path}: record {record} is damaged, and its binary log is still being written: FLUSH BINARY LOGS on the server \
+         ends that file, and its index is made anew; so does a restart of the backup daemon"
+    )]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// From 0 on.
+        record: u64,
+    },
     /// The writing thread is gone.
     #[error("the archive is closed")]
     Closed,

@@ -151,9 +151,27 @@ pub(super) fn branch(xid: &Xid) -> u64 {
     u64::from_le_bytes(first).max(1)
 }
 
-/// The entries of an index that may be relied on: sound, in order, none past `end`. Calls `each` for every one and gives
-/// their number.
-pub(super) fn walk(file: &dyn PackFile, end: u64, each: &mut dyn FnMut(&Entry)) -> io::Result<u64> {
+/// Why an index does not tell what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum IndexFault {
+    /// The disk.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// This record is not what was written, or is gone.
+    #[error("record {0} of its index is damaged")]
+    Rotten(u64),
+}
+
+/// What was found by reading an index from its beginning.
+pub(super) struct Walked {
+    /// Records that may be relied on.
+    pub(super) count: u64,
+    /// The one behind them is there, and is damaged or out of order.
+    pub(super) rotten: bool,
+}
+
+/// The entries of an index that may be relied on: sound, in order, none past `end`. Calls `each` for every one.
+pub(super) fn walk(file: &dyn PackFile, end: u64, each: &mut dyn FnMut(&Entry)) -> io::Result<Walked> {
     let mut buffer = vec![0; AT_ONCE * LEN];
     let (mut count, mut last) = (0u64, 0u64);
     loop {
@@ -161,16 +179,31 @@ pub(super) fn walk(file: &dyn PackFile, end: u64, each: &mut dyn FnMut(&Entry)) 
         let mut whole = buffer[..read].chunks_exact(LEN);
         for bytes in &mut whole {
             let sound = bytes.first_chunk::<LEN>().and_then(Entry::decode);
-            let Some(entry) = sound.filter(|e| e.start >= last && e.end > e.start && e.end <= end) else {
-                return Ok(count);
+            let Some(entry) = sound.filter(|entry| entry.start >= last && entry.end > entry.start) else {
+                return Ok(Walked { count, rotten: true });
             };
+            if entry.end > end {
+                return Ok(Walked { count, rotten: false });
+            }
             last = entry.end;
             count += 1;
             each(&entry);
         }
         if read < buffer.len() {
-            return Ok(count);
+            return Ok(Walked { count, rotten: false });
         }
+    }
+}
+
+/// As [`walk`], and all of them are sound. Gives their number.
+pub(super) fn walk_sound(
+    file: &dyn PackFile,
+    end: u64,
+    each: &mut dyn FnMut(&Entry),
+) -> Result<u64, IndexFault> {
+    match walk(file, end, each)? {
+        Walked { count, rotten: true } => Err(IndexFault::Rotten(count)),
+        Walked { count, .. } => Ok(count),
     }
 }
 
@@ -181,20 +214,29 @@ pub(super) fn nth(file: &dyn PackFile, number: u64) -> io::Result<Option<Entry>>
     Ok(if read == LEN { Entry::decode(&bytes) } else { None })
 }
 
+/// One entry that must be there.
+pub(super) fn entry(file: &dyn PackFile, number: u64) -> Result<Entry, IndexFault> {
+    nth(file, number)?.ok_or(IndexFault::Rotten(number))
+}
+
 /// Number of whole entries.
 pub(super) fn count(file: &dyn PackFile) -> io::Result<u64> {
     Ok(file.len()? / LEN as u64)
 }
 
 /// The first entry for which `after` is true, if it is false for all before and true for all behind. Gives its number.
-pub(super) fn first(file: &dyn PackFile, count: u64, after: &dyn Fn(&Entry) -> bool) -> io::Result<u64> {
+pub(super) fn first(
+    file: &dyn PackFile,
+    count: u64,
+    after: &dyn Fn(&Entry) -> bool,
+) -> Result<u64, IndexFault> {
     let (mut low, mut high) = (0, count);
     while low < high {
         let middle = low + (high - low) / 2;
-        match nth(file, middle)? {
-            Some(entry) if !after(&entry) => low = middle + 1,
-            // A damaged entry is not relied on, nor what follows it.
-            _ => high = middle,
+        if after(&entry(file, middle)?) {
+            high = middle;
+        } else {
+            low = middle + 1;
         }
     }
     Ok(low)

@@ -3,7 +3,7 @@
 use super::catalog::LineageEntry;
 use super::disk::ArchiveDisk;
 use super::error::ArchiveError;
-use super::index::{self, Entry, IndexedKind};
+use super::index::{self, Entry, IndexFault, IndexedKind};
 use super::tail::{file_name, read_head};
 use super::{Archive, Stop};
 use crate::database::moment::rfc3339;
@@ -13,7 +13,6 @@ use ehpc_proto::replication::Timestamp;
 use ehpc_proto::replication::database::{ArchivedFile, Place};
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// What to look for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,66 +32,33 @@ pub enum Target {
     Gtid(GroupGtid),
 }
 
-/// GTID state in a file at an offset, or at its end.
+/// GTID state in a file at an offset, or at its end, when `index` is its index.
 pub(super) fn gtid_in(
     disk: &dyn ArchiveDisk,
     path: &str,
+    index: &dyn PackFile,
     flavor: Flavor,
     offset: u64,
-) -> io::Result<GtidState> {
+) -> Result<GtidState, IndexFault> {
     let head = read_head(&*disk.open(path)?, u64::MAX)?;
     let mut gtid = head.and_then(|head| head.initial).unwrap_or_else(|| GtidState::empty(flavor));
-    match disk.open(&format!("{path}.index")) {
-        Ok(index) => {
-            index::walk(&*index, offset, &mut |entry| {
-                if let Some(of) = &entry.gtid {
-                    gtid.add(of);
-                }
-            })?;
-            Ok(gtid)
+    index::walk_sound(index, offset, &mut |entry| {
+        if let Some(of) = &entry.gtid {
+            gtid.add(of);
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(gtid),
-        Err(error) => Err(error),
-    }
-}
-
-struct Indexed {
-    file: ArchivedFile,
-    index: Arc<dyn PackFile>,
-    /// Entries.
-    count: u64,
+    })?;
+    Ok(gtid)
 }
 
 impl Archive {
-    fn io(&self, action: &'static str, name: &str) -> impl Fn(io::Error) -> ArchiveError {
+    pub(super) fn io(&self, action: &'static str, name: &str) -> impl Fn(io::Error) -> ArchiveError {
         let path = self.disk.path(name);
         move |source| ArchiveError::Io { action, path: path.clone(), source }
     }
 
-    fn indexed(&self, file: ArchivedFile) -> Result<Indexed, ArchiveError> {
-        let name = format!("{}.index", file_name(file.lineage, &file.name));
-        let opened = self.disk.open(&name).and_then(|index| {
-            let count = index::count(&*index)?;
-            Ok((index, count))
-        });
-        let (index, count) = opened.map_err(self.io("read", &name))?;
-        Ok(Indexed { file, index, count })
-    }
-
-    fn entry(&self, of: &Indexed, number: u64) -> Result<Entry, ArchiveError> {
-        let name = file_name(of.file.lineage, &of.file.name);
-        let entry = index::nth(&*of.index, number).map_err(self.io("read the index of", &name))?;
-        entry.ok_or_else(|| ArchiveError::Damaged { name, reason: format!("entry {number} of its index") })
-    }
-
-    fn first(&self, of: &Indexed, after: &dyn Fn(&Entry) -> bool) -> Result<u64, ArchiveError> {
-        let name = file_name(of.file.lineage, &of.file.name);
-        index::first(&*of.index, of.count, after).map_err(self.io("read the index of", &name))
-    }
-
-    fn behind(&self, of: &Indexed, entry: &Entry) -> Result<Stop, ArchiveError> {
-        let place = Place { lineage: of.file.lineage, file: of.file.ordinal, offset: entry.end };
-        Ok(Stop { place, gtid: self.gtid_at(place)?, at: entry.time, file: of.file.name.clone() })
+    fn behind(&self, file: &ArchivedFile, entry: &Entry) -> Result<Stop, ArchiveError> {
+        let place = Place { lineage: file.lineage, file: file.ordinal, offset: entry.end };
+        Ok(Stop { place, gtid: self.gtid_at(place)?, at: entry.time, file: file.name.clone() })
     }
 
     /// Where `target` is.
@@ -113,14 +79,20 @@ impl Archive {
     fn at(&self, time: Timestamp) -> Result<Stop, ArchiveError> {
         let mut first = None;
         for file in self.files().into_iter().rev() {
-            let of = self.indexed(file)?;
-            if of.count == 0 {
-                continue;
-            }
-            let behind = self.first(&of, &|entry| entry.time > time)?;
-            match behind.checked_sub(1) {
-                Some(number) => return self.behind(&of, &self.entry(&of, number)?),
-                None => first = Some(self.entry(&of, 0)?.time),
+            let found = self.ask_index(&file, &mut |index, count| {
+                if count == 0 {
+                    return Ok(None);
+                }
+                let behind = index::first(index, count, &|entry| entry.time > time)?;
+                Ok(Some(match behind.checked_sub(1) {
+                    Some(number) => Ok(index::entry(index, number)?),
+                    None => Err(index::entry(index, 0)?.time),
+                }))
+            })?;
+            match found {
+                Some(Ok(entry)) => return self.behind(&file, &entry),
+                Some(Err(later)) => first = Some(later),
+                None => {}
             }
         }
         match first {
@@ -131,49 +103,60 @@ impl Archive {
 
     fn position(&self, name: &str, offset: u64) -> Result<Stop, ArchiveError> {
         let file = self.files().into_iter().rev().find(|file| file.name == name);
-        let of = self.indexed(file.ok_or_else(|| ArchiveError::NoName(name.to_owned()))?)?;
-        if offset > of.file.len {
-            let (name, end) = (name.to_owned(), of.file.len);
+        let file = file.ok_or_else(|| ArchiveError::NoName(name.to_owned()))?;
+        if offset > file.len {
+            let (name, end) = (name.to_owned(), file.len);
             return Err(ArchiveError::PastEnd { name, position: offset, end });
         }
-        // The first group that ends behind the position: what is before it is applied.
-        let behind = self.first(&of, &|entry| entry.end > offset)?;
-        if behind < of.count {
-            let entry = self.entry(&of, behind)?;
-            if entry.start < offset {
-                let (start, end) = (entry.start, entry.end);
-                return Err(ArchiveError::InsideGroup {
-                    name: name.to_owned(),
-                    position: offset,
-                    start,
-                    end,
-                });
-            }
+        // The last group at or before the position, and the first that ends behind it.
+        let (last, next) = self.ask_index(&file, &mut |index, count| {
+            let behind = index::first(index, count, &|entry| entry.end > offset)?;
+            let last = behind.checked_sub(1).map(|number| index::entry(index, number)).transpose()?;
+            let next = (behind < count).then(|| index::entry(index, behind)).transpose()?;
+            Ok((last, next))
+        })?;
+        if let Some(entry) = next.filter(|entry| entry.start < offset) {
+            let (start, end) = (entry.start, entry.end);
+            return Err(ArchiveError::InsideGroup { name: name.to_owned(), position: offset, start, end });
         }
-        let at = match behind.checked_sub(1) {
-            Some(number) => self.entry(&of, number)?.time,
-            None => Timestamp::default(),
-        };
-        let place = Place { lineage: of.file.lineage, file: of.file.ordinal, offset };
-        Ok(Stop { place, gtid: self.gtid_at(place)?, at, file: of.file.name })
+        let at = last.map_or_else(Timestamp::default, |entry| entry.time);
+        let place = Place { lineage: file.lineage, file: file.ordinal, offset };
+        Ok(Stop { place, gtid: self.gtid_at(place)?, at, file: file.name })
     }
 
     fn transaction(&self, gtid: &GroupGtid) -> Result<Stop, ArchiveError> {
         for file in self.files().into_iter().rev() {
-            let of = self.indexed(file)?;
-            let mut found = None;
-            let name = file_name(of.file.lineage, &of.file.name);
-            index::walk(&*of.index, of.file.len, &mut |entry| {
-                if entry.gtid.as_ref() == Some(gtid) {
-                    found = Some(*entry);
-                }
-            })
-            .map_err(self.io("read the index of", &name))?;
+            let found = self.last_of(&file, file.len, &|entry| entry.gtid.as_ref() == Some(gtid))?;
             if let Some(entry) = found {
-                return self.behind(&of, &entry);
+                return self.behind(&file, &entry);
             }
         }
         Err(ArchiveError::NoGtid(gtid.to_string()))
+    }
+
+    /// The last group of a file up to `end` that is wanted.
+    fn last_of(
+        &self,
+        file: &ArchivedFile,
+        end: u64,
+        wanted: &dyn Fn(&Entry) -> bool,
+    ) -> Result<Option<Entry>, ArchiveError> {
+        self.ask_index(file, &mut |index, _| {
+            let mut found = None;
+            index::walk_sound(index, end, &mut |entry| {
+                if wanted(entry) {
+                    found = Some(*entry);
+                }
+            })?;
+            Ok(found)
+        })
+    }
+
+    /// The last group of a file.
+    pub(super) fn last_group(&self, file: &ArchivedFile) -> Result<Option<Entry>, ArchiveError> {
+        self.ask_index(file, &mut |index, count| {
+            count.checked_sub(1).map(|last| index::entry(index, last)).transpose()
+        })
     }
 
     /// GTID state after the groups that end at or before `place`.
@@ -186,7 +169,7 @@ impl Archive {
             return Err(ArchiveError::NoFile { lineage: place.lineage, file: place.file });
         };
         let path = file_name(file.lineage, &file.name);
-        gtid_in(&*self.disk, &path, flavor, place.offset).map_err(self.io("read", &path))
+        self.ask_index(&file, &mut |index, _| gtid_in(&*self.disk, &path, index, flavor, place.offset))
     }
 
     fn flavored(&self, lineage: u32, ordinal: u32) -> Option<(Flavor, ArchivedFile)> {
@@ -211,17 +194,9 @@ impl Archive {
         for file in files.filter(|file| (file.lineage, file.ordinal) <= (before.lineage, before.file)) {
             let same = (file.lineage, file.ordinal) == (before.lineage, before.file);
             let end = if same { before.offset } else { file.len };
-            let of = self.indexed(file)?;
-            let mut found = None;
-            let name = file_name(of.file.lineage, &of.file.name);
-            index::walk(&*of.index, end, &mut |entry| {
-                if entry.kind == IndexedKind::XaPrepare && entry.branch == branch {
-                    found = Some(entry.start..entry.end);
-                }
-            })
-            .map_err(self.io("read the index of", &name))?;
-            if let Some(range) = found {
-                return Ok(Some((of.file, range)));
+            let prepares = |entry: &Entry| entry.kind == IndexedKind::XaPrepare && entry.branch == branch;
+            if let Some(entry) = self.last_of(&file, end, &prepares)? {
+                return Ok(Some((file, entry.start..entry.end)));
             }
         }
         Ok(None)
@@ -239,8 +214,8 @@ impl Archive {
         each: &mut dyn FnMut(&Entry),
     ) -> Result<(), ArchiveError> {
         let file = self.file(lineage, ordinal)?;
-        let (name, len) = (file_name(lineage, &file.name), file.len);
-        let of = self.indexed(file)?;
-        index::walk(&*of.index, len, each).map(|_| ()).map_err(self.io("read the index of", &name))
+        // First whether it is sound: then each group is told once.
+        self.ask_index(&file, &mut |index, _| index::walk_sound(index, file.len, &mut |_| ()))?;
+        self.ask_index(&file, &mut |index, _| index::walk_sound(index, file.len, each)).map(drop)
     }
 }

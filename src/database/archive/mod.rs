@@ -14,12 +14,14 @@
 
 mod append;
 mod catalog;
+mod check;
 mod desk;
 mod disk;
 mod error;
 mod index;
 mod lineage;
 mod lookup;
+mod mending;
 mod prune;
 mod read;
 mod recover;
@@ -33,18 +35,20 @@ mod writer;
 mod tests;
 
 pub use append::{Append, End};
+pub use check::{Damage, DamagedFile};
 pub use desk::{ArchiveDesk, Others};
 pub use error::{ArchiveError, Fault};
 pub use index::{Entry, IndexedKind};
 pub use lineage::LineageRecord;
 pub use lookup::Target;
 pub use prune::Pruned;
-pub use read::{Damage, FileReader};
+pub use read::FileReader;
 pub use recover::Recovered;
 
 use crate::observe::status::DatabaseArchiveStatus;
 use append::Appender;
 use catalog::LineageEntry;
+use check::Damages;
 use disk::ArchiveDisk;
 use ehpc_proto::binlog::GtidState;
 use ehpc_proto::replication::Timestamp;
@@ -101,6 +105,7 @@ struct Shared {
     durable: watch::Sender<Durable>,
     /// Why nothing is taken now.
     error: Mutex<Option<String>>,
+    damages: Damages,
     /// Number of the connection that stands; 0: none.
     connected: AtomicU64,
 }
@@ -125,6 +130,10 @@ pub struct Archive {
     work: crossbeam_channel::Sender<Work>,
     writing: Mutex<Option<JoinHandle<()>>>,
     next_party: AtomicU64,
+    /// Held by whoever writes into the index of a complete file.
+    mending: Mutex<()>,
+    /// The file whose index was looked at last.
+    looked_at: Mutex<(u32, u32)>,
 }
 
 impl Archive {
@@ -161,11 +170,19 @@ impl Archive {
             lineages: RwLock::new(lineages),
             durable: watch::Sender::new(Durable::default()),
             error: Mutex::new(None),
+            damages: Damages::default(),
             connected: AtomicU64::new(0),
         });
+        recovered.damage.iter().cloned().for_each(|file| shared.damages.add(file));
         let appender = Appender::new(disk.clone(), shared.clone(), tail);
         let refetches = Refetches::new(disk.clone(), shared.clone());
-        let writer = Writer { appender, refetches, sync_every: options.sync_every, party: None };
+        let writer = Writer {
+            appender,
+            refetches,
+            sync_every: options.sync_every,
+            party: None,
+            replacing: Vec::new(),
+        };
         let (work, queue) = crossbeam_channel::unbounded();
         let archive = Archive {
             directory: directory.to_owned(),
@@ -174,6 +191,8 @@ impl Archive {
             work,
             writing: Mutex::new(None),
             next_party: AtomicU64::new(1),
+            mending: Mutex::new(()),
+            looked_at: Mutex::new((0, 0)),
         };
         Ok((Arc::new(archive), writer, queue, recovered))
     }
@@ -238,7 +257,7 @@ impl Archive {
             offset: durable.place.offset,
             gtid: durable.gtid.map(|gtid| gtid.to_string()).unwrap_or_default(),
             newest_ms: u64::try_from(millis).ok().filter(|&millis| millis > 0),
-            error: self.shared.error.lock().clone(),
+            error: self.shared.error.lock().clone().or_else(|| self.shared.damages.text()),
         }
     }
 }

@@ -3,7 +3,6 @@
 use super::Archive;
 use super::disk::folder;
 use super::error::ArchiveError;
-use super::index;
 use super::tail::file_name;
 use ehpc_proto::replication::Timestamp;
 use ehpc_proto::replication::database::{ArchivedFile, Place};
@@ -24,7 +23,7 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// The disk. What was removed until then is gone.
+    /// The disk, or an index that cannot be put right. What was removed until then is gone.
     pub fn prune(&self, before: Place, older_than: Timestamp, dry_run: bool) -> Result<Pruned, ArchiveError> {
         let mut pruned = Pruned::default();
         let files = self.files();
@@ -33,12 +32,8 @@ impl Archive {
         for file in oldest {
             let path = file_name(file.lineage, &file.name);
             let failed = |source| ArchiveError::Io { action: "prune", path: self.disk.path(&path), source };
-            let newest = self.disk.open(&format!("{path}.index")).and_then(|index| {
-                let count = index::count(&*index)?;
-                count.checked_sub(1).map_or(Ok(None), |number| index::nth(&*index, number))
-            });
             // A file without groups is as old as the one before it.
-            last = newest.map_err(failed)?.map_or(last, |entry| entry.time);
+            last = self.last_group(file)?.map_or(last, |entry| entry.time);
             if (file.lineage, file.ordinal) >= (before.lineage, before.file) || last >= older_than {
                 break;
             }

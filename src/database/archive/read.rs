@@ -1,7 +1,6 @@
 //! Reading files of the archive, never past what is durable.
 
 use super::error::ArchiveError;
-use super::seal;
 use super::tail::file_name;
 use super::{Archive, Shared};
 use crate::store::pack::disk::PackFile;
@@ -34,15 +33,6 @@ impl Read for FileReader {
         self.at += read as u64;
         Ok(read)
     }
-}
-
-/// Something that is wrong with a file.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Damage {
-    /// Where its events stop being sound; `None`: somewhere (only the hash of the whole differs).
-    pub at: Option<u64>,
-    /// For people.
-    pub reason: String,
 }
 
 impl Archive {
@@ -93,62 +83,5 @@ impl Archive {
             return Err(ArchiveError::Damaged { name: file.name, reason });
         }
         Ok(Hash(*hasher.finalize().as_bytes()))
-    }
-
-    /// Reads a whole file: checksum and position of each event, and the hash that it was sealed with. `stop` ends it
-    /// early, as an I/O error of kind `Interrupted`.
-    ///
-    /// # Errors
-    ///
-    /// The file is not in the archive, or cannot be read.
-    pub fn check(
-        &self,
-        lineage: u32,
-        ordinal: u32,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<Vec<Damage>, ArchiveError> {
-        let file = self.file(lineage, ordinal)?;
-        let path = file_name(lineage, &file.name);
-        let failed = |source| ArchiveError::Io { action: "read", path: self.disk.path(&path), source };
-        let opened = self.disk.open(&path).map_err(failed)?;
-        let read = seal::read(&*opened, file.len, stop).map_err(failed)?;
-        let mut damage = Vec::new();
-        if let Some((at, reason)) = &read.fault {
-            damage.push(Damage { at: Some(*at), reason: reason.clone() });
-        }
-        if let Some(seal) = seal::load(&*self.disk, &path).filter(|_| file.closed) {
-            if seal.len != read.len {
-                let reason = format!("it has {} bytes, and had {} when it was sealed", read.len, seal.len);
-                damage.push(Damage { at: None, reason });
-            } else if seal.blake3 != read.hash.to_string() && damage.is_empty() {
-                let reason = "its bytes are not those that were sealed".to_owned();
-                damage.push(Damage { at: None, reason });
-            }
-        }
-        Ok(damage)
-    }
-
-    /// Seals complete files that are not sealed yet. Reads each of them once; call it from time to time, on a thread of
-    /// its own. Gives what is wrong with those that cannot be sealed, by name.
-    ///
-    /// # Errors
-    ///
-    /// The disk; `stop`.
-    pub fn maintain(&self, stop: &dyn Fn() -> bool) -> Result<Vec<(String, String)>, ArchiveError> {
-        let mut wrong = Vec::new();
-        for file in self.files().into_iter().filter(|file| file.closed) {
-            let path = file_name(file.lineage, &file.name);
-            if seal::is_sealed(&*self.disk, &path) {
-                continue;
-            }
-            let failed = |source| ArchiveError::Io { action: "seal", path: self.disk.path(&path), source };
-            let opened = self.disk.open(&path).map_err(failed)?;
-            let read = seal::read(&*opened, file.len, stop).map_err(failed)?;
-            match read.fault {
-                Some((_, reason)) => wrong.push((file.name, reason)),
-                None => seal::write(&*self.disk, &path, &read).map_err(failed)?,
-            }
-        }
-        Ok(wrong)
     }
 }

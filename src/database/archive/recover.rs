@@ -4,14 +4,17 @@
 //! without one whole event, were never acknowledged: both are taken back. A lineage without files is none.
 
 use super::catalog::{FileEntry, LineageEntry};
+use super::check::DamagedFile;
 use super::disk::{ArchiveDisk, folder, lineage_of};
 use super::error::ArchiveError;
-use super::index;
+use super::index::{self, IndexFault};
 use super::lineage::{self, LineageRecord, list_name, record_name};
+use super::lookup::gtid_in;
+use super::mending;
+use super::refetch::BESIDE;
 use super::seal;
-use super::tail::{Before, Tail, file_name};
+use super::tail::{Before, Tail, file_name, open_index};
 use crate::database::moment::Running;
-use ehpc_proto::binlog::Flavor;
 use ehpc_proto::replication::database::{Place, name_is_valid};
 use std::collections::BTreeSet;
 use std::io;
@@ -21,8 +24,8 @@ use std::io;
 pub struct Recovered {
     /// File, and bytes cut from its end: none of them had been acknowledged.
     pub cut: Option<(String, u64)>,
-    /// What is wrong, for people; all else is served.
-    pub damage: Vec<String>,
+    /// Files that are not sound; all else is served.
+    pub damage: Vec<DamagedFile>,
 }
 
 fn failed<'a>(
@@ -60,6 +63,9 @@ fn load_lineage(
 ) -> Result<Option<LineageEntry>, ArchiveError> {
     let (of, list) = (folder(number), list_name(number));
     let there = disk.files(&of).map_err(failed(disk, "list", &of))?;
+    for copy in there.iter().filter(|name| name.ends_with(BESIDE)) {
+        remove(disk, &format!("{of}/{copy}")).map_err(failed(disk, "remove", copy))?;
+    }
     let there: BTreeSet<&str> = there.iter().map(String::as_str).filter(|name| name_is_valid(name)).collect();
     let (mut names, used) = lineage::names(disk, number).map_err(failed(disk, "read", &list))?;
     let mut keep = used;
@@ -109,7 +115,9 @@ fn entry(
             false => 0,
         };
         if !is_there && files.iter().any(|file| file.there) {
-            recovered.damage.push(format!("{} is gone; files before and after it are there", path));
+            let reason = "it is gone; files before and after it are there".to_owned();
+            let (lineage, ordinal, name) = (number, at as u32 + 1, name.clone());
+            recovered.damage.push(DamagedFile { lineage, ordinal, name, reason });
         }
         files.push(FileEntry { name, len, closed: at + 1 < count, there: is_there });
     }
@@ -164,7 +172,8 @@ pub(super) fn mend(
             let (next, damage) = mended.map_err(failed(disk, "read", &path))?;
             before = next;
             if let Some(damage) = damage {
-                recovered.damage.push(format!("{path}: {damage}"));
+                let (lineage, ordinal, name) = (number, at as u32 + 1, file.name.clone());
+                recovered.damage.push(DamagedFile { lineage, ordinal, name, reason: damage });
             }
         }
     }
@@ -207,7 +216,7 @@ pub(super) fn settle(
 ) -> Result<Option<Tail>, ArchiveError> {
     loop {
         let Some(newest) = lineages.last() else { return Ok(None) };
-        let (number, flavor) = (newest.record.lineage.number, newest.record.lineage.flavor);
+        let number = newest.record.lineage.number;
         let ordinal = newest.files.len() as u32;
         let Some(file) = newest.files.last().filter(|file| file.there).cloned() else { return Ok(None) };
         let path = file_name(number, &file.name);
@@ -217,7 +226,7 @@ pub(super) fn settle(
             std::cmp::Ordering::Equal => limit.offset,
             std::cmp::Ordering::Greater => u64::MAX,
         });
-        let before = Before { clock, ..before_last(disk, newest, flavor)? };
+        let before = Before { clock, ..before_last(disk, lineages, newest, recovered)? };
         let opened = Tail::reopen(disk, (number, ordinal), &file.name, before, limit);
         let (tail, cut) = opened.map_err(failed(disk, "open", &path))?;
         if cut > 0 {
@@ -240,15 +249,38 @@ pub(super) fn settle(
     }
 }
 
-/// GTID state before a lineage's last file; the file's own list counts more, where it has one.
-fn before_last(disk: &dyn ArchiveDisk, entry: &LineageEntry, flavor: Flavor) -> Result<Before, ArchiveError> {
+/// GTID state before the newest lineage's last file; the file's own list counts more, where it has one.
+fn before_last(
+    disk: &dyn ArchiveDisk,
+    lineages: &[LineageEntry],
+    entry: &LineageEntry,
+    recovered: &mut Recovered,
+) -> Result<Before, ArchiveError> {
+    let (number, flavor) = (entry.record.lineage.number, entry.record.lineage.flavor);
     let mut before = Before::nothing(flavor);
+    let ordinal = entry.files.len().saturating_sub(1) as u32;
     let earlier = entry.files.len().checked_sub(2).and_then(|at| entry.files.get(at));
-    if let Some(file) = earlier.filter(|file| file.there) {
-        let path = file_name(entry.record.lineage.number, &file.name);
-        let gtid = super::lookup::gtid_in(disk, &path, flavor, u64::MAX);
-        before.gtid = gtid.map_err(failed(disk, "read", &path))?;
+    let Some(file) = earlier.filter(|file| file.there) else { return Ok(before) };
+    let path = file_name(number, &file.name);
+    let gtid = || gtid_in(disk, &path, &*open_index(disk, &path)?, flavor, u64::MAX);
+    let mut found = gtid();
+    if matches!(found, Err(IndexFault::Rotten(_))) {
+        let clock = clock_before(disk, lineages, (number, ordinal));
+        let mended = mending::mend(disk, &path, file.len, clock).map_err(failed(disk, "read", &path))?;
+        if let Err((at, reason)) = mended {
+            let reason = format!("{reason} (at {at})");
+            recovered.damage.push(DamagedFile { lineage: number, ordinal, name: file.name.clone(), reason });
+            return Ok(before);
+        }
+        found = gtid();
     }
+    before.gtid = match found {
+        Ok(gtid) => gtid,
+        Err(IndexFault::Io(error)) => return Err(failed(disk, "read", &path)(error)),
+        Err(IndexFault::Rotten(record)) => {
+            return Err(ArchiveError::Index { path: disk.path(&format!("{path}.index")), record });
+        }
+    };
     Ok(before)
 }
 

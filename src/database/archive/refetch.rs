@@ -1,16 +1,19 @@
 //! A damaged range of a complete file is written anew: the bytes collect beside the file, and take the range's place when
-//! all are there and are whole, sound events.
+//! all are there and are whole, sound events. That last step has a thread of its own: acknowledgements do not wait for it.
 
 use super::Shared;
 use super::disk::ArchiveDisk;
 use super::tail::{file_name, read_head};
 use crate::store::pack::disk::PackFile;
 use ehpc_proto::binlog::FileScan;
-use std::collections::HashMap;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
 const READ: usize = 1024 * 1024;
+/// What the name of such a copy ends with.
+pub(super) const BESIDE: &str = ".patch";
 /// Most ranges at once.
 const OPEN_MAX: usize = 4;
 
@@ -29,32 +32,46 @@ struct Open {
     beside: String,
     copy: Arc<dyn PackFile>,
     at: u64,
+    /// When bytes came last, in patches.
+    touched: u64,
 }
 
 pub(super) struct Refetches {
     disk: Arc<dyn ArchiveDisk>,
     shared: Arc<Shared>,
     open: HashMap<u64, Open>,
+    /// Files whose range is being replaced.
+    busy: Arc<Mutex<HashSet<String>>>,
+    /// Patches that came.
+    patches: u64,
+}
+
+/// What a patch led to.
+pub(super) enum Patched {
+    /// More must come, or nobody waits for it any more.
+    More,
+    /// Nothing was changed.
+    Failed(String),
+    /// All bytes are there; the range can be replaced.
+    Complete(Replacement),
 }
 
 impl Refetches {
     pub(super) fn new(disk: Arc<dyn ArchiveDisk>, shared: Arc<Shared>) -> Refetches {
-        Refetches { disk, shared, open: HashMap::new() }
+        Refetches { disk, shared, open: HashMap::new(), busy: Arc::default(), patches: 0 }
     }
 
     /// A new connection: ranges that are not complete are dropped.
     pub(super) fn forget(&mut self) {
         for (_, open) in self.open.drain() {
-            // Overwritten by the next one, if it stays.
+            // If it stays, the next start removes it.
             let _ = self.disk.remove(&open.beside);
         }
     }
 
-    /// Patches for this range follow.
-    pub(super) fn begin(&mut self, id: u64, wanted: Wanted) -> Result<(), String> {
-        if self.open.len() >= OPEN_MAX {
-            return Err("too many ranges are written anew at once".to_owned());
-        }
+    /// Patches for this range follow. Nobody says that one is given up (nfs1 may have lost its server): one of the same
+    /// file, and of too many the one that had no bytes for longest, make room. Gives their numbers.
+    pub(super) fn begin(&mut self, id: u64, wanted: Wanted) -> Result<Vec<u64>, String> {
         let Some(file) = self.shared.file(wanted.lineage, wanted.ordinal) else {
             return Err(format!("file {} of lineage {} is not here", wanted.ordinal, wanted.lineage));
         };
@@ -67,21 +84,35 @@ impl Refetches {
             ));
         }
         let path = file_name(wanted.lineage, &file.name);
-        let beside = format!("{path}.patch");
+        if self.busy.lock().contains(&path) {
+            return Err(format!("a range of {path} is being replaced right now"));
+        }
+        let mut gone: Vec<u64> =
+            self.open.iter().filter(|(_, open)| open.path == path).map(|(id, _)| *id).collect();
+        if self.open.len() - gone.len() >= OPEN_MAX {
+            gone.extend(self.open.iter().min_by_key(|(_, open)| open.touched).map(|(id, _)| *id));
+        }
+        for open in gone.iter().filter_map(|id| self.open.remove(id)) {
+            let _ = self.disk.remove(&open.beside);
+        }
+        let beside = format!("{path}{BESIDE}");
         let made = match self.disk.create(&beside) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.disk.open(&beside),
             made => made,
         };
         let copy = made.and_then(|copy| copy.truncate(0).map(|()| copy));
         let copy = copy.map_err(|error| format!("cannot write {beside}: {error}"))?;
-        self.open.insert(id, Open { wanted, path, beside, copy, at: wanted.from });
-        Ok(())
+        let touched = self.patches;
+        self.open.insert(id, Open { wanted, path, beside, copy, at: wanted.from, touched });
+        Ok(gone)
     }
 
-    /// The next bytes; the outcome when it is decided.
-    pub(super) fn patch(&mut self, id: u64, offset: u64, bytes: &[u8]) -> Option<Result<(), String>> {
+    /// The next bytes.
+    pub(super) fn patch(&mut self, id: u64, offset: u64, bytes: &[u8]) -> Patched {
+        self.patches += 1;
         // One that was refused is told once; its patches may still be on their way.
-        let open = self.open.get_mut(&id)?;
+        let Some(open) = self.open.get_mut(&id) else { return Patched::More };
+        open.touched = self.patches;
         let fits = offset == open.at && offset + bytes.len() as u64 <= open.wanted.to;
         let written = match fits {
             true => open.copy.write_at([bytes, &[]], offset - open.wanted.from).map_err(|e| e.to_string()),
@@ -89,18 +120,57 @@ impl Refetches {
         };
         open.at += bytes.len() as u64;
         if written.is_ok() && open.at < open.wanted.to {
-            return None;
+            return Patched::More;
         }
-        let open = self.open.remove(&id)?;
-        let done = written.and_then(|()| replace(&*self.disk, &open));
-        // As in `forget`.
-        let _ = self.disk.remove(&open.beside);
-        Some(done)
+        let Some(open) = self.open.remove(&id) else { return Patched::More };
+        if let Err(reason) = written {
+            // As in `forget`.
+            let _ = self.disk.remove(&open.beside);
+            return Patched::Failed(reason);
+        }
+        self.busy.lock().insert(open.path.clone());
+        let (disk, shared, busy) = (self.disk.clone(), self.shared.clone(), self.busy.clone());
+        Patched::Complete(Replacement { disk, shared, busy, open })
     }
 }
 
-/// Checks the copy and writes it over the range.
-fn replace(disk: &dyn ArchiveDisk, open: &Open) -> Result<(), String> {
+/// A range whose bytes are all there.
+pub(super) struct Replacement {
+    disk: Arc<dyn ArchiveDisk>,
+    shared: Arc<Shared>,
+    busy: Arc<Mutex<HashSet<String>>>,
+    open: Open,
+}
+
+impl Replacement {
+    /// Checks the copy and writes it over the range. Takes its time: a file may have gigabytes.
+    pub(super) fn run(self) -> Result<(), String> {
+        let Replacement { disk, shared, open, .. } = &self;
+        let done = check(&**disk, open).and_then(|file| {
+            // The file is read anew, and its index with it, before it counts as complete again.
+            match disk.remove(&format!("{}.sealed", open.path)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),
+                _ => {}
+            }
+            replace(&*file, open)
+        });
+        if done.is_ok() {
+            shared.damages.forget(open.wanted.lineage, open.wanted.ordinal);
+        }
+        done
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        // As in `forget`.
+        let _ = self.disk.remove(&self.open.beside);
+        self.busy.lock().remove(&self.open.path);
+    }
+}
+
+/// The copy must be whole, sound events that fit; gives the file.
+fn check(disk: &dyn ArchiveDisk, open: &Open) -> Result<Arc<dyn PackFile>, String> {
     let Wanted { from, to, .. } = open.wanted;
     let failed = |error: io::Error| format!("{}: {error}", open.path);
     let file = disk.open(&open.path).map_err(failed)?;
@@ -119,6 +189,12 @@ fn replace(disk: &dyn ArchiveDisk, open: &Open) -> Result<(), String> {
     if scan.boundary() != to || scan.position() != to {
         return Err(format!("the range ends at {to}, where no event ends"));
     }
+    Ok(file)
+}
+
+fn replace(file: &dyn PackFile, open: &Open) -> Result<(), String> {
+    let Wanted { from, to, .. } = open.wanted;
+    let failed = |error: io::Error| format!("{}: {error}", open.path);
     each(&*open.copy, to - from, |at, bytes| file.write_at([bytes, &[]], from + at).map_err(failed))?;
     file.sync().map_err(failed)
 }

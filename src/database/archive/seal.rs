@@ -4,7 +4,7 @@
 use super::disk::ArchiveDisk;
 use super::lineage::read_whole;
 use crate::store::pack::disk::PackFile;
-use ehpc_proto::binlog::FileScan;
+use ehpc_proto::binlog::{Event, FileScan};
 use ehpc_proto::replication::Hash;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -62,8 +62,14 @@ pub(super) struct Read {
     pub(super) fault: Option<(u64, String)>,
 }
 
-/// Reads `len` bytes: every event's checksum, every position, and the hash of all.
-pub(super) fn read(file: &dyn PackFile, len: u64, stop: &dyn Fn() -> bool) -> io::Result<Read> {
+/// Reads `len` bytes: every event's checksum, every position, and the hash of all. `each` gets every sound event, and may
+/// find it wrong.
+pub(super) fn read(
+    file: &dyn PackFile,
+    len: u64,
+    stop: &dyn Fn() -> bool,
+    each: &mut dyn FnMut(&Event<'_>) -> io::Result<Result<(), String>>,
+) -> io::Result<Read> {
     let (mut scan, mut hasher) = (FileScan::new(), blake3::Hasher::new());
     let mut buffer = vec![0; READ];
     let (mut at, mut fault) = (0, None);
@@ -81,7 +87,12 @@ pub(super) fn read(file: &dyn PackFile, len: u64, stop: &dyn Fn() -> bool) -> io
         let mut rest = &buffer[..got];
         while fault.is_none() {
             match scan.next(&mut rest) {
-                Ok(Some(_)) => {}
+                Ok(Some(event)) => {
+                    let start = event.start;
+                    if let Err(reason) = each(&event)? {
+                        fault = Some((start, reason));
+                    }
+                }
                 Ok(None) => break,
                 Err(found) => fault = Some((scan.boundary(), found.to_string())),
             }

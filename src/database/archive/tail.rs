@@ -4,6 +4,7 @@
 use super::disk::{ArchiveDisk, folder};
 use super::error::Fault;
 use super::index::{self, Entry};
+use super::mending;
 use crate::database::moment::{Running, of_header};
 use crate::store::pack::disk::PackFile;
 use ehpc_proto::binlog::header::{FLAG_ARTIFICIAL, FLAG_IN_USE};
@@ -204,6 +205,10 @@ impl Tail {
             return Ok((before, Some("it has no sound format description".to_owned())));
         };
         let index = open_index(disk, &path)?;
+        if index::walk(&*index, length, &mut |_| ())?.rotten {
+            // Records behind a rotten one are worth more than what the file tells. What is wrong with it is said below.
+            let _ = mending::mend(disk, &path, length, before.clock)?;
+        }
         let mut tail = Tail::over(file, index, (lineage, ordinal), name, before);
         tail.resume(head, length, false)?;
         tail.index.truncate(tail.indexed * index::LEN as u64)?;
@@ -219,13 +224,14 @@ impl Tail {
         self.head = head.bytes;
         let mut gtid = head.initial.unwrap_or_else(|| self.gtid.clone());
         let (mut last, mut newest) = (0, None);
-        self.indexed = index::walk(&*self.index, end, &mut |entry| {
+        let walked = index::walk(&*self.index, end, &mut |entry| {
             last = entry.end;
             newest = Some(entry.time);
             if let Some(of) = &entry.gtid {
                 gtid.add(of);
             }
         })?;
+        self.indexed = walked.count;
         self.gtid = gtid;
         if let Some(newest) = newest {
             self.newest = self.clock.next(newest);
@@ -305,12 +311,7 @@ impl Tail {
         }
         for (group, arrived) in groups {
             let live = arrived != Timestamp::default();
-            let measured = match (live, group.commit_micros) {
-                (true, _) => arrived,
-                (false, Some(micros)) => of_micros(micros),
-                (false, None) => of_header(group.time),
-            };
-            let time = self.clock.next(measured);
+            let time = self.clock.next(measured(&group, arrived));
             if let Some(gtid) = &group.gtid {
                 self.gtid.add(gtid);
             }
@@ -427,6 +428,15 @@ struct Taken {
     initial: Option<GtidState>,
     boundary: u64,
     fault: Option<Fault>,
+}
+
+/// When a group was: its arrival, or what it says itself where it was not seen live (zero).
+pub(super) fn measured(group: &Group, arrived: Timestamp) -> Timestamp {
+    match (arrived != Timestamp::default(), group.commit_micros) {
+        (true, _) => arrived,
+        (false, Some(micros)) => of_micros(micros),
+        (false, None) => of_header(group.time),
+    }
 }
 
 fn of_micros(micros: u64) -> Timestamp {

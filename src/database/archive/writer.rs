@@ -3,10 +3,11 @@
 
 use super::append::{Append, Appender, End};
 use super::error::Fault;
-use super::refetch::{Refetches, Wanted};
+use super::refetch::{Patched, Refetches, Wanted};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, TryRecvError};
 use ehpc_proto::replication::database::Place;
+use std::thread::JoinHandle;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What is to be done, in order. What belongs to a connection that is not in charge, or has failed, is dropped.
@@ -60,6 +61,8 @@ pub(super) struct Writer {
     pub(super) sync_every: u64,
     /// The connection in charge, until it fails.
     pub(super) party: Option<Party>,
+    /// Ranges that are being replaced.
+    pub(super) replacing: Vec<JoinHandle<()>>,
 }
 
 impl Writer {
@@ -84,6 +87,11 @@ impl Writer {
             }
         }
         self.sync();
+        for running in self.replacing.drain(..) {
+            if running.join().is_err() {
+                tracing::error!("a thread that replaced a range ended with a panic");
+            }
+        }
     }
 
     /// False: the end.
@@ -92,17 +100,13 @@ impl Writer {
             Work::Begin(party) => self.begin(party),
             Work::Append(party, work) => self.append(party, work),
             Work::Refetch(party, id, wanted) => {
-                if let Some(party) = self.in_charge(party)
-                    && let Err(reason) = self.refetches.begin(id, wanted)
-                {
-                    party.tell(Outcome::Refetched(id, Err(reason)));
+                if let Some(party) = self.in_charge(party) {
+                    self.refetch(&party, id, wanted);
                 }
             }
             Work::Patch { party, id, offset, bytes } => {
                 if let Some(party) = self.in_charge(party) {
-                    if let Some(done) = self.refetches.patch(id, offset, &bytes) {
-                        party.tell(Outcome::Refetched(id, done));
-                    }
+                    self.patch(&party, id, offset, &bytes);
                     party.tell(Outcome::Written(bytes.len() as u64));
                 }
             }
@@ -120,6 +124,31 @@ impl Writer {
 
     fn in_charge(&self, id: u64) -> Option<Party> {
         self.party.as_ref().filter(|party| party.id == id).cloned()
+    }
+
+    fn refetch(&mut self, party: &Party, id: u64, wanted: Wanted) {
+        match self.refetches.begin(id, wanted) {
+            Err(reason) => party.tell(Outcome::Refetched(id, Err(reason))),
+            Ok(gone) => gone.into_iter().for_each(|gone| {
+                let reason = "another range took its place: no more bytes had come for it".to_owned();
+                party.tell(Outcome::Refetched(gone, Err(reason)));
+            }),
+        }
+    }
+
+    fn patch(&mut self, party: &Party, id: u64, offset: u64, bytes: &[u8]) {
+        let replacement = match self.refetches.patch(id, offset, bytes) {
+            Patched::More => return,
+            Patched::Failed(reason) => return party.tell(Outcome::Refetched(id, Err(reason))),
+            Patched::Complete(replacement) => replacement,
+        };
+        self.replacing.retain(|running| !running.is_finished());
+        let thread = std::thread::Builder::new().name("archive-refetch".to_owned());
+        let to = party.clone();
+        match thread.spawn(move || to.tell(Outcome::Refetched(id, replacement.run()))) {
+            Ok(running) => self.replacing.push(running),
+            Err(error) => party.tell(Outcome::Refetched(id, Err(format!("starting a thread: {error}")))),
+        }
     }
 
     fn begin(&mut self, party: Party) {

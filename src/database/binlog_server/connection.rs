@@ -216,7 +216,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     async fn dump(&mut self, request: Request, server_id: u32, flags: u16) -> Result<(), ConnectionEnd> {
         let end = match self.start(request, flags).await {
             Ok(start) => {
-                self.visit.serves(server_id);
+                self.visit.serves(server_id, &start.opened.at, start.position);
                 let mut streamer = Streamer {
                     feed: Arc::clone(&self.shared.feed),
                     input: &mut self.input,

@@ -66,6 +66,11 @@ impl BinlogServer {
         self.registry.status()
     }
 
+    /// Those, and the ones that went within a day.
+    pub fn expected(&self) -> Vec<ReplicaStatus> {
+        self.registry.expected()
+    }
+
     /// Ends all connections; returns when they have ended.
     pub async fn stop(self) {
         self.stop.cancel();

@@ -234,7 +234,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Streamer<'_, R, W> {
     }
 
     async fn flush(&mut self, opened: &Opened, window: &Window) -> Result<(), StreamEnd> {
-        self.visit.progress(&opened.at.name, window.position());
+        self.visit.progress(&opened.at, window.position());
         self.visit.ended()?;
         Ok(self.output.flush().await?)
     }

@@ -68,8 +68,8 @@ impl Window {
             let start = self.base + keep as u64;
             let wanted =
                 usize::try_from(limit.saturating_sub(start)).unwrap_or(BLOCK).min(BLOCK - keep.min(BLOCK));
-            if wanted == 0 && keep > 0 {
-                // The header at hand claims bytes that will not come.
+            if wanted == 0 {
+                // The header at hand, or the one whose pieces are taken, claims bytes that will not come.
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     "an event reaches past the end of the file",

@@ -1,6 +1,7 @@
-//! The backup's answers to what verify asks: its own check of an archived file, and statements on its standby.
+//! The backup's answers to what verify asks: its own check of an archived file, statements on its standby, restore drills.
 
-use super::remote::StandbySessions;
+use super::drills::Drills;
+use super::sessions::StandbySessions;
 use crate::database::archive::Archive;
 use ehpc_proto::replication::database::{ArchiveDamage, DbAnswer, DbQuery, MAX_DAMAGE};
 use std::sync::Arc;
@@ -10,14 +11,35 @@ use tokio_util::sync::CancellationToken;
 pub struct BackupAnswers {
     archive: Arc<Archive>,
     standby: StandbySessions,
+    drills: Drills,
     /// The backup ends: what is being read is given up.
     stop: CancellationToken,
 }
 
 impl BackupAnswers {
-    /// For this archive and this standby.
-    pub fn new(archive: Arc<Archive>, standby: StandbySessions, stop: CancellationToken) -> BackupAnswers {
-        BackupAnswers { archive, standby, stop }
+    /// For this archive, this standby, and drills of it.
+    pub fn new(
+        archive: Arc<Archive>,
+        standby: StandbySessions,
+        drills: Drills,
+        stop: CancellationToken,
+    ) -> BackupAnswers {
+        BackupAnswers { archive, standby, drills, stop }
+    }
+
+    /// Has a standby go on that was stopped by whoever has gone; until the end.
+    pub async fn keep_following(&self) {
+        self.standby.keep_following(self.stop.clone()).await;
+    }
+
+    /// The connection of whoever asks is lost.
+    pub fn asker_gone(&self) {
+        self.standby.asker_gone();
+    }
+
+    /// After the stop: waits until nothing is left of a drill.
+    pub async fn stopped(&self) {
+        self.drills.stopped().await;
     }
 
     /// `None`: the question is not one of these.
@@ -28,7 +50,7 @@ impl BackupAnswers {
                 Some(self.standby.statement(*session, statement).await)
             }
             DbQuery::StandbyClose { session } => Some(self.standby.close(*session).await),
-            _ => None,
+            other => self.drills.answer(other).await,
         }
     }
 

@@ -1,9 +1,9 @@
 //! An archive against a real server's files: equal, and every kind of difference found at its place.
 
+use super::local::NARROW;
 use super::*;
+use crate::database::checks::Whole;
 use crate::database::link::BoxFuture;
-use crate::database::sql::Dsn;
-use ehpc_proto::replication::Hash;
 use ehpc_proto::replication::database::ArchiveDamage;
 use ehpc_tools::database::{Maria, Options};
 
@@ -65,16 +65,50 @@ impl Copies {
     }
 }
 
-fn check_with(server: &Maria, copies: &Copies) -> ArchiveReport {
+fn dsn(server: &Maria) -> Dsn {
+    Dsn::socket(server.socket(), "root")
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut sql = Sql::connect(&Dsn::socket(server.socket(), "root")).await.unwrap();
-        check(&mut sql, &copies.ask(), &Arc::default()).await.unwrap()
+    runtime.block_on(work)
+}
+
+fn check_with(server: &Maria, copies: &Copies) -> ArchiveReport {
+    run(async { check(&dsn(server), &copies.ask(), &Arc::default()).await.unwrap() })
+}
+
+/// As if the server's files were in `directory`, if they are on this host at all.
+fn check_from(server: &Maria, directory: Option<PathBuf>, copies: &Copies) -> ArchiveReport {
+    run(async {
+        let dsn = dsn(server);
+        let mut sql = Sql::connect(&dsn).await.unwrap();
+        check_at(&mut sql, &dsn, directory, &copies.ask(), &Arc::default()).await.unwrap()
     })
 }
 
+/// What verify as a whole says.
+fn whole(server: &Maria, copies: &Copies) -> Result<String, String> {
+    let primary = dsn(server);
+    let whole = Whole {
+        primary: &primary,
+        ask: copies.ask(),
+        standby: false,
+        drill: false,
+        deep: false,
+        progress: &|_| {},
+        tell: &|_| {},
+        stop: Arc::default(),
+    };
+    run(whole.run()).map(|report| report.to_string())
+}
+
 fn server() -> Maria {
-    let server = Maria::start(Options::default()).unwrap();
+    server_with(1)
+}
+
+fn server_with(id: u32) -> Maria {
+    let server = Maria::start(Options::default().server_id(id)).unwrap();
     server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b LONGBLOB)").unwrap();
     for n in 0..4 {
         server.sql(&format!("INSERT INTO d.t VALUES ({n}, REPEAT('x', 100000)); FLUSH BINARY LOGS")).unwrap();
@@ -101,6 +135,55 @@ fn equal_with_a_file_in_use() {
     server.sql("PURGE BINARY LOGS TO 'bin.000003'").unwrap();
     let report = check_with(&server, &copies);
     assert_eq!((report.differences.len(), report.compared, report.older), (0, 4, 2), "{report}");
+    let said = whole(&server, &copies).unwrap();
+    assert!(said.contains("EQUAL") && said.contains("as far as its binary logs are still there"), "{said}");
+    // With nothing left to compare with, nothing is said.
+    server.sql("FLUSH BINARY LOGS").unwrap();
+    // One goes only when nothing that is in it can be needed to recover.
+    let gone = || server.sql("PURGE BINARY LOGS TO 'bin.000007'; SHOW BINARY LOGS").unwrap().len() == 1;
+    ehpc_tools::process::wait_until("purged files", std::time::Duration::from_secs(20), gone).unwrap();
+    let error = whole(&server, &copies).unwrap_err();
+    assert!(error.contains("none of the archive's 6 files could be compared"), "{error}");
+}
+
+#[test]
+fn files_that_are_not_to_be_read_here_are_fetched() {
+    let server = server();
+    let mut copies = Copies::of(&server);
+    // Names and numbers of another server's files are the same.
+    let other = server_with(2);
+    let elsewhere = other.binlog_files().unwrap()[0].parent().unwrap().to_owned();
+    for directory in [None, Some("/nonexistent".into()), Some(elsewhere)] {
+        let report = check_from(&server, directory.clone(), &copies);
+        assert_eq!((report.differences.len(), report.unchecked.len()), (0, 0), "{directory:?} {report}");
+        assert_eq!((report.compared, report.fetched, report.compared_bytes), (5, 5, report.bytes));
+        assert!(report.to_string().contains("5 of these were sent by the server once more"), "{report}");
+    }
+    let mut bytes = std::fs::read(copies.path(1)).unwrap();
+    bytes[70_000] ^= 4;
+    std::fs::write(copies.path(1), &bytes).unwrap();
+    // Without its last event.
+    let bytes = std::fs::read(copies.path(2)).unwrap();
+    let next = |at: usize| at + u32::from_le_bytes(bytes[at + 9..at + 13].try_into().unwrap()) as usize;
+    let last = std::iter::successors(Some(4), |at| Some(next(*at)).filter(|at| *at < bytes.len())).last();
+    copies.files[2].len = last.unwrap() as u64;
+    copies.files[4].len += 50;
+    let report = check_from(&server, None, &copies);
+    let found: Vec<(&str, &str)> =
+        report.differences.iter().map(|found| (found.name.as_str(), found.what.as_str())).collect();
+    assert_eq!(found.len(), 3, "{report}");
+    let what = format!("bytes 65536 to {} are not those that the server sends", copies.files[1].len);
+    assert_eq!(found[0], ("bin.000002", what.as_str()));
+    assert!(found[1].0 == "bin.000003" && found[1].1.contains("which has closed the file"), "{report}");
+    assert!(found[2].0 == "bin.000005" && found[2].1.contains("has lost what it sent"), "{report}");
+    // Half an event of a server that was killed is never sent.
+    let copies = Copies::of(&server);
+    let path = &server.binlog_files().unwrap()[0];
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes.extend_from_within(4..60);
+    std::fs::write(path, &bytes).unwrap();
+    let report = check_from(&server, None, &copies);
+    assert_eq!((report.differences, report.compared), (Vec::new(), 5));
 }
 
 #[test]

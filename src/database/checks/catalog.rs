@@ -9,6 +9,13 @@ use std::fmt;
 
 /// Databases of the server itself.
 const OWN: &str = "('mysql', 'sys', 'information_schema', 'performance_schema')";
+
+/// What is not compared, in words.
+pub(super) fn left_out() -> Vec<String> {
+    let accounts = OWN_ACCOUNTS.join(", ");
+    vec![format!("the accounts {accounts}"), "the databases mysql, sys, performance_schema".to_owned()]
+}
+
 /// Accounts that an installation makes, and that of our own servers.
 const OWN_ACCOUNTS: &[&str] = &[
     "root",
@@ -20,6 +27,11 @@ const OWN_ACCOUNTS: &[&str] = &[
     "PUBLIC",
     "ehpc_standby",
 ];
+
+/// Stands for all accounts where they cannot be listed.
+pub(super) fn all_accounts() -> Item {
+    Item { kind: Kind::Account, schema: "*".to_owned(), name: "*".to_owned() }
+}
 
 /// What kind of thing it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -94,6 +106,8 @@ pub(super) struct Entry {
     pub(super) identity: String,
     /// The next value that a sequence has not yet reserved.
     pub(super) next: Option<i64>,
+    /// It is there, and its server does not describe it.
+    pub(super) is_silent: bool,
 }
 
 impl Entry {
@@ -126,12 +140,19 @@ impl Catalog {
                 entry.identity = identity;
             }
         }
-        let items: Vec<Item> = catalog.entries.keys().cloned().collect();
+        let told = catalog.entries.iter().filter(|(_, entry)| !entry.is_silent);
+        let items: Vec<Item> = told.map(|(item, _)| item.clone()).collect();
         for item in items {
             match describe(session, &item).await? {
                 Some((hash, next)) => {
                     if let Some(entry) = catalog.entries.get_mut(&item) {
                         (entry.hash, entry.next) = (hash, next);
+                    }
+                }
+                // A server with skip_name_resolve leaves accounts out whose host is a name, and lists them.
+                None if item.kind == Kind::Account && is_listed(session, &item).await? => {
+                    if let Some(entry) = catalog.entries.get_mut(&item) {
+                        entry.is_silent = true;
                     }
                 }
                 // It has gone in the meantime.
@@ -219,7 +240,10 @@ fn listed(row: &Row) -> Option<(Item, Entry)> {
 async fn accounts(session: &mut dyn Session, catalog: &mut Catalog) -> Result<(), SqlError> {
     let found = match rows(session, "SELECT user, host FROM mysql.user").await {
         Ok(found) => found,
-        Err(error) if error.number() == Some(1142) => return Ok(()),
+        Err(error) if error.number() == Some(1142) => {
+            catalog.entries.insert(all_accounts(), Entry { is_silent: true, ..Entry::default() });
+            return Ok(());
+        }
         Err(error) => return Err(error),
     };
     for row in found {
@@ -229,6 +253,12 @@ async fn accounts(session: &mut dyn Session, catalog: &mut Catalog) -> Result<()
         }
     }
     Ok(())
+}
+
+async fn is_listed(session: &mut dyn Session, item: &Item) -> Result<bool, SqlError> {
+    let (user, host) = (quote_text(&item.schema), quote_text(&item.name));
+    let listed = format!("SELECT 1 FROM mysql.user WHERE user = {user} AND host = {host}");
+    Ok(!rows(session, &listed).await?.is_empty())
 }
 
 /// The engine's numbers of all its tables. Their names are kept in the form of file names.

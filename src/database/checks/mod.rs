@@ -11,12 +11,18 @@
 pub mod answers;
 pub mod archive;
 mod catalog;
+mod drill;
+pub mod drills;
+mod fetched;
+mod halted;
+mod local;
 mod position;
 pub mod remote;
 mod report;
 mod rounds;
 mod rows;
 mod session;
+pub mod sessions;
 mod shape;
 mod tables;
 mod whole;
@@ -25,6 +31,7 @@ mod whole;
 mod tests;
 
 pub use catalog::{Item, Kind};
+pub use drill::DrillReport;
 pub use position::Position;
 pub use report::{
     Comparison, Difference, KeyDifference, RangeDifference, RowsDiffer, TableSum, Unchecked, Way,

@@ -2,8 +2,12 @@
 
 use super::catalog::Item;
 use super::position::Position;
+use crate::database::sql::quote_table;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+/// So many tables are named where their proof is another one.
+const NAMED: usize = 5;
 
 /// A row that differs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -78,15 +82,18 @@ pub struct Unchecked {
     pub reason: String,
 }
 
-/// The checksum of a table at the position, as `CHECKSUM TABLE` tells it.
+/// A table that is equal, and how that was proved.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TableSum {
     /// Its database.
     pub schema: String,
     /// Its name.
     pub name: String,
-    /// Its checksum.
-    pub checksum: String,
+    /// What `CHECKSUM TABLE` tells on both sides: 32 bits. `None`: it differs although the rows do not (another version, another
+    /// format of rows).
+    pub checksum: Option<String>,
+    /// So many rows were compared by their MD5.
+    pub rows: Option<u64>,
 }
 
 /// The comparison of two servers.
@@ -116,14 +123,34 @@ pub struct Comparison {
     pub differences: Vec<Difference>,
     /// What was not compared.
     pub unchecked: Vec<Unchecked>,
-    /// Checksums of the tables that are equal.
+    /// The tables that are equal, each with its proof.
     pub sums: Vec<TableSum>,
+    /// What is never compared, for it is each server's own.
+    pub left_out: Vec<String>,
 }
 
 impl Comparison {
     /// Whether everything that was compared is equal.
     pub fn is_equal(&self) -> bool {
         self.differences.is_empty()
+    }
+
+    /// How the tables that are equal were proved to be.
+    fn proof(&self) -> String {
+        let by_rows: Vec<&TableSum> = self.sums.iter().filter(|table| table.rows.is_some()).collect();
+        let (by_sum, rows) = (self.sums.len() - by_rows.len(), self.by_rows.1);
+        let more = if self.deep { "" } else { "; --deep compares all rows by MD5" };
+        let sums = format!("{by_sum} by CHECKSUM TABLE (32 bits each)");
+        match by_rows.as_slice() {
+            [] => format!("{sums}{more}"),
+            _ if by_sum == 0 => format!("all by MD5 of their {rows} rows"),
+            few if few.len() <= NAMED => {
+                let names: Vec<String> =
+                    few.iter().map(|table| quote_table(&table.schema, &table.name)).collect();
+                format!("{sums}, {} by MD5 of their {rows} rows ({}){more}", few.len(), names.join(", "))
+            }
+            many => format!("{sums}, {} by MD5 of their {rows} rows (--json names them){more}", many.len()),
+        }
     }
 }
 
@@ -187,16 +214,8 @@ impl fmt::Display for Comparison {
             self.objects,
             self.at
         )?;
-        let proof = match (self.deep, self.by_rows) {
-            (true, (_, rows)) => format!("{rows} rows by MD5 (--deep)"),
-            (false, (0, _)) => "CHECKSUM TABLE (32 bits a table; --deep compares all rows by MD5)".to_owned(),
-            (false, (tables, rows)) => {
-                format!(
-                    "CHECKSUM TABLE (32 bits a table), {tables} tables by their {rows} rows; --deep compares all by MD5"
-                )
-            }
-        };
-        writeln!(f, "  proof     {proof}")?;
+        writeln!(f, "  proof     {}", self.proof())?;
+        writeln!(f, "  left out  {}: each server's own", self.left_out.join(", "))?;
         writeln!(f, "  between   {} and {}, in {:.1} s", self.primary, self.standby, self.seconds)?;
         if !self.differences.is_empty() {
             writeln!(f, "differences in the database ({}):", self.differences.len())?;

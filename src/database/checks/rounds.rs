@@ -1,6 +1,6 @@
 //! The rounds of a comparison: what is certain after one, what must be looked at again, and what is said at the end.
 
-use super::catalog::{Catalog, Entry, Item, Kind};
+use super::catalog::{self, Catalog, Entry, Item, Kind};
 use super::position::{Aligned, align};
 use super::report::{Comparison, Difference, TableSum, Unchecked, Way};
 use super::rows::{Evidence, Pair};
@@ -20,6 +20,9 @@ enum Doubt {
 }
 
 const MOVED: &str = "it kept changing while it was compared";
+
+const SILENT: &str = "a server does not tell it: the privilege SELECT on mysql.* is missing there, or skip_name_resolve is on and \
+                      the account's host is a name";
 
 /// Everything that is still in doubt.
 type Doubts = BTreeMap<Item, Vec<Doubt>>;
@@ -63,6 +66,7 @@ fn empty(aligned: &Aligned, deep: bool) -> Comparison {
         differences: Vec::new(),
         unchecked: Vec::new(),
         sums: Vec::new(),
+        left_out: catalog::left_out(),
     }
 }
 
@@ -153,11 +157,13 @@ async fn look(
         let mut doubt = |doubt| doubts.entry(item.clone()).or_default().push(doubt);
         match content {
             Content::Equal { checksum, rows } => {
-                count_table(report, &item, &entry, checksum, rows);
+                count_table(report, &entry, rows);
+                let (schema, name) = (item.schema.clone(), item.name.clone());
+                report.sums.push(TableSum { schema, name, checksum, rows });
                 known.settled.insert(item);
             }
             Content::Differ(way, evidence) if known.is_certain(&item, &entry, &evidence) => {
-                count_table(report, &item, &entry, None, None);
+                count_table(report, &entry, None);
                 report.differences.push(Difference { item: item.clone(), way });
                 known.settled.insert(item);
             }
@@ -190,20 +196,11 @@ fn is_steady(before: Option<&Entry>, after: Option<&Entry>) -> bool {
     }
 }
 
-fn count_table(
-    report: &mut Comparison,
-    item: &Item,
-    entry: &Entry,
-    checksum: Option<String>,
-    rows: Option<u64>,
-) {
+fn count_table(report: &mut Comparison, entry: &Entry, rows: Option<u64>) {
     report.tables += 1;
     report.bytes += entry.bytes;
     if let Some(rows) = rows {
         report.by_rows = (report.by_rows.0 + 1, report.by_rows.1 + rows);
-    }
-    if let Some(checksum) = checksum {
-        report.sums.push(TableSum { schema: item.schema.clone(), name: item.name.clone(), checksum });
     }
 }
 
@@ -218,8 +215,16 @@ fn descriptions(aligned: &Aligned, only: Option<&BTreeSet<Item>>, report: &mut C
     let mut doubts = Doubts::new();
     let catalogs = [&aligned.before, &aligned.after, &aligned.there];
     let items: BTreeSet<&Item> = catalogs.iter().flat_map(|catalog| catalog.entries.keys()).collect();
+    let any = catalog::all_accounts();
+    let unlisted = items.contains(&any);
     for item in items {
         if only.is_some_and(|only| !only.contains(item)) {
+            continue;
+        }
+        if unlisted && item.kind == Kind::Account {
+            if *item == any {
+                doubts.entry(any.clone()).or_default().push(Doubt::Moving(SILENT.to_owned()));
+            }
             continue;
         }
         let of = |catalog: &Catalog| catalog.entries.get(item).cloned();
@@ -246,6 +251,10 @@ fn judge(
         (None, None) => return Some(Doubt::Suspect(Way::Extra)),
         _ => return moved(),
     };
+    // Where both leave it out (skip_name_resolve), nobody gets in by it, on either.
+    if there.is_some_and(|there| there.is_silent != before.is_silent || there.is_silent != after.is_silent) {
+        return Some(Doubt::Moving(SILENT.to_owned()));
+    }
     if !is_steady(Some(before), Some(after)) {
         return moved();
     }

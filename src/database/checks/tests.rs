@@ -5,6 +5,7 @@ use crate::database::sql::Dsn;
 use ehpc_tools::database::{Maria, MySql56, Options, Work, Workload};
 use std::sync::atomic::Ordering;
 
+mod drills;
 mod kinds;
 mod through;
 
@@ -235,6 +236,15 @@ fn objects_and_accounts() {
     );
     assert_eq!(found.rounds, ROUNDS);
     two.plant("DROP TABLE d.more; CREATE USER extra@localhost");
+    // The standby lists such an account and leaves it out (skip_name_resolve), once it has read its accounts again.
+    two.primary.sql("CREATE USER web@'web1.example'").unwrap();
+    two.catch_up();
+    two.plant("FLUSH PRIVILEGES");
+    let found = two.compare();
+    let unchecked: Vec<String> = found.unchecked.iter().map(|found| found.item.to_string()).collect();
+    assert_eq!(unchecked, ["account 'web'@'web1.example'"], "{found}");
+    assert!(!found.differences.iter().any(|found| found.item.schema == "web"), "{found}");
+    assert!(found.to_string().contains("left out  the accounts root, mysql"), "{found}");
     two.assert_follows();
 }
 

@@ -1,10 +1,11 @@
 //! The whole of a database's verification: archive and tables, in one report.
 
 use super::archive::{self, ArchiveReport, FileDifference};
+use super::drill::{Drill, DrillReport};
 use super::remote::{Ask, RemoteStandby};
 use super::report::Comparison;
 use super::{Compare, Progress};
-use crate::database::sql::{Dsn, Sql};
+use crate::database::sql::Dsn;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct DatabaseReport {
     pub archive: ArchiveReport,
     /// The standby and the server; `None`: there is no standby.
     pub tables: Option<Comparison>,
+    /// The restore drill, where one was asked for.
+    pub drill: Option<DrillReport>,
     /// Files of the archive that differed, and were fetched from the server again (`--repair`).
     pub repaired: Vec<FileDifference>,
     /// What else one should know.
@@ -26,42 +29,68 @@ pub struct DatabaseReport {
 }
 
 impl DatabaseReport {
+    /// Comparisons with other servers: the standby, that of a drill.
+    fn comparisons(&self) -> impl Iterator<Item = &Comparison> {
+        self.tables.iter().chain(self.drill.iter().map(|drill| &drill.comparison))
+    }
+
     /// One line for `status`.
     pub fn summary(&self) -> String {
-        let tables = self.tables.as_ref().map_or(0, |tables| tables.tables);
+        let tables = self.comparisons().map(|comparison| comparison.tables).max().unwrap_or(0);
         let files = self.archive.files;
+        let (different, unchecked) = self.counts();
         let mut text = match self.equal {
             true => format!("equal, {files} binary logs, {tables} tables"),
-            false => format!("DIFFERENT: {} of {files} binary logs and {tables} tables", self.counts().0),
+            false => format!("DIFFERENT: {different} of {files} binary logs and {tables} tables"),
         };
-        if self.counts().1 > 0 {
-            text.push_str(&format!(", {} unchecked", self.counts().1));
+        if unchecked > 0 {
+            text.push_str(&format!(", {unchecked} unchecked"));
+        }
+        if self.drill.is_some() {
+            text.push_str(", with a restore drill");
         }
         text
     }
 
     /// How many things differ, and how many were not compared.
     pub fn counts(&self) -> (usize, usize) {
-        let of_tables = |count: fn(&Comparison) -> usize| self.tables.as_ref().map_or(0, count);
+        let of_all = |count: fn(&Comparison) -> usize| self.comparisons().map(count).sum::<usize>();
+        let recorded = self.drill.as_ref().map_or(0, |drill| drill.recorded_differences.len());
         (
-            self.archive.differences.len() + of_tables(|tables| tables.differences.len()),
-            self.archive.unchecked.len() + of_tables(|tables| tables.unchecked.len()),
+            self.archive.differences.len() + recorded + of_all(|comparison| comparison.differences.len()),
+            self.archive.unchecked.len() + of_all(|comparison| comparison.unchecked.len()),
         )
+    }
+
+    fn verdict(&self) -> String {
+        if !self.equal {
+            return "DIFFERENT: the database".to_owned();
+        }
+        if self.counts().1 > 0 {
+            return "EQUAL: the database, but for what could not be compared (below)".to_owned();
+        }
+        let mut copies = vec!["archive"];
+        copies.extend(self.tables.as_ref().map(|_| "standby"));
+        copies.extend(self.drill.as_ref().map(|_| "a restored copy"));
+        let last = copies.pop().unwrap_or_default();
+        let copies =
+            if copies.is_empty() { last.to_owned() } else { format!("{} and {last}", copies.join(", ")) };
+        let (is, has) = if self.comparisons().count() == 0 { ("is", "written") } else { ("are", "") };
+        let purged = if self.archive.older > 0 { ", as far as its binary logs are still there" } else { "" };
+        let space = if has.is_empty() { "" } else { " " };
+        format!("EQUAL: the database's {copies} {is} what its server has{space}{has}{purged}")
     }
 }
 
 impl fmt::Display for DatabaseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match (self.equal, self.counts().1, self.tables.is_some()) {
-            (false, ..) => "DIFFERENT: the database",
-            (true, 0, true) => "EQUAL: the database's archive and standby are what its server has",
-            (true, 0, false) => "EQUAL: the database's archive is what its server has written",
-            (true, ..) => "EQUAL: the database, but for what could not be compared (below)",
-        };
-        writeln!(f, "{verdict}")?;
+        writeln!(f, "{}", self.verdict())?;
         self.archive.fmt(f)?;
         if let Some(tables) = &self.tables {
             tables.fmt(f)?;
+        }
+        if let Some(drill) = &self.drill {
+            drill.fmt(f)?;
         }
         if !self.repaired.is_empty() {
             writeln!(f, "were different before the repair ({}):", self.repaired.len())?;
@@ -84,6 +113,13 @@ impl fmt::Display for DatabaseReport {
                 "next: `ehpc-store db standby --init --force` on the backup builds the standby anew"
             )?;
         }
+        if self.drill.as_ref().is_some_and(|drill| !drill.is_equal()) {
+            writeln!(
+                f,
+                "next: `ehpc-store db snapshot` takes a new base, from which a restore is right again; rows that were changed \
+                 past the binary log (sql_log_bin = 0) are in no archive"
+            )?;
+        }
         Ok(())
     }
 }
@@ -96,10 +132,14 @@ pub struct Whole<'a> {
     pub ask: Ask,
     /// Whether it has a standby.
     pub standby: bool,
+    /// A restore drill besides.
+    pub drill: bool,
     /// Every table row by row.
     pub deep: bool,
     /// Told now and then where the comparison of tables stands.
     pub progress: &'a (dyn Fn(Progress) + Send + Sync),
+    /// Told what a drill does now.
+    pub tell: &'a (dyn Fn(String) + Send + Sync),
     /// Set from outside to stop early.
     pub stop: Arc<AtomicBool>,
 }
@@ -108,10 +148,11 @@ impl Whole<'_> {
     /// Runs to the end. What the server committed before the call must be on the backup already (a fence).
     /// The error says why nothing is said about equality.
     pub async fn run(&self) -> Result<DatabaseReport, String> {
-        let mut sql = Sql::connect(self.primary).await.map_err(|error| error.to_string())?;
         let archive =
-            archive::check(&mut sql, &self.ask, &self.stop).await.map_err(|error| error.to_string())?;
-        sql.close().await;
+            archive::check(self.primary, &self.ask, &self.stop).await.map_err(|error| error.to_string())?;
+        if archive.files > 0 && archive.compared == 0 && archive.is_equal() {
+            return Err(nothing_compared(&archive));
+        }
         let mut notes = Vec::new();
         let mut tables = None;
         if self.standby {
@@ -124,13 +165,43 @@ impl Whole<'_> {
                 stop: &self.stop,
             };
             tables = Some(compare.run().await.map_err(|error| error.to_string())?);
-        } else {
+        } else if !self.drill {
             notes.push(
-                "there is no [database.standby]: the log that makes the tables was compared, the tables were not"
+                "there is no [database.standby]: the log that makes the tables was compared, the tables were not; --drill \
+                 restores and compares them"
                     .to_owned(),
             );
         }
-        let equal = archive.is_equal() && tables.as_ref().is_none_or(Comparison::is_equal);
-        Ok(DatabaseReport { equal, archive, tables, repaired: Vec::new(), notes })
+        let mut drill = None;
+        if self.drill && archive.is_equal() {
+            drill = Some(self.drilled().await?);
+        } else if self.drill {
+            notes.push("the drill was left out: the archive that it restores is not sound".to_owned());
+        }
+        let equal = archive.is_equal()
+            && tables.as_ref().is_none_or(Comparison::is_equal)
+            && drill.as_ref().is_none_or(DrillReport::is_equal);
+        Ok(DatabaseReport { equal, archive, tables, drill, repaired: Vec::new(), notes })
     }
+
+    async fn drilled(&self) -> Result<DrillReport, String> {
+        let drill = Drill {
+            primary: self.primary,
+            ask: &self.ask,
+            deep: self.deep,
+            progress: self.progress,
+            tell: self.tell,
+            stop: &self.stop,
+        };
+        drill.run().await
+    }
+}
+
+/// Why nothing is said: the archive is sound in itself, and with nothing of the server's has it been compared.
+fn nothing_compared(archive: &ArchiveReport) -> String {
+    let why = match archive.unchecked.first() {
+        Some(first) => format!("{}: {}", first.name, first.reason),
+        None => "the server has none of its files any more (SHOW BINARY LOGS)".to_owned(),
+    };
+    format!("none of the archive's {} files could be compared with the server's: {why}", archive.files)
 }

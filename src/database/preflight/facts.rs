@@ -2,6 +2,7 @@
 
 use crate::database::dialect::Dialect;
 use crate::database::sql::{Sql, SqlError, quote_text};
+use crate::host;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tables of other engines are listed up to here.
@@ -35,6 +36,8 @@ pub struct Facts {
     pub is_replica: bool,
     /// User tables of other engines than InnoDB.
     pub others: Vec<OtherTable>,
+    /// Seconds that its clock is ahead of this host's; negative: behind.
+    pub clock_ahead: i64,
 }
 
 /// Variables that the rules look at.
@@ -89,6 +92,7 @@ impl Facts {
             filters: filters.unwrap_or_default(),
             is_replica,
             others: others(sql).await?,
+            clock_ahead: clock_ahead(sql).await?,
         })
     }
 
@@ -106,6 +110,14 @@ impl Facts {
     pub fn number(&self, name: &str) -> Option<u64> {
         self.variable(name)?.parse().ok()
     }
+}
+
+/// Between the question and the answer is no difference.
+async fn clock_ahead(sql: &mut Sql) -> Result<i64, SqlError> {
+    let before = host::now().seconds;
+    let there = sql.number("SELECT UNIX_TIMESTAMP()").await?;
+    let there = there.and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(before);
+    Ok(there - there.clamp(before, host::now().seconds.max(before)))
 }
 
 /// `None` for what the account may not see (1227 access denied, 1045).

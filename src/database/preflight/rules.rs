@@ -10,13 +10,15 @@ use crate::settings::{Database, Durability};
 const NAMED: usize = 20;
 /// Below it a lost connection turns into a fall-back too easily, in milliseconds.
 const SEMI_SYNC_TIMEOUT: u64 = 10_000;
+/// Clocks may differ so much without a word, in seconds.
+const CLOCKS: u64 = 5;
 /// A base's statements are up to 4 MiB, and a row may be longer.
 const PACKET: u64 = 16 << 20;
 
 /// Everything that is not as it should be.
 pub(super) fn all(facts: &Facts, settings: &Database) -> Vec<Finding> {
     let mut found: Vec<Finding> =
-        [log_bin(facts), privileges_lack(facts, settings), encrypted(facts), comparing(facts)]
+        [log_bin(facts), privileges_lack(facts, settings), encrypted(facts), comparing(facts), clock(facts)]
             .into_iter()
             .flatten()
             .collect();
@@ -37,6 +39,7 @@ pub(super) fn all(facts: &Facts, settings: &Database) -> Vec<Finding> {
         found.extend(one.into_iter().flatten());
         if settings.durability == Durability::Remote {
             found.extend(semi_sync(facts));
+            found.extend(reserve(facts));
         }
     }
     found.extend(engines(facts, settings));
@@ -203,6 +206,42 @@ fn comparing(facts: &Facts) -> Option<Finding> {
              one round more to tell a table that was emptied meanwhile from one that differs",
         );
         grant(found, facts, &list)
+    })
+}
+
+/// With all connections taken by commits that wait for the backup, the one that would acknowledge them must get in.
+fn reserve(facts: &Facts) -> Option<Finding> {
+    let name = match facts.dialect {
+        Dialect::MariaDb(version) if version >= Version::new(10, 5, 2) => "CONNECTION ADMIN",
+        Dialect::MySql(version) if version >= Version::new(8, 0, 0) => "CONNECTION_ADMIN",
+        _ => "SUPER",
+    };
+    let list = lacking(facts, &[name]).join(", ");
+    (!list.is_empty()).then(|| {
+        let found = finding(
+            "max_connections",
+            Severity::Advice,
+            format!("the account {} lacks {list}", facts.account.0),
+            "when commits that wait for the backup have taken all of max_connections, nfs1 cannot come back to \
+             acknowledge them before they time out; this privilege has one connection in reserve",
+        );
+        grant(found, facts, &list)
+    })
+}
+
+/// Times of transactions are told by both clocks: by this host's for what is seen live, by the server's for the rest.
+fn clock(facts: &Facts) -> Option<Finding> {
+    let away = facts.clock_ahead.unsigned_abs();
+    (away > CLOCKS).then(|| {
+        let way = if facts.clock_ahead > 0 { "ahead of" } else { "behind" };
+        let mut found = finding(
+            "clock",
+            Severity::Warning,
+            format!("the server's clock is {away} s {way} this host's"),
+            "moments (--at TIME) are told by both, so that a restore may stop earlier or later than was meant",
+        );
+        found.or_else = Some("timedatectl set-ntp true, on the host whose clock is wrong".to_owned());
+        found
     })
 }
 

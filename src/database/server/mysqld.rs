@@ -228,7 +228,8 @@ impl Prepared {
             .arg(path_option("tmpdir", &private.temporary))
             // What a replicated statement may read and write of files.
             .arg(path_option("secure-file-priv", &private.files))
-            .args(["--skip-networking", "--skip-name-resolve", "--event-scheduler=OFF"])
+            // Without --skip-name-resolve: accounts whose host is a name must be there as on the primary.
+            .args(["--skip-networking", "--event-scheduler=OFF"])
             .args(["--max-allowed-packet=1G", "--skip-slave-start"])
             .arg(format!("--server-id={}", options.server_id));
         command.args(role_arguments(options.role, program.flavor)).args(&options.arguments);

@@ -112,6 +112,10 @@ pub enum SourceFault {
     Lane(String),
     #[error("the backup refuses the binary log: {0}")]
     Refused(String),
+    #[error(
+        "a defect of this program ended the stream of the database ({0}; the log has more); it begins anew"
+    )]
+    Defect(String),
 }
 
 impl SourceFault {
@@ -141,13 +145,14 @@ impl SourceFault {
             | SourceFault::Lost { .. }
             | SourceFault::Server { .. } => "connecting",
             SourceFault::Lane(_) | SourceFault::Refused(_) => "backup",
+            SourceFault::Defect(_) => "failed",
         }
     }
 
     /// How long to wait before the next attempt; `None`: it may pass by itself, so soon (with a back-off).
     pub fn wait(&self) -> Option<Duration> {
         match self.state() {
-            "connecting" | "backup" => None,
+            "connecting" | "backup" | "failed" => None,
             _ => Some(LATER),
         }
     }

@@ -91,11 +91,16 @@ impl Exchange {
         self.open.lock().clone().ok_or_else(|| "there is no connection to the backup".to_owned())
     }
 
-    /// Sends a mark; lost when the lane is down or full, and the next one comes soon.
-    pub fn mark(&self, mark: Mark) {
-        if let Ok(way) = self.way() {
-            let _ = way.out.try_send(ToArchive::Mark(mark)); // see above
-        }
+    /// Sends a mark, and asks for something behind it: the archive answers when it has kept the mark, or has said in
+    /// its log why not.
+    ///
+    /// # Errors
+    ///
+    /// The lane is down, or fell before the mark was kept for certain.
+    pub async fn mark(&self, mark: Mark) -> Result<(), String> {
+        let lost = |_| "the connection to the backup was lost".to_owned();
+        self.way()?.out.send(ToArchive::Mark(mark)).await.map_err(lost)?;
+        self.ask(DbQuery::Files { from: (u32::MAX, u32::MAX) }).await.map(drop)
     }
 
     /// Asks the archive.

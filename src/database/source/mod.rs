@@ -13,6 +13,7 @@ pub mod facts;
 pub mod fault;
 pub mod lane;
 pub mod locate;
+mod pace;
 pub mod probe;
 pub mod semisync;
 pub mod session;
@@ -74,7 +75,7 @@ impl Source {
         let shared = Arc::new(Shared::new(options));
         let stop = CancellationToken::new();
         let (worker, token) = (shared.clone(), stop.clone());
-        let task = runtime.spawn(shell::run(worker, token));
+        let task = runtime.spawn(shell::keep(worker, token));
         Source { shared, stop, task: Mutex::new(Some(task)) }
     }
 
@@ -83,8 +84,8 @@ impl Source {
         self.shared.status()
     }
 
-    /// End of the last whole group that was shipped, as a place of the archive; `None` before the first connection to
-    /// it, or while it is empty.
+    /// End of the last whole group that was shipped, as a place of the archive; `None` until one is known (the archive
+    /// may end within one).
     pub fn end(&self) -> Option<Place> {
         *self.shared.end.borrow()
     }
@@ -121,9 +122,18 @@ impl Source {
         self.shared.server.borrow().as_ref().map(|(dsn, _)| dsn.clone())
     }
 
-    /// Sends a mark to the archive; lost when the lane is down, and the next one comes soon.
-    pub fn mark(&self, mark: Mark) {
-        self.shared.exchange.mark(mark);
+    /// That server and its lineage, to wait on: a stream begins or ends.
+    pub fn connected(&self) -> watch::Receiver<Option<(Dsn, u32)>> {
+        self.shared.server.subscribe()
+    }
+
+    /// Sends a mark to the archive, and waits until it is kept there.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection to the backup, or it fell meanwhile: it may be kept or not.
+    pub async fn mark(&self, mark: Mark) -> Result<(), String> {
+        self.shared.exchange.mark(mark).await
     }
 
     /// Asks the archive.

@@ -1,17 +1,22 @@
 //! Whether commits really wait for the backup's disk: the server's own account of semi-synchronous replication, every
-//! second while `durability = "remote"`.
+//! second while `durability = "remote"`, also while nothing is streamed: that is when commits stop waiting.
 
-use crate::database::dsn::Dsn;
+use super::shared::Shared;
 use crate::database::sql::{Sql, SqlError};
 use crate::observe::metrics;
 use crate::observe::status::DatabaseSemiSyncStatus;
 use crate::observe::words::now_ms;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 
 const EVERY: Duration = Duration::from_secs(1);
+/// A server that does not say it within this time is not asked again for as long.
+const WITHIN: Duration = Duration::from_secs(5);
+/// Readings in a row without a replica that acknowledges, though one is connected: it is connected anew.
+const ALONE: u32 = 5;
+/// Readings until that is tried once more.
+const ALONE_AGAIN: u32 = 60;
 
 /// What the server said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,15 +31,29 @@ pub struct Reading {
     pub missed: u64,
 }
 
+/// What a reading says beyond the state.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Noticed {
+    /// Commits stopped waiting since the last one.
+    pub fell: bool,
+    /// The server does not count our connection among those that acknowledge: it must be made anew.
+    pub renew: bool,
+}
+
 /// The state and since when.
 #[derive(Clone, Default, Debug)]
 pub struct SemiSyncWatch {
     state: Option<&'static str>,
     since_ms: u64,
     fallbacks: u64,
-    /// Commits not waited for, at the first reading.
-    missed_at_start: Option<u64>,
+    /// The server's count of commits not waited for, at the last reading.
+    counted: Option<u64>,
+    /// Commits not waited for since the first reading.
     missed: u64,
+    /// Commits did not wait, at the last reading.
+    fallen: bool,
+    /// Readings in a row while our connection was there and not counted.
+    alone: u32,
 }
 
 /// All is well.
@@ -47,31 +66,65 @@ const NOBODY: &str = "without a replica";
 const SHARED: &str = "shared";
 /// The server has it off.
 const IMPOSSIBLE: &str = "impossible";
+/// Nothing is streamed: nobody acknowledges, and commits wait for the server's timeout.
+const INTERRUPTED: &str = "interrupted";
+/// The server did not say.
+const UNKNOWN: &str = "unknown";
 
 impl SemiSyncWatch {
-    /// Takes a reading; whether commits stopped waiting with it.
-    pub fn read(&mut self, reading: &Reading, now_ms: u64) -> bool {
+    /// Takes a reading. `streaming`: our connection was there all the time.
+    pub fn read(&mut self, reading: &Reading, streaming: bool, now_ms: u64) -> Noticed {
+        let enabled = reading.enabled == Some(true);
         let state = match reading {
-            Reading { enabled: None | Some(false), .. } => IMPOSSIBLE,
-            Reading { on: false, .. } => FALLEN_BACK,
+            Reading { on: false, .. } if enabled => FALLEN_BACK,
+            _ if !enabled => IMPOSSIBLE,
+            _ if !streaming => INTERRUPTED,
             Reading { clients: 0, .. } => NOBODY,
             Reading { clients: 2.., .. } => SHARED,
             _ => ON,
         };
-        let start = *self.missed_at_start.get_or_insert(reading.missed);
-        if reading.missed < start {
+        let missed = match self.counted {
+            // What was before the first reading is not ours to tell.
+            None => 0,
             // The server was started anew and counts from 0.
-            self.missed_at_start = Some(0);
-        }
-        self.missed = reading.missed.saturating_sub(self.missed_at_start.unwrap_or(0));
-        if self.state == Some(state) {
-            return false;
-        }
-        let fell = state == FALLEN_BACK;
+            Some(counted) if reading.missed < counted => reading.missed,
+            Some(counted) => reading.missed - counted,
+        };
+        self.missed += missed;
+        let fallen = state == FALLEN_BACK;
+        // It may fall back and recover between two readings: then the count alone tells.
+        let fell = self.counted.is_some() && enabled && !self.fallen && (fallen || missed > 0);
         self.fallbacks += u64::from(fell);
-        self.state = Some(state);
-        self.since_ms = now_ms;
-        fell
+        self.counted = Some(reading.missed);
+        self.fallen = fallen;
+        self.alone = if enabled && streaming && reading.clients == 0 { self.alone + 1 } else { 0 };
+        self.set(state, now_ms);
+        Noticed { fell, renew: self.alone % ALONE_AGAIN == ALONE }
+    }
+
+    /// Nothing is streamed any more; holds until a reading says otherwise.
+    pub fn interrupted(&mut self, now_ms: u64) {
+        if self.state == Some(ON) || self.state == Some(SHARED) || self.state == Some(NOBODY) {
+            self.set(INTERRUPTED, now_ms);
+        }
+    }
+
+    /// The server did not answer.
+    pub fn unknown(&mut self, now_ms: u64) {
+        self.alone = 0;
+        self.set(UNKNOWN, now_ms);
+    }
+
+    /// Another server is asked from now on, with counts of its own.
+    pub fn another(&mut self) {
+        (self.counted, self.fallen, self.alone) = (None, false, 0);
+    }
+
+    fn set(&mut self, state: &'static str, now_ms: u64) {
+        if self.state != Some(state) {
+            self.state = Some(state);
+            self.since_ms = now_ms;
+        }
     }
 
     /// For status.
@@ -99,38 +152,78 @@ async fn ask(sql: &mut Sql) -> Result<Reading, SqlError> {
     })
 }
 
-/// Watches until it is dropped.
-pub(super) async fn watch(dsn: Dsn, state: Arc<Mutex<SemiSyncWatch>>) {
+/// Watches until it is dropped: the server that is streamed, and while none is, the one that was.
+pub(super) async fn watch(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut sql = None;
+    let mut open = None;
+    let mut asked = None;
     loop {
         tick.tick().await;
-        let mut connection = match sql.take() {
-            Some(connection) => connection,
-            // The source's own connection says what is wrong with the server.
-            None => match Sql::connect(&dsn).await {
-                Ok(connection) => connection,
-                Err(_) => continue,
-            },
-        };
-        let Ok(reading) = ask(&mut connection).await else { continue };
-        sql = Some(connection);
-        let (fell, status) = {
-            let mut state = state.lock();
-            let before = state.state;
-            let fell = state.read(&reading, now_ms());
-            (fell, (before != state.state).then(|| state.status()))
-        };
-        if fell {
-            metrics::DATABASE_FALLBACKS.inc();
+        let Some(dsn) = shared.followed() else { continue };
+        let name = dsn.server.to_string();
+        if asked.as_ref() != Some(&name) {
+            open = None;
+            shared.semi_sync.lock().another();
+            asked = Some(name);
         }
-        if let Some(status) = status {
-            match status.holds {
-                true => tracing::info!("commits wait for the backup's disk (semi-sync is on)"),
-                false => tracing::warn!(state = status.state, "commits do not wait for the backup's disk"),
+        let before = shared.session();
+        let reading = timeout(WITHIN, async {
+            let mut sql = match open.take() {
+                Some(sql) => sql,
+                None => Sql::connect(&dsn).await?,
+            };
+            let reading = ask(&mut sql).await?;
+            Ok::<(Sql, Reading), SqlError>((sql, reading))
+        });
+        // The source's own connection says what is wrong with the server.
+        let reading = match reading.await {
+            Ok(Ok((sql, reading))) => {
+                open = Some(sql);
+                Some(reading)
             }
+            Ok(Err(_)) | Err(_) => None,
+        };
+        take(&shared, reading.as_ref(), before);
+        if reading.is_none() {
+            tick.reset_after(WITHIN);
         }
+    }
+}
+
+/// `before`: the session in which it was asked.
+fn take(shared: &Shared, reading: Option<&Reading>, before: Option<u64>) {
+    let now = now_ms();
+    let (noticed, status, changed) = {
+        let mut state = shared.semi_sync.lock();
+        let was = state.state;
+        // Asked under the state's lock: an end of the session after this is told to the state after this.
+        let streaming = before.is_some() && shared.session() == before;
+        let noticed = match reading {
+            Some(reading) => state.read(reading, streaming, now),
+            None => {
+                state.unknown(now);
+                Noticed::default()
+            }
+        };
+        (noticed, state.status(), was != state.state)
+    };
+    if noticed.fell {
+        metrics::DATABASE_FALLBACKS.inc();
+        tracing::warn!(
+            fallbacks = status.fallbacks,
+            unprotected = status.unprotected_commits,
+            "commits were answered without the backup: semi-sync fell back"
+        );
+    }
+    if changed {
+        match status.holds {
+            true => tracing::info!("commits wait for the backup's disk (semi-sync is on)"),
+            false => tracing::warn!(state = status.state, "commits do not wait for the backup's disk"),
+        }
+    }
+    if noticed.renew {
+        shared.renew.notify_one();
     }
 }
 
@@ -146,20 +239,66 @@ mod tests {
     fn states_are_counted_once_and_recover() {
         let mut watch = SemiSyncWatch::default();
         assert!(!watch.status().holds);
-        assert!(!watch.read(&reading(true, 1, 7), 1000));
+        assert!(!watch.read(&reading(true, 1, 7), true, 1000).fell);
         assert_eq!((watch.status().holds, watch.status().unprotected_commits), (true, 0));
-        assert!(watch.read(&reading(false, 1, 9), 2000));
-        assert!(!watch.read(&reading(false, 0, 12), 3000));
+        assert!(watch.read(&reading(false, 1, 9), true, 2000).fell);
+        assert!(!watch.read(&reading(false, 0, 12), true, 3000).fell);
         let status = watch.status();
         assert_eq!((status.state.as_str(), status.since_ms, status.fallbacks), (FALLEN_BACK, 2000, 1));
         assert_eq!((status.holds, status.unprotected_commits), (false, 5));
-        watch.read(&reading(true, 1, 12), 4000);
+        // Commits until it recovered are of the same fall-back.
+        assert!(!watch.read(&reading(true, 1, 13), true, 4000).fell);
         assert!(watch.status().holds);
-        watch.read(&reading(true, 2, 12), 5000);
+        watch.read(&reading(true, 2, 13), true, 5000);
         assert_eq!((watch.status().state.as_str(), watch.status().holds), (SHARED, false));
-        watch.read(&Reading { enabled: None, ..reading(false, 0, 0) }, 6000);
+        watch.read(&Reading { enabled: None, ..reading(false, 0, 0) }, true, 6000);
         assert_eq!(watch.status().state, IMPOSSIBLE);
-        watch.read(&reading(true, 1, 3), 7000);
-        assert_eq!(watch.status().unprotected_commits, 3, "a server that was started anew counts from 0");
+        watch.read(&reading(true, 1, 3), true, 7000);
+        assert_eq!(watch.status().unprotected_commits, 9, "a server that was started anew counts from 0");
+        watch.another();
+        watch.read(&reading(true, 1, 800), true, 8000);
+        assert_eq!(watch.status().unprotected_commits, 9, "another server's count");
+    }
+
+    #[test]
+    fn a_fall_back_between_two_readings_is_counted() {
+        let mut watch = SemiSyncWatch::default();
+        watch.read(&reading(true, 1, 0), true, 1000);
+        assert!(watch.read(&reading(true, 1, 4), true, 2000).fell, "the count grew, though it is on again");
+        assert!(!watch.read(&reading(true, 1, 4), true, 3000).fell);
+        assert_eq!((watch.status().fallbacks, watch.status().unprotected_commits), (1, 4));
+    }
+
+    #[test]
+    fn nothing_holds_while_nothing_streams_or_nothing_is_known() {
+        let mut watch = SemiSyncWatch::default();
+        watch.read(&reading(true, 1, 0), true, 1000);
+        watch.interrupted(1500);
+        let status = watch.status();
+        assert_eq!((status.state.as_str(), status.holds, status.since_ms), (INTERRUPTED, false, 1500));
+        // The server has not noticed yet that its replica is gone.
+        watch.read(&reading(true, 1, 0), false, 2000);
+        assert_eq!((watch.status().state.as_str(), watch.status().holds), (INTERRUPTED, false));
+        assert!(watch.read(&reading(false, 0, 2), false, 3000).fell, "it is seen without a session, too");
+        watch.interrupted(3500);
+        assert_eq!(watch.status().state, FALLEN_BACK, "that is worse");
+        watch.read(&reading(true, 1, 2), true, 4000);
+        assert!(watch.status().holds);
+        watch.unknown(5000);
+        assert_eq!((watch.status().state.as_str(), watch.status().holds), (UNKNOWN, false));
+    }
+
+    #[test]
+    fn a_connection_that_the_server_does_not_count_is_made_anew_now_and_then() {
+        let mut watch = SemiSyncWatch::default();
+        let renewals = |watch: &mut SemiSyncWatch, streaming, readings| {
+            (0..readings).filter(|_| watch.read(&reading(true, 0, 0), streaming, 0).renew).count()
+        };
+        assert_eq!(renewals(&mut watch, false, 100), 0);
+        assert_eq!(renewals(&mut watch, true, ALONE - 1), 0);
+        assert_eq!(renewals(&mut watch, true, ALONE_AGAIN), 1);
+        assert_eq!(watch.status().state, NOBODY);
+        watch.read(&reading(true, 1, 0), true, 0);
+        assert_eq!(renewals(&mut watch, true, ALONE), 1);
     }
 }

@@ -7,7 +7,8 @@ use super::lane::Exchange;
 use super::semisync::SemiSyncWatch;
 use crate::database::dsn::Dsn;
 use crate::database::sql::{Sql, SqlError};
-use crate::observe::status::{DatabaseSemiSyncStatus, DatabaseSourceStatus};
+use crate::observe::status::DatabaseSourceStatus;
+use crate::observe::words::now_ms;
 use ehpc_proto::replication::database::{DbAnswer, DbQuery, Place};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -37,6 +38,10 @@ struct Words {
     gtid: String,
     last_error: Option<String>,
     reconnects: u64,
+    /// Times that streaming began.
+    sessions: u64,
+    /// The number of the present one, while it streams.
+    session: Option<u64>,
 }
 
 pub(super) struct Shared {
@@ -50,7 +55,15 @@ pub(super) struct Shared {
     words: Mutex<Words>,
     /// What was handed to the lane and is not durable yet, and when.
     under_way: Mutex<VecDeque<(Place, Instant)>>,
-    pub(super) semi_sync: Arc<Mutex<SemiSyncWatch>>,
+    /// Since when the server may have what was not read: nothing streams, or what streams is old.
+    behind: Mutex<Option<Instant>>,
+    /// Time of the newest event of this session by the server's clock, in seconds; 0: none yet.
+    newest: AtomicU64,
+    /// The server that is streamed, or was.
+    followed: Mutex<Option<Dsn>>,
+    pub(super) semi_sync: Mutex<SemiSyncWatch>,
+    /// The connection to the server must be made anew.
+    pub(super) renew: Notify,
     pub(super) bytes: AtomicU64,
     pub(super) events: AtomicU64,
     accept_loss: AtomicBool,
@@ -69,7 +82,11 @@ impl Shared {
             server: watch::channel(None).0,
             words: Mutex::new(words),
             under_way: Mutex::new(VecDeque::new()),
-            semi_sync: Arc::new(Mutex::new(SemiSyncWatch::default())),
+            behind: Mutex::new(Some(Instant::now())),
+            newest: AtomicU64::new(0),
+            followed: Mutex::new(None),
+            semi_sync: Mutex::new(SemiSyncWatch::default()),
+            renew: Notify::new(),
             bytes: AtomicU64::new(0),
             events: AtomicU64::new(0),
             accept_loss: AtomicBool::new(false),
@@ -98,8 +115,12 @@ impl Shared {
     pub(super) fn streaming(&self, dsn: &Dsn, lineage: u32, version: &str, gtid: String) {
         // What a person accepted was for the trouble before this.
         self.lost();
+        *self.followed.lock() = Some(dsn.clone());
+        self.newest.store(0, Ordering::Relaxed);
         self.server.send_replace(Some((dsn.clone(), lineage)));
         let mut words = self.words.lock();
+        words.sessions += 1;
+        words.session = Some(words.sessions);
         words.state = "streaming";
         words.server = dsn.server.to_string();
         words.version = version.to_owned();
@@ -113,16 +134,48 @@ impl Shared {
 
     pub(super) fn failed(&self, fault: &SourceFault) {
         self.server.send_replace(None);
+        self.behind();
         self.under_way.lock().clear();
-        let mut words = self.words.lock();
-        words.state = fault.state();
-        words.reconnects += 1;
-        words.last_error = Some(fault.to_string());
+        {
+            let mut words = self.words.lock();
+            words.session = None;
+            words.state = fault.state();
+            words.reconnects += 1;
+            words.last_error = Some(fault.to_string());
+        }
+        self.semi_sync.lock().interrupted(now_ms());
     }
 
-    /// Bytes up to here were handed to the lane.
-    pub(super) fn handed(&self, place: Place) {
+    /// The session that streams now, by its number. Never asked with the state of semi-sync behind it in line: that one
+    /// is locked first.
+    pub(super) fn session(&self) -> Option<u64> {
+        self.words.lock().session
+    }
+
+    /// The server that is streamed, or was last; the only one that there is; `None`: nobody knows which of several.
+    pub(super) fn followed(&self) -> Option<Dsn> {
+        let followed = self.followed.lock().clone();
+        followed.or_else(|| match &self.options.servers[..] {
+            [only] => Some(only.clone()),
+            _ => None,
+        })
+    }
+
+    /// From now on the server may have what was not read, at most since the oldest of what is on its way.
+    pub(super) fn behind(&self) {
+        let oldest = self.under_way.lock().front().map(|(_, since)| *since);
+        self.behind.lock().get_or_insert_with(|| oldest.unwrap_or_else(Instant::now));
+    }
+
+    /// What the server has was read, up to now.
+    pub(super) fn live(&self) {
+        *self.behind.lock() = None;
+    }
+
+    /// Bytes up to here were handed to the lane; `newest`: the time of their newest event.
+    pub(super) fn handed(&self, place: Place, newest: u32) {
         let now = Instant::now();
+        self.newest.store(u64::from(newest), Ordering::Relaxed);
         let mut under_way = self.under_way.lock();
         match under_way.back_mut() {
             Some((newest, since)) if now.duration_since(*since) < FINE => *newest = place,
@@ -134,12 +187,23 @@ impl Shared {
     fn lag(&self) -> Duration {
         let mut under_way = self.under_way.lock();
         drop_durable(&mut under_way, *self.exchange.durable().borrow());
-        under_way.front().map_or(Duration::ZERO, |(_, since)| since.elapsed())
+        let handed = under_way.front().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let Some(behind) = *self.behind.lock() else { return handed };
+        // What was not read is younger than what was read last; that is as good as the server's clock.
+        let unread = match (self.session(), self.newest.load(Ordering::Relaxed)) {
+            (None, _) | (_, 0) => behind.elapsed(),
+            (Some(_), newest) => {
+                let age = now_ms().saturating_sub(newest.saturating_mul(1000));
+                behind.elapsed().min(Duration::from_millis(age))
+            }
+        };
+        handed.max(unread)
     }
 
     pub(super) fn status(&self) -> DatabaseSourceStatus {
         let lag = self.lag();
         let cursor = self.cursor.borrow().clone();
+        let semi_sync = self.options.semi_sync.then(|| self.semi_sync.lock().status());
         let words = self.words.lock();
         let first = || self.options.servers.first().map(|dsn| dsn.server.to_string()).unwrap_or_default();
         DatabaseSourceStatus {
@@ -154,14 +218,7 @@ impl Shared {
             bytes: self.bytes.load(Ordering::Relaxed),
             events: self.events.load(Ordering::Relaxed),
             reconnects: words.reconnects,
-            semi_sync: self.options.semi_sync.then(|| {
-                let status = self.semi_sync.lock().status();
-                match words.state {
-                    "streaming" => status,
-                    // Nobody acknowledges: commits wait for the server's timeout, and then not any more.
-                    _ => DatabaseSemiSyncStatus { state: "interrupted".to_owned(), holds: false, ..status },
-                }
-            }),
+            semi_sync,
             findings: Vec::new(),
             last_error: words.last_error.clone(),
         }
@@ -175,7 +232,13 @@ impl Shared {
             let Ok(Some((dsn, lineage))) = used else { return Err("the source has ended".to_owned()) };
             match self.present_end(&dsn).await {
                 Ok((file, position)) => match self.handed_over(lineage, &file, position).await {
-                    Some(place) => return place,
+                    Some(place) => {
+                        if let Ok(place) = place {
+                            // A server's end is never within a group.
+                            self.whole(place);
+                        }
+                        return place;
+                    }
                     // Another server is followed now: its end counts.
                     None => continue,
                 },
@@ -183,6 +246,17 @@ impl Shared {
                 Err(error) => return Err(error.to_string()),
             }
         }
+    }
+
+    /// A whole group ends here, and was handed to the lane.
+    pub(super) fn whole(&self, place: Place) {
+        self.end.send_if_modified(|end| {
+            let newer = end.is_none_or(|end| end < place);
+            if newer {
+                *end = Some(place);
+            }
+            newer
+        });
     }
 
     async fn present_end(&self, dsn: &Dsn) -> Result<(String, u64), SqlError> {

@@ -10,6 +10,7 @@ use super::{semisync, stream};
 use crate::database::dsn::Dsn;
 use crate::database::sql::Sql;
 use crate::observe::metrics;
+use crate::observe::words::now_ms;
 use ehpc_proto::binlog::Flavor;
 use ehpc_proto::mysql::replica::{Plan, Start};
 use ehpc_proto::replication::database::Place;
@@ -20,9 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 /// First and longest time between two attempts.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// A connection that lasted so long was a good one, though nothing may have come over it.
+const STEADY: Duration = Duration::from_secs(10);
 
-/// A connection that lasted so long was none that fails at once.
-const SOUND: Duration = Duration::from_secs(10);
+/// The server's semi-sync does not know of a connection that was there before it.
+const UNCOUNTED: &str =
+    "it does not count this connection among the semi-synchronous replicas; it is made anew";
 
 /// What is carried from one attempt to the next.
 #[derive(Default)]
@@ -35,6 +39,48 @@ struct Memory {
     soon: bool,
     /// What was logged last, so that it is not said again and again.
     said: String,
+}
+
+/// Until it is told to stop, whatever happens.
+pub(super) async fn keep(shared: Arc<Shared>, stop: CancellationToken) {
+    let streamed = async {
+        // A panic is a defect of ours, and no reason to leave the database alone.
+        while let Err(error) = alone(run(shared.clone(), stop.clone())).await {
+            let fault = SourceFault::Defect(error);
+            tracing::error!("database: {fault}");
+            shared.failed(&fault);
+            tokio::select! {
+                () = tokio::time::sleep(BACK_OFF.1) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    };
+    let watched = async {
+        if !shared.options.semi_sync {
+            return std::future::pending().await;
+        }
+        loop {
+            if let Err(error) = alone(semisync::watch(shared.clone())).await {
+                tracing::error!("database: the watch over semi-sync: {error}");
+            }
+            shared.semi_sync.lock().unknown(now_ms());
+            tokio::time::sleep(BACK_OFF.1).await;
+        }
+    };
+    tokio::select! {
+        () = streamed => {}
+        () = watched => {}
+    }
+}
+
+/// In a task of its own, which ends when this is dropped. `Err`: it panicked.
+async fn alone(work: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    match task.join_next().await {
+        Some(Err(error)) => Err(error.to_string()),
+        _ => Ok(()),
+    }
 }
 
 /// What a stream from a server found out about the place where the archive ended.
@@ -63,7 +109,7 @@ impl Memory {
 }
 
 /// Until it is told to stop.
-pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut memory = Memory::default();
     loop {
         let Some(fault) = session(&shared, &mut memory, &stop).await else { return };
@@ -147,15 +193,14 @@ async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -
     }
     tracing::info!(server = %dsn.server, file = located.file, offset = located.offset, "database: streaming");
     metrics::DATABASE_CONNECTS.inc();
-    let began = Instant::now();
     shared.streaming(&dsn, located.lineage.number, &located.facts.version, end.gtid.clone());
-    let mut watch = JoinSet::new();
-    if shared.options.semi_sync {
-        watch.spawn(semisync::watch(dsn.clone(), shared.semi_sync.clone()));
-    }
-    let (fault, at) = stream::ship(shared, lane, located, stream, &blame).await;
-    // A connection that brings nothing onto the backup's disk is a failure too: the next attempt waits longer.
-    if *shared.exchange.durable().borrow() > end.place() || began.elapsed() > SOUND {
+    let began = Instant::now();
+    let (fault, at) = tokio::select! {
+        shipped = stream::ship(shared, lane, located, stream, &blame) => shipped,
+        () = shared.renew.notified() => (blame.lost(UNCOUNTED), end.place().unwrap_or_default()),
+    };
+    // Connections alone are no progress: an archive that takes nothing is not asked five times a second.
+    if *shared.exchange.durable().borrow() > end.place() || began.elapsed() > STEADY {
         (memory.failures, memory.said) = (0, String::new());
     }
     let damaged = matches!(fault, SourceFault::Damaged { .. } | SourceFault::Torn { .. });
@@ -164,11 +209,19 @@ async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -
 }
 
 /// What the archive has is where everything begins.
-fn start_at(shared: &Shared, end: &ArchiveEnd) {
+pub(super) fn start_at(shared: &Shared, end: &ArchiveEnd) {
     let place = end.place();
     let cursor = end.file.as_ref().zip(place);
     shared.cursor.send_replace(cursor.map(|(file, place)| Cursor { name: file.name.clone(), place }));
-    shared.end.send_replace(place);
+    // It may end within a group: then what is known of whole ones stays.
+    shared.end.send_if_modified(|end| {
+        let gone =
+            end.is_some_and(|end| place.is_none_or(|place| end.lineage != place.lineage || end > place));
+        if gone {
+            *end = None;
+        }
+        gone
+    });
 }
 
 /// Tries the servers in order: first for the one that the archive follows, then for one that takes its place.

@@ -6,6 +6,7 @@ use super::connect::{Reader, Stream, Writer};
 use super::fault::{Blame, SourceFault};
 use super::lane::Lane;
 use super::locate::Located;
+use super::pace::{GATHER, Pace};
 use super::session::{Ship, StreamFault, StreamSession};
 use super::shared::{Cursor, Shared};
 use crate::observe::metrics;
@@ -52,9 +53,11 @@ pub(super) async fn ship(
     let (chunks, arriving) = mpsc::channel(READS);
     let acks = Arc::new(Mutex::new(Acks::default()));
     let wanted = Arc::new(Notify::new());
-    let (mut reads, mut writes) = (JoinSet::new(), JoinSet::new());
-    reads.spawn(read(stream.reader, stream.rest, chunks));
-    writes.spawn(acknowledge(stream.writer, shared.clone(), acks.clone(), wanted.clone()));
+    let mut tasks: JoinSet<io::Error> = JoinSet::new();
+    // Who waits for the backup's disk is not made to wait for more.
+    let pace = (!shared.options.semi_sync).then(|| Pace::new(Instant::now()));
+    tasks.spawn(read(stream.reader, stream.rest, chunks, pace));
+    tasks.spawn(acknowledge(stream.writer, shared.clone(), acks.clone(), wanted.clone()));
     let closing = located.closing.clone();
     let mut shipper = Shipper::new(shared, lane, located, acks, wanted);
     let fault = match closing {
@@ -63,7 +66,7 @@ pub(super) async fn ship(
     };
     let fault = match fault {
         Some(ended) => ended.fault(blame),
-        None => relay(&mut shipper, arriving, reads, writes, blame).await,
+        None => relay(&mut shipper, arriving, tasks, blame).await,
     };
     (fault, shipper.place(shipper.session.end()))
 }
@@ -72,31 +75,21 @@ pub(super) async fn ship(
 async fn relay(
     shipper: &mut Shipper<'_>,
     mut arriving: mpsc::Receiver<Bytes>,
-    mut reads: JoinSet<io::Error>,
-    mut writes: JoinSet<io::Error>,
+    mut tasks: JoinSet<io::Error>,
     blame: &Blame,
 ) -> SourceFault {
-    // Since when nothing can be acknowledged any more. What the server had sent before it fell still comes.
-    let mut mute: Option<(Instant, SourceFault)> = None;
     loop {
-        if let Some((_, fault)) = mute.take_if(|(since, _)| since.elapsed() > SILENT) {
-            return fault;
-        }
         let patience = patience(shipper.live);
         let arrived = tokio::select! {
-            arrived = timeout(patience, arriving.recv()) => arrived,
+            biased;
             fault = shipper.lane.fell() => return fault,
-            Some(ended) = writes.join_next() => {
-                mute = Some((Instant::now(), why(ended, blame)));
-                continue;
-            }
+            // What has arrived first: a server that ends the connection says why before.
+            arrived = timeout(patience, arriving.recv()) => arrived,
+            ended = tasks.join_next() => return blame.lost(reason(ended)),
         };
         let chunk = match arrived {
             Ok(Some(chunk)) => chunk,
-            Ok(None) => {
-                let ended = reads.join_next().await;
-                return ended.map_or_else(|| blame.lost("its reader ended"), |ended| why(ended, blame));
-            }
+            Ok(None) => return blame.lost(reason(tasks.join_next().await)),
             Err(_) => return blame.lost(format!("it was silent for {} s", patience.as_secs())),
         };
         if let Err(ended) = shipper.chunk(&chunk, arriving.is_empty()).await {
@@ -105,11 +98,12 @@ async fn relay(
     }
 }
 
-/// Why a task of the connection ended.
-fn why(ended: Result<io::Error, JoinError>, blame: &Blame) -> SourceFault {
+/// Why a task of the connection has ended.
+fn reason(ended: Option<Result<io::Error, JoinError>>) -> String {
     match ended {
-        Ok(error) => blame.lost(error),
-        Err(error) => blame.lost(error),
+        Some(Ok(error)) => error.to_string(),
+        Some(Err(error)) => format!("its task ended abnormally: {error}"),
+        None => "its tasks ended".to_owned(),
     }
 }
 
@@ -119,7 +113,12 @@ fn patience(live: bool) -> Duration {
 }
 
 /// Reads, without a time-out around a read: one that is cut could lose bytes.
-async fn read(mut reader: Reader, rest: BytesMut, chunks: mpsc::Sender<Bytes>) -> io::Error {
+async fn read(
+    mut reader: Reader,
+    rest: BytesMut,
+    chunks: mpsc::Sender<Bytes>,
+    mut pace: Option<Pace>,
+) -> io::Error {
     let gone = || io::Error::other("nobody reads any more");
     if !rest.is_empty() && chunks.send(rest.freeze()).await.is_err() {
         return gone();
@@ -129,13 +128,18 @@ async fn read(mut reader: Reader, rest: BytesMut, chunks: mpsc::Sender<Bytes>) -
         if buffer.capacity() < SMALL {
             buffer.reserve(READ);
         }
-        match reader.read_buf(&mut buffer).await {
+        let count = match reader.read_buf(&mut buffer).await {
             Ok(0) => return io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"),
-            Ok(_) => {}
+            Ok(count) => count,
             Err(error) => return error,
-        }
+        };
         if chunks.send(buffer.split().freeze()).await.is_err() {
             return gone();
+        }
+        if let Some(pace) = &mut pace
+            && pace.gathers(Instant::now(), count, SMALL)
+        {
+            tokio::time::sleep(GATHER).await;
         }
     }
 }
@@ -330,6 +334,7 @@ impl<'a> Shipper<'a> {
             }
             Ship::Alive => {
                 self.live = true;
+                self.shared.live();
                 Ok(())
             }
         }
@@ -343,6 +348,7 @@ impl<'a> Shipper<'a> {
             Err(_) => {
                 // The archive's disk is slower than the server: what waits is no longer live.
                 self.live = false;
+                self.shared.behind();
                 tokio::select! {
                     permit = credit.acquire_many(len) => {
                         permit.map_err(|_| Ended::Lane(SourceFault::Lane("it is closed".to_owned())))?
@@ -353,14 +359,17 @@ impl<'a> Shipper<'a> {
         };
         permit.forget();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.live = self.live || now.as_secs() <= u64::from(self.session.newest()) + LIVE;
+        if !self.live && now.as_secs() <= u64::from(self.session.newest()) + LIVE {
+            self.live = true;
+            self.shared.live();
+        }
         let arrived = match self.live {
             true => Timestamp { seconds: now.as_secs() as i64, nanos: now.subsec_nanos() },
             false => Timestamp::default(),
         };
         let end = self.place(offset + u64::from(len));
         self.send(ToArchive::Bytes { offset, arrived, bytes }).await?;
-        self.shared.handed(end);
+        self.shared.handed(end, self.session.newest());
         self.shared.cursor.send_replace(Some(Cursor { name: self.name.clone(), place: end }));
         self.groups_end();
         Ok(())
@@ -374,7 +383,7 @@ impl<'a> Shipper<'a> {
             newest = self.groups.pop_front();
         }
         if let Some(end) = newest {
-            self.shared.end.send_replace(Some(self.place(end)));
+            self.shared.whole(self.place(end));
         }
     }
 

@@ -6,7 +6,7 @@ mod error;
 mod health;
 mod record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watch;
 
 pub use build::Tell;
@@ -16,6 +16,7 @@ use crate::database::archive::Archive;
 use crate::database::base::BaseStore;
 use crate::database::dsn::Dsn;
 use crate::database::server::Tools;
+use crate::database::sql::quote_text;
 use crate::observe::status::DatabaseStandbyStatus;
 use crate::settings;
 use parking_lot::Mutex;
@@ -35,6 +36,20 @@ pub struct Upstream {
     pub user: String,
     /// That account's password.
     pub password: String,
+}
+
+impl Upstream {
+    /// How a MariaDB follows it.
+    pub(crate) fn change_master(&self) -> String {
+        format!(
+            "CHANGE MASTER TO MASTER_HOST = {}, MASTER_PORT = {}, MASTER_USER = {}, MASTER_PASSWORD = {}, MASTER_SSL = 0, \
+             MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 5",
+            quote_text(&self.address.ip().to_string()),
+            self.address.port(),
+            quote_text(&self.user),
+            quote_text(&self.password)
+        )
+    }
 }
 
 /// What a standby is made of.
@@ -125,7 +140,7 @@ impl Standby {
         };
         format!(
             "{load}SET GLOBAL gtid_slave_pos = '{gtid}';\n{};\nSTART SLAVE;\n",
-            self.parts.change_master()
+            self.parts.upstream.change_master()
         )
     }
 

@@ -57,18 +57,18 @@ impl Dial for Desk {
     }
 }
 
-struct World {
-    runtime: Runtime,
-    directory: tempfile::TempDir,
-    primary: Maria,
-    archive: Arc<Archive>,
-    bases: Arc<BaseStore>,
+pub(crate) struct World {
+    pub(crate) runtime: Runtime,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) primary: Maria,
+    pub(crate) archive: Arc<Archive>,
+    pub(crate) bases: Arc<BaseStore>,
     binlog: BinlogServer,
     source: Source,
 }
 
 impl World {
-    fn new() -> World {
+    pub(crate) fn new() -> World {
         let runtime = Runtime::new().unwrap();
         let directory = tempfile::tempdir().unwrap();
         let primary = Maria::start(Options::default()).unwrap();
@@ -92,7 +92,7 @@ impl World {
     }
 
     /// Waits until what the primary wrote is in the archive.
-    fn ship(&self) {
+    pub(crate) fn ship(&self) {
         let status = self.primary.sql("SHOW MASTER STATUS").unwrap();
         let (live, end): (&str, u64) = (&status[0][0], status[0][1].parse().unwrap());
         let arrived = wait_until("the archive", Duration::from_secs(60), || {
@@ -101,11 +101,15 @@ impl World {
         arrived.unwrap_or_else(|error| panic!("{error}: {:?}", self.source.status()));
     }
 
-    fn base(&self) {
+    pub(crate) fn base(&self) {
         let options = TakeOptions::new(Dsn::socket(self.primary.socket(), "root"), Tools::default(), 1);
         let never = AtomicBool::new(false);
         let mut sink = StoreSink::new(self.bases.store());
         take(&options, self.runtime.handle(), &mut sink, &|_| (), &never).unwrap();
+    }
+
+    pub(crate) fn upstream(&self) -> Upstream {
+        Upstream { address: self.binlog.address(), user: "replica".to_owned(), password: PASSWORD.to_owned() }
     }
 
     fn standby(&self) -> Standby {
@@ -127,11 +131,7 @@ impl World {
         let parts = Parts {
             settings,
             tools: Tools::default(),
-            upstream: Upstream {
-                address: self.binlog.address(),
-                user: "replica".to_owned(),
-                password: PASSWORD.to_owned(),
-            },
+            upstream: self.upstream(),
             archive: self.archive.clone(),
             bases: self.bases.clone(),
         };
@@ -242,13 +242,22 @@ fn a_standby_is_built_under_load_follows_and_survives_kills() {
     assert_eq!((standby.status().state.as_str(), standby.status().well), ("stopped", false));
     world.runtime.block_on(standby.shutdown());
     assert_eq!(processes(&datadir), [0; 0]);
-    access.sql("FLUSH BINARY LOGS; INSERT INTO work.shared VALUES (1000, 1, 1)").unwrap();
+    access
+        .sql(
+            "FLUSH BINARY LOGS; INSERT INTO work.shared VALUES (1000, 1, 1); CREATE USER web@'web1.example';
+             GRANT SELECT ON work.* TO web@'web1.example'",
+        )
+        .unwrap();
     world.ship();
     let standby = world.standby();
+    // An account whose host is a name is there after a start, too.
+    access.sql("SET PASSWORD FOR web@'web1.example' = PASSWORD('x')").unwrap();
+    world.ship();
     wait_until("stopped", Duration::from_secs(10), || standby.status().state == "stopped").unwrap();
     world.runtime.block_on(standby.resume()).unwrap();
     world.level(&standby);
     world.equal(&standby);
+    assert_eq!(world.ask(&standby, "SHOW GRANTS FOR web@'web1.example'").len(), 2);
     world.runtime.block_on(standby.shutdown());
     assert_eq!(processes(&datadir), [0; 0]);
 }

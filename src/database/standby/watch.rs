@@ -7,7 +7,7 @@ use super::record::Record;
 use super::{Command, Parts, Shared};
 use crate::database::dsn::Dsn;
 use crate::database::server::Mysqld;
-use crate::database::sql::{Sql, quote_text};
+use crate::database::sql::Sql;
 use crate::observe::status::DatabaseStandbyStatus;
 use crate::settings::StandbyMode;
 use ehpc_proto::binlog::{Flavor, GtidState};
@@ -218,7 +218,7 @@ impl Keeper {
 
     /// Says where to replicate from, and starts it. What was fetched and not yet applied is fetched again.
     async fn follow(&mut self) -> Result<(), StandbyError> {
-        let change = self.parts.change_master();
+        let change = self.parts.upstream.change_master();
         let sql = self.connected().await?;
         for statement in ["STOP ALL SLAVES", change.as_str(), "START SLAVE"] {
             sql.run(statement).await?;
@@ -313,20 +313,5 @@ impl Keeper {
         let mut status = self.shared.status.lock();
         state.clone_into(&mut status.state);
         (status.well, status.error) = (well, error);
-    }
-}
-
-impl Parts {
-    /// How a MariaDB follows the binlog server.
-    pub(super) fn change_master(&self) -> String {
-        let at = &self.upstream;
-        format!(
-            "CHANGE MASTER TO MASTER_HOST = {}, MASTER_PORT = {}, MASTER_USER = {}, MASTER_PASSWORD = {}, MASTER_SSL = 0, \
-             MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 5",
-            quote_text(&at.address.ip().to_string()),
-            at.address.port(),
-            quote_text(&at.user),
-            quote_text(&at.password)
-        )
     }
 }

@@ -1,8 +1,9 @@
 //! What the types of the database's lane cannot say: lengths, names, ranges.
 
 use super::super::database::{
-    ArchivedFile, DbAnswer, DbQuery, Joined, Lineage, MAX_COLUMNS, MAX_DAMAGE, MAX_FILES, MAX_HEAD,
-    MAX_PIECE, MAX_ROWS_BYTES, MAX_STATEMENT, Place, SqlRow, ToArchive, ToSource, name_is_valid,
+    ArchivedFile, DbAnswer, DbQuery, DrillState, Drilled, Joined, Lineage, MAX_COLUMNS, MAX_DAMAGE,
+    MAX_FILES, MAX_HEAD, MAX_NAME, MAX_PIECE, MAX_ROWS_BYTES, MAX_STATEMENT, Place, SqlRow, ToArchive,
+    ToSource, name_is_valid,
 };
 use super::check::{Checked, MAX_TEXT, at_most, invalid, time};
 
@@ -106,8 +107,12 @@ fn piece(offset: u64, length: usize) -> Checked {
 
 fn query(query: &DbQuery) -> Checked {
     match query {
-        DbQuery::Files { .. } | DbQuery::NewestBase | DbQuery::StandbyClose { .. } => Ok(()),
-        DbQuery::StandbySql { statement, .. } => {
+        DbQuery::Files { .. }
+        | DbQuery::NewestBase
+        | DbQuery::StandbyClose { .. }
+        | DbQuery::DrillClose { .. }
+        | DbQuery::Drill { .. } => Ok(()),
+        DbQuery::StandbySql { statement, .. } | DbQuery::DrillSql { statement, .. } => {
             at_most("question", "bytes of SQL", statement.len(), MAX_STATEMENT)
         }
         DbQuery::Check { lineage, ordinal } => place(Place { lineage: *lineage, file: *ordinal, offset: 0 }),
@@ -136,7 +141,23 @@ fn answer(answer: &DbAnswer) -> Checked {
                 .iter()
                 .try_for_each(|damage| at_most("answer", "bytes of reason", damage.reason.len(), MAX_TEXT))
         }
+        DbAnswer::Drill(state) => drill(state),
         DbAnswer::Hash(_) | DbAnswer::Refetched | DbAnswer::NewestBase(_) => Ok(()),
+    }
+}
+
+fn drill(state: &DrillState) -> Checked {
+    match state {
+        DrillState::Working(text) | DrillState::Failed(text) => {
+            at_most("answer", "bytes of text", text.len(), MAX_TEXT)
+        }
+        DrillState::Ready(Drilled { file, gtid, differences, .. }) => {
+            at_most("answer", "bytes of a file's name", file.len(), MAX_NAME)?;
+            at_most("answer", "bytes of GTID state", gtid.len(), MAX_GTID)?;
+            at_most("answer", "differences", differences.len(), MAX_DAMAGE)?;
+            differences.iter().try_for_each(|text| at_most("answer", "bytes of text", text.len(), MAX_TEXT))
+        }
+        DrillState::Ended => Ok(()),
     }
 }
 

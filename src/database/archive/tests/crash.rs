@@ -84,7 +84,7 @@ fn check(life: &Life, disk: &SimulatedDisk, files: &[MadeFile], acked: Place) {
             assert_eq!(file.len, made.bytes.len() as u64, "{} ends early", file.name);
         }
     }
-    assert_eq!(life.recovered.damage, Vec::<String>::new());
+    assert_eq!(life.recovered.damage, []);
     check_index(&life.archive, files);
     if let Some(made) = (durable.file as usize).checked_sub(1).map(|at| &files[at]) {
         let last = made.groups.iter().rev().find(|group| group.end <= durable.offset);
@@ -250,6 +250,7 @@ fn a_full_disk_acknowledges_nothing_and_goes_on_when_there_is_space() {
     // Still no space: it begins where it is, and fails again.
     let end = life.appender.begin().unwrap();
     assert_eq!(place(&end), (1, first));
+    assert!(life.archive.status().error.unwrap().contains("full"), "nothing was written since");
     life.appender.append(piece(&files[0], first, 30_000)).unwrap_err();
     disk.set_capacity(u64::MAX);
     assert_eq!(place(&life.appender.begin().unwrap()), (1, first));

@@ -1,8 +1,9 @@
 //! Rotten bytes, lost and torn indexes, bytes that no server sent.
 
-use super::super::refetch::{Refetches, Wanted};
-use super::super::{ArchiveError, Fault};
+use super::super::refetch::{Patched, Refetches, Wanted};
+use super::super::{ArchiveError, Fault, Target};
 use super::*;
+use ehpc_proto::replication::database::Place;
 use rand::SeedableRng;
 
 fn filled(seed: u64) -> (SimulatedDisk, Life, Vec<MadeFile>) {
@@ -76,8 +77,14 @@ fn every_rotten_byte_of_a_complete_file_is_found() {
 #[test]
 fn an_interrupted_check_says_so() {
     let (_, life, _) = filled(3);
-    let Err(ArchiveError::Io { source, .. }) = life.archive.check(1, 1, &|| true) else { panic!() };
-    assert_eq!(source.kind(), io::ErrorKind::Interrupted);
+    let interrupted = |error| match error {
+        ArchiveError::Io { source, .. } => source.kind() == io::ErrorKind::Interrupted,
+        _ => false,
+    };
+    assert!(interrupted(life.archive.check(1, 1, &|| true).unwrap_err()));
+    // So does the sealing of what has collected; it goes on with the next call.
+    assert!(interrupted(life.archive.maintain(&|| true).unwrap_err()));
+    assert_eq!(life.archive.maintain(NEVER).unwrap(), []);
 }
 
 #[test]
@@ -157,7 +164,15 @@ fn a_rotten_range_is_written_anew_and_nothing_else_is_taken() {
         refetches.begin(id, wanted)?;
         let mut done = None;
         for (at, piece) in bytes.chunks(700).enumerate() {
-            done = done.or(refetches.patch(id, wanted.from + at as u64 * 700, piece));
+            match refetches.patch(id, wanted.from + at as u64 * 700, piece) {
+                Patched::More => {}
+                Patched::Failed(reason) => done = done.or(Some(Err(reason))),
+                Patched::Complete(replacement) => {
+                    let again = refetches.begin(id + 100, wanted).unwrap_err();
+                    assert!(again.contains("right now"), "{again}");
+                    done = Some(replacement.run());
+                }
+            }
         }
         assert!(!opened(&disk, "0001/bin.000001.patch") || done.is_none());
         done.unwrap_or(Err("not complete".to_owned()))
@@ -177,6 +192,195 @@ fn a_rotten_range_is_written_anew_and_nothing_else_is_taken() {
     let first = Wanted { from: 0, to: group.start, ..wanted };
     assert_eq!(attempt(6, first, &file.bytes[..group.start as usize]), Ok(()));
     assert!(on_disk(&disk, file) == file.bytes);
+}
+
+#[test]
+fn ranges_that_get_no_bytes_make_room_for_others() {
+    let mut rng = StdRng::seed_from_u64(8);
+    let files: Vec<MadeFile> =
+        (1..=7).map(|n| made(&format!("bin.{n:06}"), 2 * n - 2, &[100, 100], &mut rng)).collect();
+    let disk = SimulatedDisk::new(8);
+    let mut life = live(&disk).unwrap();
+    fill(&mut life.appender, &files);
+    let mut refetches = Refetches::new(Arc::new(disk.clone()), life.archive.shared.clone());
+    let wanted = |ordinal: u32| {
+        let group = files[ordinal as usize - 1].groups[0];
+        Wanted { lineage: 1, ordinal, from: group.start, to: group.end }
+    };
+    for id in 1..=4 {
+        assert_eq!(refetches.begin(u64::from(id), wanted(id)), Ok(vec![]));
+    }
+    let bytes = |ordinal: u32| {
+        let Wanted { from, to, .. } = wanted(ordinal);
+        files[ordinal as usize - 1].bytes.slice(from as usize..to as usize)
+    };
+    // Those that get bytes stay.
+    for id in [1, 2, 4] {
+        assert!(matches!(refetches.patch(u64::from(id), wanted(id).from, &bytes(id)[..50]), Patched::More));
+    }
+    assert_eq!(refetches.begin(5, wanted(5)), Ok(vec![3]));
+    assert!(!opened(&disk, "0001/bin.000003.patch"));
+    // One of the same file, too, and its late bytes do no harm.
+    assert_eq!(refetches.begin(6, wanted(1)), Ok(vec![1]));
+    assert!(matches!(refetches.patch(1, wanted(1).from + 50, &bytes(1)[50..]), Patched::More));
+    let Patched::Complete(replacement) = refetches.patch(6, wanted(1).from, &bytes(1)) else { panic!() };
+    replacement.run().unwrap();
+    assert!(on_disk(&disk, &files[0]) == files[0].bytes);
+    // What a kill leaves goes at the next start.
+    assert!(opened(&disk, "0001/bin.000002.patch"));
+    drop(life);
+    live(&disk).unwrap();
+    assert!(!opened(&disk, "0001/bin.000002.patch"));
+}
+
+/// Records of a file: time, whether it was measured.
+fn times(archive: &Archive, ordinal: u32) -> Vec<(i64, bool)> {
+    let mut times = Vec::new();
+    archive.groups(1, ordinal, &mut |entry| times.push((entry.time.seconds, entry.live))).unwrap();
+    times
+}
+
+/// Three groups that arrived at 5000, 6000 and 7000, in a file that is sealed.
+fn arrived_live(seed: u64) -> (SimulatedDisk, Life, Vec<MadeFile>) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let files = vec![made("bin.000001", 0, &[10, 10, 10], &mut rng), made("bin.000002", 3, &[10], &mut rng)];
+    let disk = SimulatedDisk::new(seed);
+    let mut life = live(&disk).unwrap();
+    life.appender.begin().unwrap();
+    life.appender.append(open(&files[0], 1)).unwrap();
+    let mut from = 0;
+    for (group, seconds) in files[0].groups.iter().zip([5000, 6000, 7000]) {
+        let bytes = files[0].bytes.slice(from as usize..group.end as usize);
+        let arrived = Timestamp { seconds, nanos: 0 };
+        life.appender.append(Append::Bytes { offset: from, arrived, bytes }).unwrap();
+        from = group.end;
+    }
+    let len = files[0].bytes.len() as u64;
+    life.appender.append(Append::Closed { name: files[0].name.clone(), len }).unwrap();
+    life.appender.append(open(&files[1], 2)).unwrap();
+    life.appender.append(piece(&files[1], 0, usize::MAX / 2)).unwrap();
+    life.appender.sync().unwrap();
+    life.archive.maintain(NEVER).unwrap();
+    (disk, life, files)
+}
+
+const INDEX: &str = "0001/bin.000001.index";
+
+#[test]
+fn a_rotten_record_moves_no_restore() {
+    let at = |seconds| Target::Time(Timestamp { seconds, nanos: 0 });
+    let sequence = |life: &Life, target: &Target| {
+        life.archive.find(target).map(|stop| stop.gtid.to_string()).map_err(|error| error.to_string())
+    };
+    for record in 0..3u64 {
+        let (disk, life, files) = arrived_live(9 + record);
+        disk.flip(INDEX, record * 72 + 20, 3);
+        // Whichever is asked first.
+        match record {
+            0 => assert_eq!(sequence(&life, &at(5500)).unwrap(), "0-7-1"),
+            1 => assert_eq!(sequence(&life, &at(6500)).unwrap(), "0-7-2"),
+            _ => {
+                let place = Place { lineage: 1, file: 1, offset: files[0].groups[2].end };
+                assert_eq!(life.archive.gtid_at(place).unwrap().to_string(), "0-7-3");
+            }
+        }
+        // The others keep the times of their arrival; its own lies between them.
+        let mut expected = vec![(5000, true), (6000, true), (7000, true)];
+        expected[record as usize] = [(1001, false), (5000, false), (6000, false)][record as usize];
+        assert_eq!(times(&life.archive, 1), expected);
+        assert_eq!(sequence(&life, &Target::Latest).unwrap(), "0-7-4");
+    }
+    // Cut, or gone.
+    for cut in [Some(144), Some(0), None] {
+        let (disk, life, files) = arrived_live(12);
+        match cut {
+            Some(len) => disk.open(INDEX).unwrap().truncate(len).unwrap(),
+            None => disk.lose(INDEX),
+        }
+        let group = files[0].groups[2];
+        let target = Target::Position { file: "bin.000001".to_owned(), offset: group.end - 1 };
+        let inside = sequence(&life, &target).unwrap_err();
+        assert!(inside.contains("inside a transaction"), "{inside}");
+        check_index(&life.archive, &files);
+    }
+}
+
+#[test]
+fn a_rotten_record_is_found_without_being_asked_for_and_kept_apart_where_nothing_helps() {
+    // Once while it runs, once at a start.
+    let (disk, life, _) = arrived_live(13);
+    disk.flip(INDEX, 72 + 20, 3);
+    assert_eq!(life.archive.maintain(NEVER).unwrap(), []);
+    assert_eq!(times(&life.archive, 1), [(5000, true), (5000, false), (7000, true)]);
+    disk.flip(INDEX, 20, 3);
+    disk.lose("0001/bin.000001.sealed");
+    drop(life);
+    let life = live(&disk).unwrap();
+    assert_eq!(times(&life.archive, 1), [(1001, false), (5000, false), (7000, true)]);
+    // The file is rotten as well: an error that names the way out, and nothing is removed on its word.
+    life.archive.maintain(NEVER).unwrap();
+    disk.flip(INDEX, 144 + 20, 3);
+    disk.flip("0001/bin.000001", 200, 3);
+    let error = life.archive.prepare_group(&xid(), Place { lineage: 1, file: 2, offset: 4 }).unwrap_err();
+    assert!(error.to_string().contains("verify --database --repair"), "{error}");
+    let far = (Place { lineage: 9, file: 1, offset: 0 }, Timestamp { seconds: i64::MAX, nanos: 0 });
+    assert!(life.archive.prune(far.0, far.1, false).is_err());
+    assert!(opened(&disk, "0001/bin.000001"));
+    // The index of a file that is being written is the writer's: a start makes it anew.
+    disk.open("0001/bin.000002.index").unwrap().sync().unwrap();
+    disk.flip("0001/bin.000002.index", 20, 3);
+    let error = life.archive.find(&Target::Latest).unwrap_err();
+    assert!(error.to_string().contains("FLUSH BINARY LOGS"), "{error}");
+    drop(life);
+    assert_eq!(live(&disk).unwrap().archive.find(&Target::Latest).unwrap().gtid.to_string(), "0-7-4");
+}
+
+fn xid() -> ehpc_proto::binlog::Xid {
+    ehpc_proto::binlog::Xid { format: 1, gtrid: b"x".to_vec(), bqual: Vec::new() }
+}
+
+#[test]
+fn a_damaged_file_is_told_until_it_is_whole_again_and_is_read_once() {
+    let (disk, life, files) = filled(14);
+    let group = files[0].groups[1];
+    disk.flip("0001/bin.000001", group.start + 100, 1);
+    let error = |life: &Life| life.archive.status().error.unwrap_or_default();
+    let found = life.archive.maintain(NEVER).unwrap();
+    assert_eq!((found.len(), found[0].ordinal), (1, 1), "{found:?}");
+    assert!(error(&life).contains("0001/bin.000001: "), "{}", error(&life));
+    assert!(error(&life).contains("verify --database --repair"), "{}", error(&life));
+    // Nothing is read any more: an interruption would be seen.
+    assert_eq!(life.archive.maintain(&|| true).unwrap(), []);
+    let mut refetches = Refetches::new(Arc::new(disk.clone()), life.archive.shared.clone());
+    let wanted = Wanted { lineage: 1, ordinal: 1, from: group.start, to: group.end };
+    refetches.begin(1, wanted).unwrap();
+    let bytes = &files[0].bytes[group.start as usize..group.end as usize];
+    let Patched::Complete(replacement) = refetches.patch(1, group.start, bytes) else { panic!() };
+    replacement.run().unwrap();
+    assert_eq!(error(&life), "");
+    assert_eq!(life.archive.maintain(NEVER).unwrap(), []);
+    assert!(opened(&disk, "0001/bin.000001.sealed"));
+    // Rot in a sealed file is seen by verify's reading, and told, too.
+    disk.flip("0001/bin.000001", group.start + 100, 1);
+    assert_eq!(life.archive.check(1, 1, NEVER).unwrap().len(), 1);
+    assert!(error(&life).contains("bin.000001"));
+    disk.flip("0001/bin.000001", group.start + 100, 1);
+    assert_eq!(life.archive.check(1, 1, NEVER).unwrap(), []);
+    assert_eq!(error(&life), "");
+    // A start finds a file that is gone, between others.
+    drop(life);
+    let mut life = live(&disk).unwrap();
+    let third = made("bin.000003", 6, &[10], &mut StdRng::seed_from_u64(15));
+    life.appender.begin().unwrap();
+    let len = files[1].bytes.len() as u64;
+    life.appender.append(Append::Closed { name: files[1].name.clone(), len }).unwrap();
+    life.appender.append(open(&third, 3)).unwrap();
+    life.appender.append(piece(&third, 0, usize::MAX / 2)).unwrap();
+    life.appender.sync().unwrap();
+    drop(life);
+    disk.lose("0001/bin.000002");
+    let life = live(&disk).unwrap();
+    assert!(error(&life).contains("0001/bin.000002: it is gone"), "{}", error(&life));
 }
 
 #[test]

@@ -227,7 +227,7 @@ fn child_that_appends() {
     use std::io::Write as _;
     let Some(directory) = std::env::var_os("EHPC_ARCHIVE_CHILD") else { return };
     let (archive, recovered) = Archive::open(Path::new(&directory), Options { sync_every: 20_000 }).unwrap();
-    assert_eq!(recovered.damage, Vec::<String>::new());
+    assert_eq!(recovered.damage, []);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let files = killed_history();
@@ -303,7 +303,7 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
         child.wait().unwrap();
         assert!(seen >= wanted, "round {round}: the child ended by itself after {seen} of {wanted}");
         let (archive, recovered) = Archive::open(directory.path(), Options::default()).unwrap();
-        assert_eq!(recovered.damage, Vec::<String>::new());
+        assert_eq!(recovered.damage, []);
         let place = archive.durable().borrow().place;
         assert!((place.file, place.offset) >= acked, "{acked:?} was acknowledged, {place:?} is there");
         check_index(&archive, &files);

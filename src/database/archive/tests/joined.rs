@@ -83,7 +83,7 @@ impl WireOut for Out {
 impl Backup {
     fn open(&self, directory: &Path) -> Arc<Archive> {
         let (archive, recovered) = Archive::open(directory, Options::default()).unwrap();
-        assert_eq!(recovered.damage, Vec::<String>::new());
+        assert_eq!(recovered.damage, []);
         let others = Arc::new(|_| Box::pin(async { Vec::new() }) as BoxFuture<'static, _>);
         let desk = ArchiveDesk::new(archive.clone(), Arc::new(|_| {}), others);
         *self.desk.lock() = Some((desk, CancellationToken::new()));

@@ -108,7 +108,7 @@ async fn by_gtid_under_load_while_the_binlog_server_comes_and_goes() {
     assert_eq!(status.len(), 1);
     assert_eq!((status[0].server_id, status[0].address.starts_with("127.0.0.1:")), (2, true));
     assert_eq!(archive.newest().file_name().unwrap().to_str().unwrap(), status[0].file);
-    assert_eq!(std::fs::metadata(archive.newest()).unwrap().len(), status[0].position);
+    assert_eq!(std::fs::metadata(archive.newest()).unwrap().len(), status[0].place.offset);
     ours.stop().await;
 }
 

@@ -7,6 +7,7 @@ mod lineages;
 mod maria;
 mod mysql;
 mod real_archive;
+mod rot;
 mod wire;
 
 use self::archive::TestArchive;

@@ -1,14 +1,20 @@
 //! The standby through the backup's answers.
 
-use super::super::remote::{Ask, RemoteStandby, StandbySessions};
+use super::super::remote::{Ask, RemoteStandby};
+use super::super::sessions::StandbySessions;
 use super::*;
-use ehpc_proto::replication::database::DbQuery;
+use ehpc_proto::replication::database::{DbAnswer, DbQuery};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+fn sessions(dsn: Dsn, note: &Path) -> Arc<StandbySessions> {
+    Arc::new(StandbySessions::of_external(Arc::new(move || Ok(dsn.clone())), note.to_owned()))
+}
+
 /// A backup that keeps connections to `dsn`, and how often it was asked.
-fn backup(dsn: Dsn) -> (Ask, Arc<AtomicUsize>) {
-    let sessions = Arc::new(StandbySessions::new(Arc::new(move || Ok(dsn.clone()))));
+fn backup(dsn: Dsn, note: &Path) -> (Ask, Arc<AtomicUsize>) {
+    let sessions = sessions(dsn, note);
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let ask: Ask = Arc::new(move |query| {
@@ -35,7 +41,9 @@ fn a_standby_is_compared_through_the_backup() {
         )
         .unwrap();
     two.catch_up();
-    let (ask, asked) = backup(Dsn::socket(two.standby.socket(), "root"));
+    let directory = tempfile::tempdir().unwrap();
+    let note = directory.path().join("halted");
+    let (ask, asked) = backup(Dsn::socket(two.standby.socket(), "root"), &note);
     let primary = Dsn::socket(two.primary.socket(), "root");
     let standby = RemoteStandby::new(ask);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -51,6 +59,7 @@ fn a_standby_is_compared_through_the_backup() {
     let [Difference { way: Way::Rows(differ), .. }] = found.differences.as_slice() else { panic!("{found}") };
     assert_eq!((differ.ranges.len(), differ.ranges[0].differing), (1, Some(19_999)), "{found}");
     two.assert_follows();
+    assert!(!note.exists(), "it was started again");
     // Connections are given back.
     let left =
         || two.standby.sql("SHOW PROCESSLIST").unwrap().iter().filter(|row| row[1] == "root").count() <= 1;
@@ -61,11 +70,52 @@ fn a_standby_is_compared_through_the_backup() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     });
+    runtime.block_on(async { a_standby_of_ones_own_does_not_stay_stopped(&two, &note).await });
+}
+
+/// Whoever has stopped it dies, in this way or that.
+async fn a_standby_of_ones_own_does_not_stay_stopped(two: &Two, note: &Path) {
+    let begin = || sessions(Dsn::socket(two.standby.socket(), "root"), note);
+    let runs =
+        || two.standby.sql("SHOW ALL SLAVES STATUS").unwrap()[0].iter().filter(|text| *text == "Yes").count();
+    let halt = async |sessions: &StandbySessions| {
+        for statement in ["SET SESSION default_master_connection = ''", "STOP SLAVE"] {
+            let answer = sessions.statement(7, statement).await;
+            assert!(matches!(answer[..], [DbAnswer::Rows { .. }]), "{answer:?}");
+        }
+        assert!(note.exists() && runs() == 0);
+    };
+    let follows_again = async |sessions: &StandbySessions| {
+        let stop = tokio_util::sync::CancellationToken::new();
+        let again = async {
+            while note.exists() || runs() != 2 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            stop.cancel();
+        };
+        let both = async { tokio::join!(sessions.keep_following(stop.clone()), again) };
+        tokio::time::timeout(std::time::Duration::from_secs(20), both).await.expect("it stays stopped");
+    };
+    // The backup: its next process knows it from the note alone.
+    let first = begin();
+    halt(&first).await;
+    drop(first);
+    let second = begin();
+    follows_again(&second).await;
+    // The connection to nfs1.
+    halt(&second).await;
+    second.asker_gone();
+    follows_again(&second).await;
+    // Whoever asked has given up.
+    halt(&second).await;
+    second.close(7).await;
+    follows_again(&second).await;
 }
 
 #[test]
 fn a_standby_that_is_not_there_is_named() {
-    let (ask, _) = backup(Dsn::socket("/nonexistent/sock", "root"));
+    let directory = tempfile::tempdir().unwrap();
+    let (ask, _) = backup(Dsn::socket("/nonexistent/sock", "root"), &directory.path().join("halted"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(async { RemoteStandby::new(ask).connect().await.err().unwrap() });
     assert!(

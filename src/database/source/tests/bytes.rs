@@ -149,8 +149,8 @@ fn questions_and_marks_go_the_same_way() {
     );
     let place = Place { lineage: 1, file: 1, offset: 4 };
     let mark = Mark { time: Timestamp::default(), place, batch: 1, cut: 1, kind: MarkKind::Fence };
-    source.mark(mark);
-    wait("the mark", || end.contents.lock().marks == [mark]);
+    runtime.block_on(source.mark(mark)).unwrap();
+    assert_eq!(end.contents.lock().marks, [mark]);
 }
 
 #[test]

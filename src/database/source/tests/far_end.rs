@@ -35,6 +35,8 @@ pub(super) struct Contents {
     pub(super) patch: Vec<u8>,
     /// Connections that ended in order.
     pub(super) finished: u32,
+    /// Its disk is full: it takes nothing.
+    pub(super) full: bool,
     /// What broke the rules.
     pub(super) faults: Vec<String>,
 }
@@ -47,6 +49,19 @@ pub(super) struct FarEnd {
     pub(super) hold: watch::Sender<bool>,
     /// Counts up to cut all connections.
     pub(super) cut: watch::Sender<u64>,
+    /// What happens to who dials.
+    pub(super) dialled: Arc<Mutex<Dialled>>,
+}
+
+/// What happens to who dials.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) enum Dialled {
+    #[default]
+    Answer,
+    /// Nobody is there.
+    Away,
+    /// The dialling itself panics, once.
+    Panic,
 }
 
 impl FarEnd {
@@ -55,6 +70,7 @@ impl FarEnd {
             contents: Arc::new(Mutex::new(Contents::default())),
             hold: watch::channel(false).0,
             cut: watch::channel(0).0,
+            dialled: Arc::default(),
         }
     }
 
@@ -230,6 +246,15 @@ impl WireOut for Out {
 impl Dial for FarEnd {
     fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Wire>, String>> {
         Box::pin(async {
+            let dialled = *self.dialled.lock();
+            match dialled {
+                Dialled::Answer => {}
+                Dialled::Away => return Err("nobody is there".to_owned()),
+                Dialled::Panic => {
+                    *self.dialled.lock() = Dialled::Answer;
+                    panic!("a defect, made by the test");
+                }
+            }
             let (here, there) = connection();
             tokio::spawn(serve(self.clone(), there.input, there.out));
             Ok(Box::new(here) as Box<dyn Wire>)
@@ -295,7 +320,9 @@ async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::
                 if number != contents.connections {
                     return;
                 }
-                if let Err(reason) = contents.take(message) {
+                if contents.full {
+                    say.push(ToSource::Refused { reason: "no space left on the disk".to_owned() });
+                } else if let Err(reason) = contents.take(message) {
                     contents.faults.push(reason.clone());
                     say.push(ToSource::Refused { reason });
                 }

@@ -4,6 +4,7 @@ mod archive;
 mod bytes;
 mod far_end;
 mod faults;
+mod health;
 mod semi_sync;
 
 use super::{Source, SourceOptions};

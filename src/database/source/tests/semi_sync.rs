@@ -1,6 +1,15 @@
 //! Commits that wait for the backup's disk.
 
+use super::super::connect::{Stream, connect};
+use super::super::fault::{Blame, SourceFault};
+use super::super::lane::Lane;
+use super::super::locate::{Permission, locate};
+use super::super::shared::Shared;
+use super::super::stream::ship;
+use super::far_end::Dialled;
 use super::*;
+use crate::database::sql::Sql;
+use ehpc_proto::mysql::replica::{Plan, Start};
 
 fn semi_sync(runtime: &Runtime, server: &Maria, end: &FarEnd) -> Source {
     let options = options(vec![root(&server.socket())], end);
@@ -48,9 +57,58 @@ fn commits_wait_fall_back_loudly_and_recover() {
     wait("it recovers", || semi().holds);
     client.run("INSERT INTO d.t VALUES ();").unwrap();
     assert!(status(&server, "yes_tx").parse::<u64>().unwrap() > acknowledged);
+
+    // The backup is away: what happens meanwhile is seen all the same.
+    let before = semi();
+    *end.dialled.lock() = Dialled::Away;
+    end.cut_connections();
+    wait("it does not hold", || !semi().holds);
+    assert_eq!(semi().state, "interrupted");
+    client.run("INSERT INTO d.t VALUES ();").unwrap();
+    wait("the fall-back is seen", || semi().state == "fallen back");
+    assert_eq!(semi().fallbacks, before.fallbacks + 1);
+    assert!(semi().unprotected_commits > before.unprotected_commits);
+    *end.dialled.lock() = Dialled::Answer;
+    wait("it recovers", || semi().holds);
+
     server.sql("FLUSH BINARY LOGS").unwrap();
     caught_up(&runtime, &source);
     assert_equal(&server.binlog_files().unwrap(), &end);
+    runtime.block_on(source.stop());
+
+    // Acknowledgements that do not go out end the connection, though events come in.
+    let end = FarEnd::new();
+    let options = options(vec![root(&server.socket())], &end);
+    let shared = Arc::new(Shared::new(SourceOptions { semi_sync: true, ..options }));
+    let deaf = runtime.spawn(async move { ship_to_the_deaf(&shared).await });
+    wait("a semi-sync replica", || deaf.is_finished() || status(&server, "clients") == "1");
+    client.run("INSERT INTO d.t VALUES ();").unwrap();
+    let fault = runtime.block_on(async { tokio::time::timeout(DEADLINE, deaf).await }).unwrap().unwrap();
+    assert!(
+        matches!(fault, SourceFault::Lost { .. }) && fault.to_string().contains("broken pipe"),
+        "{fault}"
+    );
+}
+
+/// Ships what the server sends, and has nobody at the other end of its acknowledgements.
+async fn ship_to_the_deaf(shared: &Arc<Shared>) -> SourceFault {
+    let dsn = &shared.options.servers[0];
+    let blame = Blame::new(dsn, shared.options.server_id);
+    let mut lane = Lane::open(&*shared.options.dial, String::new(), &shared.exchange).await.unwrap();
+    let mut sql = Sql::connect(dsn).await.unwrap();
+    let located = locate(&mut sql, dsn, &lane.end, Permission::default(), &blame).await.unwrap();
+    let plan = Plan {
+        dialect: located.lineage.flavor,
+        server_id: shared.options.server_id,
+        start: Start::File { name: located.file.clone(), position: 4 },
+        heartbeat: Duration::from_secs(1),
+        semi_sync: true,
+        annotate: true,
+        non_blocking: false,
+    };
+    let (nobody, _) = tokio::io::duplex(1);
+    let stream = Stream { writer: Box::new(nobody), ..connect(dsn, plan).await.unwrap() };
+    ship(shared, &mut lane, located, stream, &blame).await.0
 }
 
 #[test]

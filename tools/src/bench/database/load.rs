@@ -1,7 +1,9 @@
 //! Load on a server: rows to begin with, and small transactions from several connections.
 
 use crate::database::{Access, Maria, Options, Stack};
-use anyhow::{Result, bail};
+use crate::process::{pause, wait_until};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -68,7 +70,7 @@ pub(super) fn rows(server: &Maria, name: &str, mib: u64) -> Result<()> {
     for from in (0..count).step_by(step) {
         let to = (from + step as u64).min(count) - 1;
         server.sql(&format!(
-            "INSERT INTO bench.{name} SELECT seq, seq * 7 % 1000003, seq / 3, \
+            "USE bench; INSERT INTO {name} SELECT seq, seq * 7 % 1000003, seq / 3, \
              CONCAT(MD5(seq), MD5(seq + 1), MD5(seq + 2), MD5(seq + 3), MD5(seq + 4)) FROM seq_{from}_to_{to}"
         ))?;
     }
@@ -84,15 +86,19 @@ pub(super) fn end(server: &Maria) -> Result<(String, u64)> {
 
 /// Waits until the archive holds everything up to there; at most `patience`.
 pub(super) fn archived(stack: &Stack, end: &(String, u64), patience: Duration) -> Result<()> {
-    let until = Instant::now() + patience;
-    loop {
-        let archive = &stack.status("backup")?["archive"];
-        let at = (archive["file"].as_str().unwrap_or(""), archive["offset"].as_u64().unwrap_or(0));
-        if at.0 > end.0.as_str() || (at.0 == end.0 && at.1 >= end.1) {
-            return Ok(());
+    let mut at = Value::Null;
+    wait_until("everything is in the archive", patience, || {
+        if let Ok(mut status) = stack.status("backup") {
+            at = status["archive"].take();
         }
-        if Instant::now() > until {
-            bail!("the archive is at {at:?} and not at {end:?}\n{}", stack.logs());
+        let (file, offset) = (at["file"].as_str().unwrap_or(""), at["offset"].as_u64().unwrap_or(0));
+        if (file, offset) >= (end.0.as_str(), end.1) {
+            return true;
         }
-    }
+        // Looking is a process of its own: not so often that it takes a processor from those who work.
+        pause(Duration::from_millis(50));
+        false
+    })
+    .with_context(|| format!("the archive is at {at} and not at {end:?}\n{}", stack.logs()))?;
+    Ok(())
 }

@@ -1,0 +1,174 @@
+//! An index that does not tell what its file holds is made whole again: the file is the truth. Records that are sound
+//! stay, because times of arrival are told by nothing else.
+
+use super::disk::ArchiveDisk;
+use super::index::{self, Entry, IndexFault};
+use super::recover::clock_before;
+use super::seal;
+use super::tail::{file_name, measured, open_index};
+use super::{Archive, ArchiveError};
+use crate::database::moment::Running;
+use crate::store::pack::disk::PackFile;
+use ehpc_proto::binlog::{Event, Group, Grouper};
+use ehpc_proto::replication::Timestamp;
+use ehpc_proto::replication::database::ArchivedFile;
+use std::io;
+use std::sync::Arc;
+
+/// Records that are looked at for the next sound one behind a rotten one.
+const NEXT_WITHIN: u64 = 64;
+
+/// Compares an index with its file's events as they are read, and puts right what differs.
+pub(super) struct Mending {
+    index: Arc<dyn PackFile>,
+    grouper: Grouper,
+    /// Times never go back.
+    clock: Running,
+    /// Records that are as they must be.
+    count: u64,
+    /// Records that were not.
+    pub(super) mended: u64,
+}
+
+impl Mending {
+    /// Of the file at `path`; `clock` is that of the files before it.
+    pub(super) fn begin(disk: &dyn ArchiveDisk, path: &str, clock: Running) -> io::Result<Mending> {
+        let index = open_index(disk, path)?;
+        Ok(Mending { index, grouper: Grouper::new(), clock, count: 0, mended: 0 })
+    }
+
+    /// The file's next event.
+    pub(super) fn event(&mut self, event: &Event<'_>) -> io::Result<Result<(), String>> {
+        Ok(match self.grouper.event(event) {
+            Err(fault) => Err(fault.to_string()),
+            Ok(None) => Ok(()),
+            Ok(Some(group)) => self.group(&group).map(Ok)?,
+        })
+    }
+
+    fn group(&mut self, group: &Group) -> io::Result<()> {
+        let there = index::nth(&*self.index, self.count)?;
+        let right = |entry: &Entry| *entry == Entry::of(group, entry.time, entry.live);
+        match there.filter(right) {
+            Some(entry) => drop(self.clock.next(entry.time)),
+            None => {
+                let mut time = self.clock.next(measured(group, Timestamp::default()));
+                // Nor is it after what comes behind.
+                if let Some(next) = self.next_sound(group.end)? {
+                    time = time.min(next.time);
+                }
+                index::append(&*self.index, self.count, &[Entry::of(group, time, false)])?;
+                self.mended += 1;
+            }
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    fn next_sound(&self, from: u64) -> io::Result<Option<Entry>> {
+        for number in self.count + 1..=self.count + NEXT_WITHIN {
+            let entry = index::nth(&*self.index, number)?;
+            if let Some(entry) = entry.filter(|entry| entry.start >= from) {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The whole file was read and is sound: nothing follows its last group. Gives the number of records put right.
+    pub(super) fn finish(mut self) -> io::Result<u64> {
+        if self.index.len()? != self.count * index::LEN as u64 {
+            self.index.truncate(self.count * index::LEN as u64)?;
+            self.mended += 1;
+        }
+        if self.mended > 0 {
+            self.index.sync()?;
+        }
+        Ok(self.mended)
+    }
+}
+
+/// Reads a complete file and puts its index right. What is wrong with the file itself, and where.
+pub(super) fn mend(
+    disk: &dyn ArchiveDisk,
+    path: &str,
+    len: u64,
+    clock: Running,
+) -> io::Result<Result<u64, (u64, String)>> {
+    let file = disk.open(path)?;
+    let mut mending = Mending::begin(disk, path, clock)?;
+    let read = seal::read(&*file, len, &|| false, &mut |event| mending.event(event))?;
+    match read.fault {
+        Some(fault) => Ok(Err(fault)),
+        None => Ok(Ok(mending.finish()?)),
+    }
+}
+
+impl Archive {
+    /// Asks the index of a file, and gives the number of its records to `ask`. One that is found damaged is put right and
+    /// asked again, unless its file is still being written: then it is an error.
+    pub(super) fn ask_index<T>(
+        &self,
+        file: &ArchivedFile,
+        ask: &mut dyn FnMut(&dyn PackFile, u64) -> Result<T, IndexFault>,
+    ) -> Result<T, ArchiveError> {
+        let path = file_name(file.lineage, &file.name);
+        let mut fault = match self.ask_once(file, &path, ask) {
+            Ok(answer) => return Ok(answer),
+            Err(fault) => fault,
+        };
+        if matches!(fault, IndexFault::Rotten(_)) && file.closed {
+            tracing::warn!(file = path, "{fault}: it is made anew from the file");
+            self.mend_index(file, &path)?;
+            fault = match self.ask_once(file, &path, ask) {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+        }
+        match fault {
+            IndexFault::Io(error) => Err(self.io("read the index of", &path)(error)),
+            IndexFault::Rotten(record) => {
+                Err(ArchiveError::Index { path: self.disk.path(&format!("{path}.index")), record })
+            }
+        }
+    }
+
+    fn ask_once<T>(
+        &self,
+        file: &ArchivedFile,
+        path: &str,
+        ask: &mut dyn FnMut(&dyn PackFile, u64) -> Result<T, IndexFault>,
+    ) -> Result<T, IndexFault> {
+        let index = match self.disk.open(&format!("{path}.index")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(IndexFault::Rotten(0)),
+            opened => opened?,
+        };
+        let length = index.len()?;
+        let count = length / index::LEN as u64;
+        // A file that grows may have a record that is half written; nobody relies on it yet.
+        let sealed = seal::load(&*self.disk, path).filter(|_| file.closed);
+        if sealed.is_some_and(|seal| seal.index != length) {
+            return Err(IndexFault::Rotten(count));
+        }
+        ask(&*index, count)
+    }
+
+    /// Puts the index of a complete file right.
+    pub(super) fn mend_index(&self, file: &ArchivedFile, path: &str) -> Result<(), ArchiveError> {
+        // Two at a time would write the same records.
+        let _alone = self.mending.lock();
+        let lineages = self.shared.lineages.read().clone();
+        let clock = clock_before(&*self.disk, &lineages, (file.lineage, file.ordinal));
+        let mended = mend(&*self.disk, path, file.len, clock).map_err(self.io("read", path))?;
+        match mended {
+            Ok(0) => Ok(()),
+            Ok(records) => {
+                tracing::warn!(file = path, records, "the index was damaged, and is whole again");
+                Ok(())
+            }
+            Err((at, reason)) => {
+                Err(ArchiveError::Damaged { name: path.to_owned(), reason: format!("{reason} (at {at})") })
+            }
+        }
+    }
+}
