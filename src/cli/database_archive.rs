@@ -191,6 +191,9 @@ impl DatabaseArchive {
                 base.place.offset,
                 base.gtid
             ));
+            if !base.lacks_history.is_empty() {
+                text.push_str(&format!("      without the history of {}\n", base.lacks_history.join(", ")));
+            }
         }
         if bases.is_empty() {
             text = "no base snapshot yet; `ehpc-store db snapshot` on nfs1 takes one".to_owned();
@@ -225,15 +228,9 @@ impl DatabaseArchive {
 
     /// Statements with which a server of the operator's own follows.
     pub(super) fn standby_sql(&self) -> String {
-        let position = self.keep.bases.list().last().map(|base| base.gtid.clone()).unwrap_or_default();
-        format!(
-            "-- Load a base snapshot first (its GTID is {position}), or begin with an empty server.\n\
-             CHANGE MASTER TO MASTER_HOST='{}', MASTER_PORT={}, MASTER_USER='{REPLICA}', MASTER_PASSWORD='{}', \
-             MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1;\nSTART SLAVE;\n",
-            self.address.ip(),
-            self.address.port(),
-            self.password
-        )
+        let upstream =
+            Upstream { address: self.address, user: REPLICA.to_owned(), password: self.password.clone() };
+        upstream.sql(&self.keep.bases)
     }
 
     /// Does one of [`ACTIONS`]. `store`: the history of the share.

@@ -228,8 +228,10 @@ impl Bases {
         };
         let mut sink = BaseLink::connect(runtime.clone(), connector)?;
         let progress = |now: BaseProgress| {
+            let again =
+                now.again.map_or(String::new(), |why| format!("; try {}, because {why}", now.attempt));
             let text = format!(
-                "{} of about {} dumped, {} new",
+                "{} of about {} dumped, {} new{again}",
                 words::bytes(now.bytes),
                 words::bytes(now.expected.max(now.bytes)),
                 words::bytes(now.new_bytes)

@@ -3,17 +3,26 @@
 use super::Verdict;
 use super::db::{absolute, print, with_progress};
 use super::locate::{Role, Where};
-use super::offline;
-use anyhow::{Result, bail};
+use super::{offline, say_aside};
+use crate::database::dsn::{Dsn, Password};
+use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde_json::{Value, json};
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
+
+/// Of the environment.
+const PASSWORD: &str = "EHPC_RESTORE_PASSWORD";
 
 /// Restore the database, or one table of it, as it was at a moment
 ///
 /// A base snapshot is loaded, then the binary logs are applied up to exactly that moment, and what was recorded of the
 /// tables on the way is compared. With --datadir the result is a data directory that a server can be started on; with
-/// --to the statements run on a server that is there.
+/// --to the statements run on a server that is there; its account that is used for it stays as it is.
+///
+/// A password in --to can be seen by every user of this host while the command runs. Better: password_file=FILE in it (on the
+/// backup; mode 0600), the environment variable EHPC_RESTORE_PASSWORD, or --ask-password.
 #[derive(Args)]
 #[command(group(ArgGroup::new("moment").required(true).args(["at_moment", "gtid", "position"])))]
 #[command(group(ArgGroup::new("target").required(true).args(["to", "datadir"])))]
@@ -32,6 +41,9 @@ pub(super) struct Restore {
     /// A server: the path of its socket (as root), or "mysql://USER@HOST:PORT/?password_file=FILE"
     #[arg(long, value_name = "DSN")]
     to: Option<String>,
+    /// Read the password for --to from the standard input, unseen if that is a terminal
+    #[arg(long, requires = "to")]
+    ask_password: bool,
     /// A directory that is empty or does not exist
     #[arg(long, value_name = "DIR")]
     datadir: Option<PathBuf>,
@@ -63,12 +75,33 @@ impl Restore {
         Ok(json!({
             "moment": moment,
             "to": self.to,
+            "password": self.password()?,
             "datadir": self.datadir.as_deref().map(absolute).transpose()?,
             "only": self.only,
             "as": self.as_table,
             "overwrite": self.overwrite,
             "keep_running": self.keep_running,
         }))
+    }
+
+    /// For --to, where it is not in there. It goes to the backup over its control socket, and into no log.
+    fn password(&self) -> Result<Option<String>> {
+        let Some(to) = &self.to else { return Ok(None) };
+        if self.ask_password {
+            return ask_password().map(Some);
+        }
+        let dsn = Dsn::parse(to).context("--to")?;
+        match dsn.password {
+            Password::Text(_) => {
+                say_aside(
+                    "the password in --to can be seen in the list of processes: use password_file=, EHPC_RESTORE_PASSWORD or \
+                     --ask-password",
+                );
+                Ok(None)
+            }
+            Password::File(_) => Ok(None),
+            Password::None => Ok(std::env::var(PASSWORD).ok().filter(|password| !password.is_empty())),
+        }
     }
 
     pub(super) fn run(self) -> Result<Verdict> {
@@ -79,5 +112,48 @@ impl Restore {
         };
         print(&result, self.json)?;
         Ok(if result["equal"].as_bool() == Some(false) { Verdict::Bad } else { Verdict::Good })
+    }
+}
+
+/// One line of the standard input.
+fn ask_password() -> Result<String> {
+    let input = std::io::stdin();
+    let terminal = input.is_terminal().then(|| Unseen::new(&input)).transpose()?;
+    if terminal.is_some() {
+        let _ = write!(std::io::stderr(), "Password: ");
+    }
+    let mut line = String::new();
+    let read = input.lock().read_line(&mut line);
+    if terminal.is_some() {
+        say_aside("");
+    }
+    drop(terminal);
+    read.context("reading the password")?;
+    let password = line.trim_end_matches(['\n', '\r']);
+    if password.is_empty() {
+        bail!("no password on the standard input");
+    }
+    Ok(password.to_owned())
+}
+
+/// A terminal that does not show what is typed; dropped, it does again.
+struct Unseen<'a> {
+    terminal: &'a std::io::Stdin,
+    before: Termios,
+}
+
+impl<'a> Unseen<'a> {
+    fn new(terminal: &'a std::io::Stdin) -> Result<Unseen<'a>> {
+        let before = tcgetattr(terminal).context("the terminal")?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(terminal, OptionalActions::Flush, &silent).context("the terminal")?;
+        Ok(Unseen { terminal, before })
+    }
+}
+
+impl Drop for Unseen<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
     }
 }

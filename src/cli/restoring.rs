@@ -3,9 +3,11 @@
 use super::database_archive;
 use super::db_keep::{Keep, moment as shown};
 use crate::database::archive::Target;
-use crate::database::dsn::Dsn;
+use crate::database::dsn::{Dsn, Password};
 use crate::database::moment::{self, Moment};
-use crate::database::restore::{self, RestoreMoment, RestoreOptions, RestoreTarget, Restored, Vault};
+use crate::database::restore::{
+    self, RestoreError, RestoreMoment, RestoreOptions, RestoreTarget, Restored, Vault,
+};
 use crate::database::server::Tools;
 use crate::host;
 use crate::host::local_time::local_time;
@@ -39,7 +41,11 @@ impl Restoring<'_> {
         let text = |key: &str| request[key].as_str().map(str::to_owned);
         let target = match (text("to"), text("datadir")) {
             (Some(to), _) => {
-                RestoreTarget::Server(Dsn::parse(&to).map_err(|error| format!("--to: {error}"))?)
+                let mut dsn = Dsn::parse(&to).map_err(|error| format!("--to: {error}"))?;
+                if let Some(password) = text("password") {
+                    dsn.password = Password::Text(password);
+                }
+                RestoreTarget::Server(dsn)
             }
             (None, Some(datadir)) => RestoreTarget::Datadir(PathBuf::from(datadir)),
             (None, None) => return Err("say where to: --to DSN or --datadir DIR".to_owned()),
@@ -70,15 +76,7 @@ impl Restoring<'_> {
         let exact = request["exact"].as_bool().unwrap_or(false);
         let store = self.store.ok_or("the history of the share is not open")?;
         let mark = self.mark(asked, exact)?;
-        let made = make_empty(&to)?;
         let shown = shown(mark.time);
-        (self.step)(format!("the share of {shown} (batch {})", mark.batch));
-        let progress = |written: past::Written| {
-            let (objects, bytes) = (words::count(written.objects), words::bytes(written.bytes));
-            (self.step)(format!("the share of {shown}: {objects} objects, {bytes}"));
-        };
-        let written = past::write_tree(store, mark.batch, &to.join("share"), &progress, self.stop)
-            .map_err(|error| undone(&made, &to, error.to_string()))?;
         let options = RestoreOptions {
             moment: RestoreMoment::Place(mark.place),
             target: RestoreTarget::Datadir(to.join("database")),
@@ -88,6 +86,16 @@ impl Restoring<'_> {
             keep_running: false,
             scratch: self.keep.settings.directory.clone(),
         };
+        // The share may take hours: that the database can follow is known before.
+        self.with_vault(|vault| restore::check(vault, &options))?;
+        let made = make_empty(&to)?;
+        (self.step)(format!("the share of {shown} (batch {})", mark.batch));
+        let progress = |written: past::Written| {
+            let (objects, bytes) = (words::count(written.objects), words::bytes(written.bytes));
+            (self.step)(format!("the share of {shown}: {objects} objects, {bytes}"));
+        };
+        let written = past::write_tree(store, mark.batch, &to.join("share"), &progress, self.stop)
+            .map_err(|error| undone(&made, &to, error.to_string()))?;
         let restored = self.run(&options)?;
         let text = format!(
             "{}: share ({} objects, {}) and database of {shown}\n{}{}",
@@ -105,6 +113,10 @@ impl Restoring<'_> {
     }
 
     fn run(&self, options: &RestoreOptions) -> Result<Restored, String> {
+        self.with_vault(|vault| restore::run(vault, options, self.step, self.stop))
+    }
+
+    fn with_vault<T>(&self, work: impl FnOnce(&Vault<'_>) -> Result<T, RestoreError>) -> Result<T, String> {
         let tools = Tools::new(self.keep.settings.tools.clone());
         let vault = Vault {
             archive: &self.keep.archive,
@@ -112,7 +124,7 @@ impl Restoring<'_> {
             tools: &tools,
             runtime: self.runtime,
         };
-        restore::run(&vault, options, self.step, self.stop).map_err(|error| error.to_string())
+        work(&vault).map_err(|error| error.to_string())
     }
 
     fn moment(&self, request: &Value) -> Result<RestoreMoment, String> {
@@ -257,7 +269,14 @@ fn report(restored: &Restored, options: &RestoreOptions) -> String {
             text.push_str("DIFFERENT from what was recorded when the base was taken:\n");
             restored.differences.iter().for_each(|difference| text.push_str(&format!("  {difference}\n")));
         }
-        None => text.push_str("nothing was recorded to compare with\n"),
+        None => {}
+    }
+    restored.compared_note.iter().for_each(|note| text.push_str(&format!("{note}\n")));
+    if !restored.lacks_history.is_empty() {
+        text.push_str(&format!(
+            "without earlier rows (the base does not hold the history of system-versioned tables): {}\n",
+            restored.lacks_history.join(", ")
+        ));
     }
     for branch in &restored.prepared {
         text.push_str(&format!("prepared, neither committed nor rolled back: {branch}\n"));

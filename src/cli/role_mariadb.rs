@@ -70,22 +70,14 @@ impl Server {
         if !self.datadir.join("mysql").is_dir() {
             Mysqld::init(&self.datadir, &self.tools, Flavor::MariaDb).await?;
         }
-        let arguments = [
-            "--log-bin=bin",
-            "--read-only=0",
-            "--gtid-strict-mode=1",
-            "--event-scheduler=ON",
-            "--expire-logs-days=10",
-            "--rpl-semi-sync-master-enabled=1",
-            "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
-        ];
         let options = MysqldOptions {
             datadir: self.datadir.clone(),
-            role: ServerRole::Standby,
+            role: ServerRole::Private,
             server_id: SERVER_ID,
             flavor: Flavor::MariaDb,
             socket: None,
-            arguments: arguments.map(str::to_owned).to_vec(),
+            // A primary runs its events.
+            arguments: vec!["--event-scheduler=ON".to_owned()],
         };
         let running = Mysqld::start(options, &self.tools).await?;
         self.let_in(&running.dsn()).await.context("making the account of the person who runs this")?;

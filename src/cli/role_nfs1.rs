@@ -184,7 +184,7 @@ impl Nfs1Role {
                 return Err(Refusal::Failed(format!("`{label}` cannot be a label")));
             }
             let base = database.snapshot(label, progress).await.map_err(Refusal::Failed)?;
-            let text = format!(
+            let mut text = format!(
                 "base snapshot {}: {} of SQL, {} of it new, up to {}:{}",
                 base.number,
                 words::bytes(base.bytes),
@@ -192,6 +192,13 @@ impl Nfs1Role {
                 base.place.file,
                 base.place.offset
             );
+            if !base.lacks_history.is_empty() {
+                text.push_str(&format!(
+                    "\nits dump program leaves earlier rows of system-versioned tables out: {}; it takes a server and a mariadb-dump \
+                     of 10.11 or later",
+                    base.lacks_history.join(", ")
+                ));
+            }
             Ok(json!({ "text": text, "base": base }))
         })
     }

@@ -1,36 +1,9 @@
 //! Disks that are full, missing, replaced or older than they should be: a clear answer, and nothing is lost.
 
 use crate::scratch;
+use crate::tmpfs::{Tmpfs, run};
 use ehpc_tools::cluster::Cluster;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// A tmpfs mounted for the test.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(at: &Path, size: &str) -> Tmpfs {
-        fs::create_dir_all(at).unwrap();
-        run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", &at.display().to_string()]);
-        Tmpfs(at.to_owned())
-    }
-
-    fn resize(&self, size: &str) {
-        run("mount", &["-o", &format!("remount,size={size}"), &self.0.display().to_string()]);
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];

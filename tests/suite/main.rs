@@ -21,4 +21,5 @@ mod proxy;
 mod proxy_admin;
 mod proxy_process;
 mod scratch;
+mod tmpfs;
 mod unprivileged;

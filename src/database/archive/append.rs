@@ -302,7 +302,8 @@ impl Appender {
             tracing::error!("the archive ends at {} and did at {}", shown(place), shown(was));
         }
         let gtid = Some(tail.gtid.clone());
-        self.shared.durable.send_replace(Durable { place, gtid, arrived: tail.newest });
+        let settled = tail.settled();
+        self.shared.durable.send_replace(Durable { place, gtid, arrived: tail.newest, settled });
     }
 }
 

@@ -78,19 +78,21 @@ impl Archive {
     /// The last group at or before `time`.
     fn at(&self, time: Timestamp) -> Result<Stop, ArchiveError> {
         let mut first = None;
-        for file in self.files().into_iter().rev() {
-            let found = self.ask_index(&file, &mut |index, count| {
+        let files = self.files();
+        for file in files.iter().rev() {
+            let found = self.ask_index(file, &mut |index, count| {
                 if count == 0 {
                     return Ok(None);
                 }
                 let behind = index::first(index, count, &|entry| entry.time > time)?;
                 Ok(Some(match behind.checked_sub(1) {
-                    Some(number) => Ok(index::entry(index, number)?),
+                    Some(number) => Ok((index::entry(index, number)?, behind == count)),
                     None => Err(index::entry(index, 0)?.time),
                 }))
             })?;
             match found {
-                Some(Ok(entry)) => return self.behind(&file, &entry),
+                Some(Ok((entry, true))) if first.is_none() => return self.end_behind(file, &entry, &files),
+                Some(Ok((entry, _))) => return self.behind(file, &entry),
                 Some(Err(later)) => first = Some(later),
                 None => {}
             }
@@ -99,6 +101,24 @@ impl Archive {
             Some(first) => Err(ArchiveError::BeforeStart { first: rfc3339(first) }),
             None => Err(ArchiveError::Empty),
         }
+    }
+
+    /// Where the archive ends, when `entry` is its last group: files that began behind it and hold no group yet may be
+    /// where a base begins.
+    fn end_behind(
+        &self,
+        file: &ArchivedFile,
+        entry: &Entry,
+        files: &[ArchivedFile],
+    ) -> Result<Stop, ArchiveError> {
+        let stop = self.behind(file, entry)?;
+        let newest = files.last().filter(|newest| newest.lineage == file.lineage && *newest != file);
+        let Some(newest) = newest else { return Ok(stop) };
+        let durable = self.shared.durable.borrow().clone();
+        let same = (durable.place.lineage, durable.place.file) == (newest.lineage, newest.ordinal);
+        let offset = if same { durable.settled } else { newest.len };
+        let place = Place { lineage: newest.lineage, file: newest.ordinal, offset };
+        Ok(Stop { place, file: newest.name.clone(), ..stop })
     }
 
     fn position(&self, name: &str, offset: u64) -> Result<Stop, ArchiveError> {

@@ -84,6 +84,8 @@ pub struct Durable {
     pub gtid: Option<GtidState>,
     /// Time of the newest group there.
     pub arrived: Timestamp,
+    /// Offset in its file up to which no group is begun and not ended.
+    pub settled: u64,
 }
 
 /// Where a restore stops.

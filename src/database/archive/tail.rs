@@ -397,6 +397,11 @@ impl Tail {
         self.index.sync()
     }
 
+    /// Up to here no group is begun and not ended, and all is durable.
+    pub(super) fn settled(&self) -> u64 {
+        self.grouper.open().map_or(self.durable, |open| open.min(self.durable))
+    }
+
     /// What the next file begins with.
     pub(super) fn before_next(&self) -> Before {
         Before { gtid: self.gtid.clone(), clock: self.clock }

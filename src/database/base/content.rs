@@ -47,6 +47,11 @@ impl<'a> Content<'a> {
         self.new_bytes
     }
 
+    /// Bytes so far.
+    pub(super) fn len(&self) -> u64 {
+        self.builder.len() + self.tail.len() as u64
+    }
+
     /// The next bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), BaseError> {
         self.tail.extend_from_slice(bytes);

@@ -53,7 +53,7 @@ pub(super) fn arguments(program: &Program, plan: &DumpPlan<'_>) -> Vec<String> {
     all.push(if plan.lock { "--lock-all-tables" } else { "--single-transaction" }.to_owned());
     if plan.flavor == Flavor::MariaDb && program.flavor == Flavor::MariaDb {
         all.push("--gtid".to_owned());
-        if plan.release >= (10, 11) && program.knows("--dump-history") {
+        if keeps_history(program, plan.flavor, plan.release) {
             all.push("--dump-history".to_owned());
         }
     }
@@ -63,6 +63,11 @@ pub(super) fn arguments(program: &Program, plan: &DumpPlan<'_>) -> Vec<String> {
     all.extend(["--databases", "--"].map(str::to_owned));
     all.extend(plan.databases.iter().cloned());
     all
+}
+
+/// Does the dump hold earlier rows of system-versioned tables? (They can be loaded into servers of 10.11 and later only.)
+pub(super) fn keeps_history(program: &Program, flavor: Flavor, release: (u16, u16)) -> bool {
+    flavor == Flavor::MariaDb && release >= (10, 11) && program.knows("--dump-history")
 }
 
 /// Arguments of the dump of accounts and privileges (MariaDB). It goes on after an error: see

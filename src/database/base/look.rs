@@ -64,13 +64,14 @@ pub(super) async fn prepared(sql: &mut Sql) -> Result<Vec<Branch>, SqlError> {
     Ok(all)
 }
 
-/// GTID state at a place of the binary log; empty where the server has none.
-pub(super) async fn gtid_at(sql: &mut Sql, place: &LogPlace) -> Result<String, SqlError> {
+/// GTID state at a place of the binary log; empty where the server has none. `None`: the server does not know the place
+/// (any more): its file was purged.
+pub(super) async fn gtid_at(sql: &mut Sql, place: &LogPlace) -> Result<Option<String>, SqlError> {
     if !sql.dialect().is_mariadb() {
-        return Ok(String::new());
+        return Ok(Some(String::new()));
     }
     let ask = format!("SELECT BINLOG_GTID_POS({}, {})", quote_text(&place.file), place.offset);
-    Ok(sql.text(&ask).await?.unwrap_or_default())
+    sql.text(&ask).await
 }
 
 /// Accounts and privileges of a MySQL as statements (its dump program has no such option). An account that is there

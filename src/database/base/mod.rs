@@ -18,7 +18,7 @@ mod tests;
 
 pub use error::BaseError;
 pub use read::BaseReader;
-pub use record::{BaseRecord, Branch, LogPlace, Sums, TableRecord, TableSum};
+pub use record::{AccountsAt, BaseRecord, Branch, LogPlace, Sums, TableRecord, TableSum};
 pub use sink::{BaseSink, StoreSink};
 pub use store::BaseStore;
 pub use take::{BaseProgress, TakeOptions, take};

@@ -1,9 +1,11 @@
 //! What is known of a base snapshot, kept beside it (as JSON, so that a person can read it without this program).
 
 use crate::database::server::Flavor;
+use crate::database::sql::quote_table;
 use ehpc_proto::binlog::Xid;
 use ehpc_proto::replication::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A place in the server's own binary log, as the server names it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -45,15 +47,30 @@ pub struct BaseRecord {
     pub prepared: Vec<Branch>,
     /// The tables in it.
     pub tables: Vec<TableRecord>,
+    /// Of them those whose earlier rows (`WITH SYSTEM VERSIONING`) are not in it: the dump program could not read them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks_history: Vec<String>,
     /// Sums of the tables at a place soon after; `None` when they were not wanted or could not be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sums: Option<Sums>,
     /// Bytes of SQL.
     pub bytes: u64,
+    /// Where in them the accounts are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounts: Option<AccountsAt>,
     /// Bytes of it that the store did not have.
     pub new_bytes: u64,
     /// The program that made it, with its version.
     pub tool: String,
+}
+
+/// Where in a base's SQL accounts and privileges are made: before the data those that it needs, after it all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct AccountsAt {
+    /// The first ones are before this byte.
+    pub early: u64,
+    /// All are from this byte on.
+    pub late: u64,
 }
 
 /// The name of a branch: three parts, as XA RECOVER tells it. Bytes as hexadecimal text.
@@ -106,6 +123,12 @@ pub struct TableRecord {
     pub kind: String,
     /// Its engine; empty for a view.
     pub engine: String,
+}
+
+impl fmt::Display for TableRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&quote_table(&self.schema, &self.name))
+    }
 }
 
 impl TableRecord {

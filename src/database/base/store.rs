@@ -3,9 +3,10 @@
 use super::compact;
 use super::content::objects_of;
 use super::error::BaseError;
-use super::read::BaseReader;
+use super::read::{BaseReader, fetch};
 use super::record::BaseRecord;
 use super::sink::apply;
+use crate::store::manifest::chunks_of;
 use crate::store::{Options, Store, Writer};
 use ehpc_proto::replication::{Manifest, ObjectId};
 use parking_lot::RwLock;
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 /// A record is names and numbers; one that is longer is not read.
 const MAX_RECORD: u64 = 256 << 20;
+/// Chunks that are looked up at once.
+const ASKED: usize = 4096;
 /// How often what arrived without a batch is entered into the catalog.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -80,6 +83,21 @@ impl BaseStore {
         let manifest =
             manifest(&self.store, number, objects_of(number).0)?.ok_or(BaseError::Unknown { number })?;
         Ok(BaseReader::open(self.store.clone(), &manifest)?)
+    }
+
+    /// Is everything of a base there? Chunks are looked up, not read: see [`BaseStore::verify`].
+    pub fn is_whole(&self, number: u64) -> Result<(), BaseError> {
+        let of = objects_of(number).0;
+        let manifest = manifest(&self.store, number, of)?.ok_or(BaseError::Unknown { number })?;
+        let chunks = chunks_of(&manifest, &mut fetch(&self.store))?;
+        for some in chunks.chunks(ASKED) {
+            let lacking = self.store.lacking(some)?.into_iter().filter(|lacks| *lacks).count();
+            if lacking > 0 {
+                let reason = format!("{lacking} chunks of it are not in the store");
+                return Err(BaseError::Damaged { number, reason });
+            }
+        }
+        Ok(())
     }
 
     /// Reads a base from its first byte to its last; every chunk is checked against its name.

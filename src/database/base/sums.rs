@@ -2,17 +2,20 @@
 
 use super::look;
 use super::record::{LogPlace, Sums, TableRecord, TableSum};
+use crate::database::checks::definitions::identities;
 use crate::database::dsn::Dsn;
 use crate::database::sql::{Sql, SqlError, quote_table};
 
 /// Opens a snapshot, notes its place in the binary log and sums the tables in it. `None` where the server does not tell the
-/// place of a snapshot (MySQL does not without a lock). A table whose definition changed meanwhile is left out.
+/// place of a snapshot (MySQL does not without a lock). A table that was altered, emptied or made anew meanwhile is left
+/// out: not every version says that its snapshot does not show it.
 pub(super) async fn sums(dsn: Dsn, tables: Vec<TableRecord>) -> Result<Option<Sums>, SqlError> {
     let mut sql = Sql::connect(&dsn).await?;
     if !sql.dialect().snapshot_tells_position() {
         return Ok(None);
     }
     sql.set_statement_time(None);
+    let before = identities(&mut sql).await?;
     sql.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
     sql.run("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
     let status = sql.rows("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
@@ -23,7 +26,7 @@ pub(super) async fn sums(dsn: Dsn, tables: Vec<TableRecord>) -> Result<Option<Su
         (value("binlog_snapshot_file"), value("binlog_snapshot_position").and_then(|text| text.parse().ok()));
     let (Some(file), Some(offset)) = place else { return Ok(None) };
     let place = LogPlace { file, offset };
-    let gtid = look::gtid_at(&mut sql, &place).await?;
+    let Some(gtid) = look::gtid_at(&mut sql, &place).await? else { return Ok(None) };
     let mut sums = Sums { place, gtid, tables: Vec::new() };
     // A sequence is not transactional: its value at the snapshot is not known.
     for table in
@@ -36,6 +39,12 @@ pub(super) async fn sums(dsn: Dsn, tables: Vec<TableRecord>) -> Result<Option<Su
             Err(error) => tracing::debug!(%error, table = table.name, "a table was not summed"),
         }
     }
+    let after = identities(&mut sql).await?;
+    let same = |sum: &TableSum| {
+        let of = (sum.schema.clone(), sum.name.clone());
+        before.get(&of) == after.get(&of)
+    };
+    sums.tables.retain(same);
     sql.close().await;
     Ok(Some(sums))
 }

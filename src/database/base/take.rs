@@ -1,28 +1,38 @@
 //! Takes a base snapshot: the dump program's output, as it comes, to the sink. Nothing is written on this machine.
 //!
-//! Two traps are closed here. Accounts are not part of the snapshot, so they are dumped before and after the data, and must
-//! be equal. A branch that is prepared while the dump runs has no rows in it, and its XA PREPARE may be before the
-//! base's place: what is prepared is asked for first, together with the binary log's end.
+//! Three traps are closed here. Accounts are not part of the snapshot, so they are dumped before and after the data, and
+//! must be equal. Nor are definitions: what is made, dropped, altered or emptied behind the snapshot is dumped as it is
+//! later, and the binary log does it again, so these must be equal too. A branch that is prepared while the dump runs has
+//! no rows in it, and its XA PREPARE may be before the base's place: what is prepared is asked for first, together with
+//! the binary log's end.
 
 use super::content::{self, Content};
-use super::dump::{ACCOUNTS, Dump, DumpPlan, Margins, arguments, early_accounts, without_unknown_accounts};
+use super::dump::{
+    ACCOUNTS, Dump, DumpPlan, Margins, arguments, early_accounts, keeps_history, without_unknown_accounts,
+};
 use super::error::BaseError;
-use super::record::{BaseRecord, Branch, LogPlace, Sums, TableRecord};
+use super::record::{AccountsAt, BaseRecord, Branch, LogPlace, Sums, TableRecord};
 use super::sink::BaseSink;
 use super::{look, sums};
+use crate::database::checks::definitions::{Definitions, definitions};
 use crate::database::dsn::Dsn;
 use crate::database::server::{Flavor, Program, Tool, Tools};
 use crate::database::sql::{Sql, SqlError};
 use crate::host;
 use ehpc_proto::replication::Manifest;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 /// Tries before it is told that the server does not hold still.
-const TRIES: u32 = 3;
+const TRIES: u32 = 4;
+/// Before the second try; before each later one so many times longer. What makes a try useless is often a job that ends.
 const PAUSE: Duration = Duration::from_secs(10);
+const LONGER: u32 = 5;
+/// Whether the sums are to end early is looked at so often.
+const LOOK: Duration = Duration::from_millis(200);
 /// Accounts are few; a dump of them that is longer is not one.
 const MAX_ACCOUNTS: usize = 64 << 20;
 
@@ -41,7 +51,7 @@ pub struct TakeOptions {
     pub lock: bool,
     /// Records sums of the tables.
     pub sums: bool,
-    /// Pause before another try.
+    /// Pause before the second try; those before later ones are longer.
     pub pause: Duration,
 }
 
@@ -53,10 +63,12 @@ impl TakeOptions {
 }
 
 /// How far a base is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct BaseProgress {
-    /// 1, 2, 3.
+    /// 1, 2, 3, ..
     pub attempt: u32,
+    /// Why the try before this one was of no use.
+    pub again: Option<Arc<str>>,
     /// Bytes of SQL so far.
     pub bytes: u64,
     /// About how many there will be, by the server's own estimate of its tables.
@@ -74,12 +86,18 @@ pub fn take(
     progress: &dyn Fn(BaseProgress),
     stop: &AtomicBool,
 ) -> Result<BaseRecord, BaseError> {
+    let (mut again, mut pause) = (None, options.pause);
     for attempt in 1.. {
-        let result = Attempt { options, runtime, progress, stop, attempt }.run(sink);
+        let result = Attempt { options, runtime, progress, stop, attempt, again }.run(sink);
         match result {
             Err(error) if error.is_passing() && attempt < TRIES => {
                 tracing::info!(%error, attempt, "the base snapshot is taken again");
-                wait(options.pause, stop)?;
+                let why: Arc<str> = error.to_string().into();
+                again = Some(why);
+                let attempt = attempt + 1;
+                progress(BaseProgress { attempt, again: again.clone(), ..BaseProgress::default() });
+                wait(pause, stop)?;
+                pause *= LONGER;
             }
             Err(error) if error.is_passing() => {
                 return Err(BaseError::GivenUp { tries: attempt, last: Box::new(error) });
@@ -107,6 +125,7 @@ struct Attempt<'a> {
     progress: &'a dyn Fn(BaseProgress),
     stop: &'a AtomicBool,
     attempt: u32,
+    again: Option<Arc<str>>,
 }
 
 /// What is known of the server before the dump.
@@ -118,9 +137,25 @@ struct Before {
     version: String,
     log: LogPlace,
     prepared: Vec<Branch>,
+    definitions: Definitions,
     databases: Vec<String>,
     tables: Vec<TableRecord>,
     expected: u64,
+}
+
+/// What the dump was.
+struct Dumped {
+    sql: (Manifest, u64),
+    new_bytes: u64,
+    accounts: AccountsAt,
+    at: At,
+    sums: Option<Sums>,
+}
+
+/// Where the snapshot was opened.
+struct At {
+    place: LogPlace,
+    gtid: String,
 }
 
 /// The task that sums; it ends with us.
@@ -143,10 +178,9 @@ impl Attempt<'_> {
             .tools
             .find(Tool::Dump, before.flavor)
             .map_err(crate::database::server::ServerError::from)?;
+        let lacks_history = lacking_history(&before, &program);
         let accounts = self.accounts(&mut before, &program)?;
-        let (sql, place, summed) = self.dump(sink, &mut before, &program, &accounts)?;
-        let (manifest, bytes, new_bytes) = sql;
-        let gtid = self.runtime.block_on(look::gtid_at(&mut before.sql, &place))?;
+        let dumped = self.dump(sink, &mut before, &program, &accounts, &lacks_history)?;
         let record = BaseRecord {
             number: 0,
             label: self.options.label.clone(),
@@ -156,17 +190,19 @@ impl Attempt<'_> {
             server_id: before.server_id,
             version: before.version,
             lineage: self.options.lineage,
-            place,
-            gtid,
+            place: dumped.at.place,
+            gtid: dumped.at.gtid,
             before: before.log,
             prepared: before.prepared,
             tables: before.tables,
-            sums: summed,
-            bytes,
-            new_bytes,
+            lacks_history,
+            sums: dumped.sums,
+            bytes: dumped.sql.1,
+            accounts: Some(dumped.accounts),
+            new_bytes: dumped.new_bytes,
             tool: program.to_string(),
         };
-        content::commit(sink, record, (manifest, bytes))
+        content::commit(sink, record, dumped.sql)
     }
 
     async fn look(&self) -> Result<Before, BaseError> {
@@ -177,12 +213,26 @@ impl Attempt<'_> {
         // The order matters: what is prepared after the first has its XA PREPARE behind it.
         let log = look::end_of_log(&mut sql).await?;
         let prepared = look::prepared(&mut sql).await?;
+        // Before the snapshot: what is changed after this and before it costs a try, and nothing is overlooked.
+        let definitions = definitions(&mut sql).await?;
         let databases = look::databases(&mut sql).await?;
         let (tables, expected) = look::tables(&mut sql).await?;
         let flavor = if dialect.is_mariadb() { Flavor::MariaDb } else { Flavor::MySql };
         let release = (dialect.version().major, dialect.version().minor);
         let server_id = u32::try_from(server_id).unwrap_or_default();
-        Ok(Before { sql, flavor, release, server_id, version, log, prepared, databases, tables, expected })
+        Ok(Before {
+            sql,
+            flavor,
+            release,
+            server_id,
+            version,
+            log,
+            prepared,
+            definitions,
+            databases,
+            tables,
+            expected,
+        })
     }
 
     fn accounts(&self, before: &mut Before, program: &Program) -> Result<Vec<u8>, BaseError> {
@@ -213,64 +263,81 @@ impl Attempt<'_> {
         }
     }
 
-    #[allow(clippy::type_complexity)] // three results of one pass
     fn dump(
         &self,
         sink: &mut dyn BaseSink,
         before: &mut Before,
         program: &Program,
         accounts: &[u8],
-    ) -> Result<((Manifest, u64, u64), LogPlace, Option<Sums>), BaseError> {
+        lacks_history: &[String],
+    ) -> Result<Dumped, BaseError> {
         let mut content = Content::new(sink);
-        content.push(&early_accounts(accounts))?;
+        let early = early_accounts(accounts);
+        content.push(&early)?;
         let mut summing = Summing(None);
-        let place = if before.databases.is_empty() {
+        let at = if before.databases.is_empty() {
             content.push(b"-- The server has no databases of its users\n")?;
-            self.runtime.block_on(look::end_of_log(&mut before.sql))?
+            let place = self.runtime.block_on(look::end_of_log(&mut before.sql))?;
+            let gtid = self.gtid(before, &place)?;
+            At { place, gtid }
         } else {
-            self.data(&mut content, before, program, &mut summing)?
+            self.data(&mut content, before, program, &mut summing, lacks_history)?
         };
-        // A database that was made before the dump's snapshot and after the list of them is neither dumped nor replayed.
-        if self.runtime.block_on(look::databases(&mut before.sql))? != before.databases {
-            return Err(BaseError::DatabasesMoved);
+        let moved = self.runtime.block_on(definitions(&mut before.sql))?.differences(&before.definitions);
+        if !moved.is_empty() {
+            return Err(BaseError::moved(&moved));
         }
         if self.accounts(before, program)? != accounts {
             return Err(BaseError::AccountsMoved);
         }
         content.push(b"\n")?;
+        let accounts_at = AccountsAt { early: early.len() as u64, late: content.len() };
         content.push(accounts)?;
-        let finished = content.finish()?;
-        Ok((finished, place, self.summed(summing)))
+        let (manifest, len, new_bytes) = content.finish()?;
+        let sums = self.summed(summing)?;
+        Ok(Dumped { sql: (manifest, len), new_bytes, accounts: accounts_at, at, sums })
+    }
+
+    /// The GTID state of a place. Asked for at once: later the server may have purged the file.
+    fn gtid(&self, before: &mut Before, place: &LogPlace) -> Result<String, BaseError> {
+        let gtid = self.runtime.block_on(look::gtid_at(&mut before.sql, place))?;
+        gtid.ok_or_else(|| BaseError::NoGtid { place: format!("{}:{}", place.file, place.offset) })
     }
 
     fn data(
         &self,
         content: &mut Content<'_>,
-        before: &Before,
+        before: &mut Before,
         program: &Program,
         summing: &mut Summing,
-    ) -> Result<LogPlace, BaseError> {
-        let Before { databases, flavor, release, .. } = before;
-        let plan = DumpPlan { databases, flavor: *flavor, release: *release, lock: self.options.lock };
+        lacks_history: &[String],
+    ) -> Result<At, BaseError> {
+        let (flavor, release, databases) = (before.flavor, before.release, &before.databases);
+        let plan = DumpPlan { databases, flavor, release, lock: self.options.lock };
         let mut dump = Dump::start(program, &self.options.dsn, &arguments(program, &plan))?;
-        let (mut margins, mut bytes, mut place) = (Margins::default(), 0, None);
+        let (mut margins, mut bytes, mut at) = (Margins::default(), 0, None);
         while let Some(piece) = dump.next(self.stop)? {
             margins.push(piece);
             content.push(piece)?;
             bytes += piece.len() as u64;
-            if place.is_none() {
-                place = margins.place();
-                if place.is_some() && self.options.sums {
-                    let task = sums::sums(self.options.dsn.clone(), before.tables.clone());
+            if at.is_none()
+                && let Some(place) = margins.place()
+            {
+                let gtid = self.gtid(before, &place)?;
+                at = Some(At { place, gtid });
+                if self.options.sums {
+                    let tables = before.tables.iter();
+                    let tables = tables.filter(|table| !lacks_history.contains(&table.to_string()));
+                    let task = sums::sums(self.options.dsn.clone(), tables.cloned().collect());
                     summing.0 = Some(self.runtime.spawn(task));
                 }
             }
             let (attempt, expected, new_bytes) = (self.attempt, before.expected, content.new_bytes());
-            (self.progress)(BaseProgress { attempt, bytes, expected, new_bytes });
+            (self.progress)(BaseProgress { attempt, again: self.again.clone(), bytes, expected, new_bytes });
         }
         match dump.finish() {
             Err(BaseError::Dump { said, .. })
-                if *flavor == Flavor::MySql && program.flavor == Flavor::MariaDb =>
+                if flavor == Flavor::MySql && program.flavor == Flavor::MariaDb =>
             {
                 return Err(BaseError::ForeignDump { program: program.to_string(), said });
             }
@@ -279,19 +346,71 @@ impl Attempt<'_> {
         if !margins.is_complete() {
             return Err(BaseError::Incomplete("its last line, `-- Dump completed`, is not there"));
         }
-        place.ok_or(BaseError::Incomplete("it does not say at which place of the binary log it was made"))
+        at.ok_or(BaseError::Incomplete("it does not say at which place of the binary log it was made"))
     }
 
-    /// A base without sums is a base all the same.
-    fn summed(&self, mut summing: Summing) -> Option<Sums> {
-        let task = summing.0.take()?;
-        match self.runtime.block_on(task) {
-            Ok(Ok(sums)) => sums,
+    /// A base without sums is a base all the same. They may take as long as the server reads all its tables.
+    fn summed(&self, mut summing: Summing) -> Result<Option<Sums>, BaseError> {
+        let Some(task) = &mut summing.0 else { return Ok(None) };
+        let stopped = async {
+            while !self.stop.load(Ordering::Relaxed) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let done = self.runtime.block_on(async {
+            tokio::select! {
+                done = task => Ok(done),
+                () = stopped => Err(BaseError::Stopped),
+            }
+        });
+        match done? {
+            Ok(Ok(sums)) => Ok(sums),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the tables of the base snapshot were not summed");
-                None
+                Ok(None)
             }
-            Err(_) => None,
+            Err(_) => Ok(None),
         }
+    }
+}
+
+/// Tables whose earlier rows (`WITH SYSTEM VERSIONING`) the dump program leaves out.
+fn lacking_history(before: &Before, program: &Program) -> Vec<String> {
+    if keeps_history(program, before.flavor, before.release) {
+        return Vec::new();
+    }
+    let versioned = before.tables.iter().filter(|table| table.kind.eq_ignore_ascii_case("SYSTEM VERSIONED"));
+    let lacking: Vec<String> = versioned.map(TableRecord::to_string).collect();
+    if !lacking.is_empty() {
+        tracing::warn!(
+            tables = lacking.join(", "),
+            "{program} cannot dump the history of system-versioned tables: the base snapshot holds their present rows only. It \
+             takes a server and a mariadb-dump of 10.11 or later"
+        );
+    }
+    lacking
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_does_not_wait_for_the_sums() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let options =
+            TakeOptions::new(Dsn::socket("/nowhere", "root"), crate::database::server::Tools::default(), 1);
+        let stop = AtomicBool::new(true);
+        let attempt = Attempt {
+            options: &options,
+            runtime: runtime.handle(),
+            progress: &|_| (),
+            stop: &stop,
+            attempt: 1,
+            again: None,
+        };
+        // CHECKSUM TABLE of a table of some hours.
+        let task = runtime.spawn(std::future::pending());
+        assert!(matches!(attempt.summed(Summing(Some(task))), Err(BaseError::Stopped)));
     }
 }

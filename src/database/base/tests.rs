@@ -177,13 +177,90 @@ fn what_moves_under_a_dump_makes_another_try() {
     let record = world.take_with(&options, Box::new(hook)).unwrap();
     assert_eq!(record.gtid, server.value("SELECT @@gtid_binlog_pos").unwrap());
     assert!(world.text(record.number).contains("CREATE USER IF NOT EXISTS `made`"));
-    // A definition.
-    let hook = || drop(access.sql("ALTER TABLE shop.z ADD COLUMN more INT, ALGORITHM=COPY").unwrap());
-    let record = world.take_with(&options, Box::new(hook)).unwrap();
-    assert_eq!(record.gtid, server.value("SELECT @@gtid_binlog_pos").unwrap());
-    assert!(world.text(record.number).contains("`more` int"));
+    // Definitions, all behind the snapshot and before the dump comes to them: the binary log does it again. Some of it the
+    // dump program notices, not all.
+    access.sql("CREATE TABLE shop.y (id INT PRIMARY KEY); CREATE TABLE shop.x (id INT PRIMARY KEY); INSERT INTO shop.x VALUES (1)").unwrap();
+    let moves = [
+        ("ALTER TABLE shop.z ADD COLUMN more INT, ALGORITHM=COPY", "`more` int"),
+        ("ALTER TABLE shop.z ADD COLUMN instant INT DEFAULT 7, ALGORITHM=INSTANT", "`instant` int"),
+        ("TRUNCATE TABLE shop.x", "CREATE TABLE `x`"),
+        ("DROP TABLE shop.y", ""),
+        (
+            "CREATE DATABASE late; CREATE TABLE late.t (id INT PRIMARY KEY); INSERT INTO late.t VALUES (4711)",
+            "4711",
+        ),
+        ("CREATE PROCEDURE shop.p() SELECT 1", "PROCEDURE `p`"),
+    ];
+    for (change, text) in moves {
+        let hook = || drop(access.sql(change).unwrap());
+        let record = world.take_with(&options, Box::new(hook)).unwrap();
+        assert_eq!(record.gtid, server.value("SELECT @@gtid_binlog_pos").unwrap(), "{change}");
+        assert!(world.text(record.number).contains(text), "{change}");
+    }
+    // The file of its place is purged while it goes on: what its place is as a GTID was asked before.
+    let gtid = server.value("SELECT @@gtid_binlog_pos").unwrap();
+    let hook = || {
+        access.sql("FLUSH BINARY LOGS").unwrap();
+        let live = access.sql("SHOW MASTER STATUS").unwrap()[0][0].clone();
+        // Until the file before it is no longer needed for a recovery.
+        let purged = ehpc_tools::process::wait_until("the purge", Duration::from_secs(30), || {
+            access.sql(&format!("PURGE BINARY LOGS TO '{live}'")).unwrap();
+            access.sql("SHOW BINARY LOGS").unwrap().len() == 1
+        });
+        purged.unwrap();
+    };
+    assert_eq!(world.take_with(&options, Box::new(hook)).unwrap().gtid, gtid);
     // Nothing of the tries that failed is a base.
-    assert_eq!(world.bases.list().len(), 2);
+    assert_eq!(world.bases.list().len(), 2 + moves.len());
+}
+
+#[test]
+fn what_never_holds_still_is_told_with_what_to_do() {
+    let (world, server) = (World::new(), Maria::start(Options::default()).unwrap());
+    fill(&server.access(), "shop.a", 1);
+    let options = world.options(&server.socket());
+    let (access, tries) = (server.access(), std::cell::RefCell::new(Vec::new()));
+    let progress = |now: BaseProgress| {
+        if now.again.is_some() && now.bytes == 0 {
+            tries.borrow_mut().push((now.attempt, now.again.map(|why| why.to_string())));
+        }
+        // A job that never ends.
+        if now.bytes > 0 {
+            access.sql("DROP TABLE IF EXISTS shop.made; CREATE TABLE shop.made (i INT)").unwrap();
+        }
+    };
+    let mut sink = StoreSink::new(world.bases.store());
+    let never = AtomicBool::new(false);
+    let error = take(&options, world.runtime.handle(), &mut sink, &progress, &never).unwrap_err().to_string();
+    assert!(error.contains("`made`") && error.contains("base_at"), "{error}");
+    let tries = tries.into_inner();
+    assert_eq!(tries.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>(), [2, 3, 4]);
+    assert!(tries.iter().all(|(_, why)| why.as_ref().unwrap().contains("`made`")), "{tries:?}");
+}
+
+#[test]
+fn history_that_the_dump_program_leaves_out_is_told() {
+    let (world, server) = (World::new(), Maria::start(Options::default()).unwrap());
+    server.sql("CREATE DATABASE a; CREATE TABLE a.old (i INT PRIMARY KEY) WITH SYSTEM VERSIONING; CREATE TABLE a.t (i INT PRIMARY KEY); INSERT INTO a.old VALUES (1); DELETE FROM a.old").unwrap();
+    let mut options = world.options(&server.socket());
+    assert_eq!(world.take(&options).unwrap().lacks_history, [""; 0]);
+    // As one of before 10.11.
+    let tools = world.directory.path().join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    let program = Tools::default().find(Tool::Dump, Flavor::MariaDb).unwrap().path;
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--help*) exec {0} \"$@\" | sed s/--dump-history//; exit;; esac\nexec {0} \"$@\"\n",
+        program.display()
+    );
+    std::fs::write(tools.join("mariadb-dump"), script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(tools.join("mariadb-dump"), mode).unwrap();
+    options.tools = Tools::new(Some(tools));
+    let record = world.take(&options).unwrap();
+    assert_eq!(record.lacks_history, ["`a`.`old`"]);
+    let summed: Vec<&str> =
+        record.sums.iter().flat_map(|sums| &sums.tables).map(|t| t.name.as_str()).collect();
+    assert_eq!(summed, ["t"]);
 }
 
 #[test]

@@ -183,7 +183,7 @@ impl Catalog {
 }
 
 /// Statements whose rows are (kind, schema, name, engine, bytes).
-fn listings(mariadb: bool) -> Vec<String> {
+pub(super) fn listings(mariadb: bool) -> Vec<String> {
     let mut all = vec![
         format!(
             "SELECT 'SCHEMA', schema_name, '', '', 0 FROM information_schema.schemata \
@@ -214,7 +214,7 @@ fn listings(mariadb: bool) -> Vec<String> {
     all
 }
 
-fn listed(row: &Row) -> Option<(Item, Entry)> {
+pub(super) fn listed(row: &Row) -> Option<(Item, Entry)> {
     let kind = match row.string(0).to_ascii_uppercase().as_str() {
         "SCHEMA" => Kind::Database,
         "BASE TABLE" | "SYSTEM VERSIONED" => Kind::Table,
@@ -262,7 +262,7 @@ async fn is_listed(session: &mut dyn Session, item: &Item) -> Result<bool, SqlEr
 }
 
 /// The engine's numbers of all its tables. Their names are kept in the form of file names.
-async fn identities(session: &mut dyn Session) -> Result<BTreeMap<Item, String>, SqlError> {
+pub(super) async fn identities(session: &mut dyn Session) -> Result<BTreeMap<Item, String>, SqlError> {
     let new = !session.dialect().is_mariadb() && session.dialect().version().major >= 8;
     let list = if new { "innodb_tables" } else { "innodb_sys_tables" };
     let decoded =
@@ -290,7 +290,10 @@ async fn identities(session: &mut dyn Session) -> Result<BTreeMap<Item, String>,
 }
 
 /// (hash, a sequence's next value) of one thing; `None`: it has gone.
-async fn describe(session: &mut dyn Session, item: &Item) -> Result<Option<(String, Option<i64>)>, SqlError> {
+pub(super) async fn describe(
+    session: &mut dyn Session,
+    item: &Item,
+) -> Result<Option<(String, Option<i64>)>, SqlError> {
     let mut hasher = blake3::Hasher::new();
     for statement in questions(session, item) {
         match session.table(&statement).await {

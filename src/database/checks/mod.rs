@@ -11,6 +11,7 @@
 pub mod answers;
 pub mod archive;
 mod catalog;
+pub(in crate::database) mod definitions;
 mod drill;
 pub mod drills;
 mod fetched;

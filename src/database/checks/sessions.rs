@@ -18,8 +18,9 @@ const IDLE: Duration = Duration::from_secs(12 * 3600);
 /// Whoever stopped replication and asks nothing for so long has gone. (At its longest a comparison waits 30 s for the
 /// primary in between.)
 const GONE: Duration = Duration::from_secs(60);
-/// Between two looks after that.
+/// Between two looks after that, and after a start that failed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(15);
 
 /// Tells where the server is now; the error says why there is none.
 pub type Whereabouts = Arc<dyn Fn() -> Result<Dsn, String> + Send + Sync>;
@@ -134,23 +135,26 @@ impl StandbySessions {
         let Some(halted) = &self.halted else { return };
         let mut said = None;
         loop {
+            let mut pause = LOOK_EVERY;
             if halted.is_noted() && self.is_left_alone() {
                 match self.follow(halted).await {
                     Ok(()) => tracing::warn!(
-                        "the standby had been stopped for a verification that ended; it follows"
+                        "the standby was stopped for a verification that is no more; it follows"
                     ),
-                    Err(error) if said.as_ref() != Some(&error) => {
-                        tracing::warn!(
-                            "the standby was stopped for a verification that ended, and does not start: {error}"
-                        );
-                        said = Some(error);
+                    Err(error) => {
+                        pause = RETRY;
+                        if said.as_ref() != Some(&error) {
+                            tracing::warn!(
+                                "the standby, stopped for a verification that is no more, does not start: {error}"
+                            );
+                            said = Some(error);
+                        }
                     }
-                    Err(_) => {}
                 }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

@@ -45,6 +45,21 @@ pub enum RestoreError {
     OnlyNeedsServer,
     #[error("the archive is of {archive}, the server {server} is {found}: a restore needs the same")]
     OtherFlavor { archive: &'static str, server: String, found: String },
+    #[error(
+        "base snapshot {base} was begun at {file}, which the archive does not have any more: which distributed transactions \
+         were prepared and not ended then is not known. Choose a moment that a later base leads to (`ehpc-store db bases`)"
+    )]
+    LostBefore { base: u64, file: String },
+    #[error(
+        "{program} has no --exclude-gtids, and the way crosses a failover of a MySQL: install MySQL's own mysqlbinlog (package \
+         mysql-client, mysql-community-client), or name its directory in `tools` of [database]"
+    )]
+    NoExclude { program: String },
+    #[error(
+        "{name} on {server} was switched off for the restore and cannot be switched on again: {source}. Run `SET GLOBAL {name} \
+         = ON`"
+    )]
+    Switch { name: &'static str, server: String, source: Box<SqlError> },
     #[error("{what}: {source}")]
     File { what: String, source: std::io::Error },
     #[error("stopped: this daemon is shutting down, or the request was withdrawn")]

@@ -1,14 +1,16 @@
 //! A base, then the archive, into a server: exactly up to a place.
 
-use super::branches;
-use super::compare::{Difference, compare};
+use super::accounts::{Account, Without};
+use super::branches::{self, Group};
+use super::compare::{Compared, compare};
 use super::error::RestoreError;
 use super::plan::{self, BaseAt, Segment, Span};
 use super::replay::Replay;
 use crate::database::archive::{Archive, Stop};
-use crate::database::base::{BaseRecord, BaseStore, LogPlace};
+use crate::database::base::{AccountsAt, BaseRecord, BaseStore, LogPlace};
 use crate::database::dsn::Dsn;
-use crate::database::server::{Client, Flavor, LoadOptions, ServerError, Tool, Tools};
+use crate::database::server::{Client, Flavor, LoadOptions, Program, ServerError, Tool, Tools};
+use crate::database::sql::Sql;
 use ehpc_proto::replication::database::Place;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -36,13 +38,21 @@ pub(crate) struct Route {
     pub(crate) flavor: Flavor,
 }
 
+/// What a route takes, found before anything is touched.
+pub(crate) struct Means {
+    client: Program,
+    binlog: Program,
+    /// Those that prepared what was neither committed nor rolled back at the base's place.
+    prepared: Vec<Group>,
+}
+
 /// What was applied.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Filled {
     pub(crate) base_bytes: u64,
     pub(crate) replayed_bytes: u64,
-    pub(crate) compared: usize,
-    pub(crate) differences: Vec<Difference>,
+    /// `None`: the base has no sums, or they are of a later moment.
+    pub(super) compared: Option<Compared>,
 }
 
 impl Vault<'_> {
@@ -93,23 +103,48 @@ impl Vault<'_> {
         RestoreError::NoBase { file: stop.file.clone(), offset: stop.place.offset, place, oldest, hint }
     }
 
-    /// Loads the base, with the branches that were prepared at its place. `unlogged`: not into the target's binary log.
+    /// Programs, base, binary logs and prepared branches: all there?
+    pub(crate) fn means(&self, route: &Route) -> Result<Means, RestoreError> {
+        let find = |tool| self.tools.find(tool, route.flavor).map_err(ServerError::from);
+        let (client, binlog) = (find(Tool::Client)?, find(Tool::Binlog)?);
+        let base = &route.base;
+        self.bases.is_whole(base.number)?;
+        let prepared = match self.place(base.lineage, &base.before) {
+            // MySQL does not log a prepared branch.
+            _ if route.flavor == Flavor::MySql => Vec::new(),
+            Some(before) => branches::open_at(self.archive, base, before, route.place)?,
+            None => {
+                return Err(RestoreError::LostBefore { base: base.number, file: base.before.file.clone() });
+            }
+        };
+        for file in self.archive.files() {
+            let is_on = |segment: &Segment| {
+                file.lineage == segment.from.lineage
+                    && (segment.from.file..=segment.to.file).contains(&file.ordinal)
+            };
+            if route.segments.iter().any(is_on) {
+                let path = self.archive.path(file.lineage, file.ordinal)?;
+                std::fs::File::open(&path).map_err(|source| RestoreError::File {
+                    what: format!("reading {}", path.display()),
+                    source,
+                })?;
+            }
+        }
+        Ok(Means { client, binlog, prepared })
+    }
+
+    /// Loads the base, with the branches that were prepared at its place. What it says of our own account is left out.
+    /// `unlogged`: not into the target's binary log.
     pub(crate) fn load_base(
         &self,
-        route: &Route,
+        (route, means): (&Route, &Means),
         dsn: &Dsn,
         unlogged: bool,
         progress: &dyn Fn(String),
         stop: &AtomicBool,
     ) -> Result<u64, RestoreError> {
-        let groups = match self.place(route.base.lineage, &route.base.before) {
-            // Nothing of it is prepared, or MySQL, where a prepared branch is not in the binary log.
-            _ if route.flavor == Flavor::MySql => Vec::new(),
-            Some(before) => branches::open_at(self.archive, &route.base, before, route.place)?,
-            None => branches::open_at(self.archive, &route.base, route.place, route.place)?,
-        };
-        let program = self.tools.find(Tool::Client, route.flavor).map_err(ServerError::from)?;
-        let mut client = Client::start(&program, dsn, LoadOptions { unlogged })?;
+        let account = self.runtime.block_on(own_account(dsn))?;
+        let mut client = Client::start(&means.client, dsn, LoadOptions { unlogged })?;
         let total = route.base.bytes.max(1);
         let mut said = 0;
         let mut tell = |bytes: u64| {
@@ -119,36 +154,38 @@ impl Vault<'_> {
                 progress(format!("base {}: {percent} %", route.base.number));
             }
         };
-        let bytes =
-            client.load(&mut self.bases.read(route.base.number)?, &mut tell, stop).map_err(stopped)?;
-        let replay = self.replay(route.flavor)?;
-        for group in groups {
+        let text = self.bases.read(route.base.number)?;
+        // Of a base that does not tell where they are, everything is loaded.
+        let accounts = route.base.accounts.unwrap_or(AccountsAt { early: 0, late: u64::MAX });
+        let mut text = Without::new(text, accounts, account);
+        let bytes = client.load(&mut text, &mut tell, stop).map_err(stopped)?;
+        let replay = self.replay(route, means);
+        for group in &means.prepared {
             let at = |offset| Place { lineage: group.lineage, file: group.file, offset };
             let segment = Segment { from: at(group.bytes.start), to: at(group.bytes.end), skip: None };
             replay.run(&segment, &mut client, &mut |_| {}, stop)?;
             // A connection has one branch at most; another begins only when this one is left to itself.
             client.finish()?;
-            client = Client::start(&program, dsn, LoadOptions { unlogged })?;
+            client = Client::start(&means.client, dsn, LoadOptions { unlogged })?;
         }
         client.finish().map_err(stopped)?;
         Ok(bytes)
     }
 
-    fn replay(&self, flavor: Flavor) -> Result<Replay<'_>, RestoreError> {
-        let program = self.tools.find(Tool::Binlog, flavor).map_err(ServerError::from)?;
-        Ok(Replay { archive: self.archive, program })
+    fn replay(&self, route: &Route, means: &Means) -> Replay<'_> {
+        Replay { archive: self.archive, program: means.binlog.clone(), flavor: route.flavor }
     }
 
     /// Base and archive. On the way, where the base's sums were taken, the tables are compared with them.
     pub(crate) fn fill(
         &self,
-        route: &Route,
+        (route, means): (&Route, &Means),
         dsn: &Dsn,
         progress: &dyn Fn(String),
         stop: &AtomicBool,
     ) -> Result<Filled, RestoreError> {
-        let mut filled =
-            Filled { base_bytes: self.load_base(route, dsn, false, progress, stop)?, ..Filled::default() };
+        let base_bytes = self.load_base((route, means), dsn, false, progress, stop)?;
+        let mut filled = Filled { base_bytes, ..Filled::default() };
         let sums = route
             .base
             .sums
@@ -161,23 +198,22 @@ impl Vault<'_> {
             (Some(_), _) => (Vec::new(), route.segments.clone()),
             (None, Some(parts)) => parts,
             (None, None) => {
-                self.apply(route, &route.segments, dsn, &mut filled, progress, stop)?;
+                self.apply((route, means), &route.segments, dsn, &mut filled, progress, stop)?;
                 return Ok(filled);
             }
         };
-        self.apply(route, &before, dsn, &mut filled, progress, stop)?;
+        self.apply((route, means), &before, dsn, &mut filled, progress, stop)?;
         if let Some((sums, _)) = sums {
             progress("comparing the tables with what was recorded of them".to_owned());
-            filled.differences = self.runtime.block_on(compare(dsn, sums))?;
-            filled.compared = sums.tables.len();
+            filled.compared = Some(self.runtime.block_on(compare(dsn, &route.base, sums))?);
         }
-        self.apply(route, &after, dsn, &mut filled, progress, stop)?;
+        self.apply((route, means), &after, dsn, &mut filled, progress, stop)?;
         Ok(filled)
     }
 
     fn apply(
         &self,
-        route: &Route,
+        (route, means): (&Route, &Means),
         segments: &[Segment],
         dsn: &Dsn,
         filled: &mut Filled,
@@ -187,9 +223,8 @@ impl Vault<'_> {
         if segments.is_empty() {
             return Ok(());
         }
-        let replay = self.replay(route.flavor)?;
-        let program = self.tools.find(Tool::Client, route.flavor).map_err(ServerError::from)?;
-        let mut client = Client::start(&program, dsn, LoadOptions::default())?;
+        let replay = self.replay(route, means);
+        let mut client = Client::start(&means.client, dsn, LoadOptions::default())?;
         for segment in segments {
             let (before, mut told) = (filled.replayed_bytes, 0);
             let mut tell = |bytes: u64| {
@@ -202,6 +237,14 @@ impl Vault<'_> {
         }
         client.finish().map_err(stopped)
     }
+}
+
+/// The account that we are there.
+async fn own_account(dsn: &Dsn) -> Result<Account, RestoreError> {
+    let mut sql = Sql::connect(dsn).await?;
+    let account = Account::of(&mut sql).await?;
+    sql.close().await;
+    Ok(account)
 }
 
 fn stopped(error: ServerError) -> RestoreError {

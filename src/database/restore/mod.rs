@@ -1,5 +1,6 @@
 //! The database as of any moment: a base snapshot, then the archive up to exactly there.
 
+mod accounts;
 mod branches;
 mod compare;
 mod error;
@@ -14,5 +15,6 @@ mod tests;
 
 pub use compare::Difference;
 pub use error::RestoreError;
+pub(crate) use fill::Route;
 pub use fill::Vault;
-pub use run::{RestoreMoment, RestoreOptions, RestoreTarget, Restored, run};
+pub use run::{RestoreMoment, RestoreOptions, RestoreTarget, Restored, check, run};

@@ -5,9 +5,8 @@
 
 use super::error::RestoreError;
 use super::fill::{Route, Vault};
-use super::run::{RestoreOptions, Restored, datadir_at, told};
+use super::run::{RestoreOptions, Restored, Way, datadir_at, told};
 use super::target;
-use crate::database::archive::Stop;
 use crate::database::dsn::Dsn;
 use crate::database::server::{
     Client, LoadOptions, Program, ServerError, Tool, last_words, with_credentials,
@@ -55,23 +54,23 @@ pub(super) fn run(
     options: &RestoreOptions,
     dsn: &Dsn,
     table: &str,
-    (at, route): (&Stop, &Route),
+    way: Way<'_>,
     progress: &dyn Fn(String),
     stop: &AtomicBool,
 ) -> Result<Restored, RestoreError> {
     let from = Name::parse(table)?;
     let to = options.as_table.as_deref().map_or_else(|| Ok(from.clone()), Name::parse)?;
-    vault.runtime.block_on(free(dsn, route, &to, options.overwrite))?;
+    vault.runtime.block_on(free(dsn, way.route, &to, options.overwrite))?;
     let scratch = Scratch(options.scratch.join(format!("scratch-{:08x}", rand::random::<u32>())));
-    let (filled, prepared, server) = datadir_at(vault, &scratch.0, (at, route), progress, stop)?;
+    let (filled, prepared, server) = datadir_at(vault, &scratch.0, way, progress, stop)?;
     let source = server.dsn();
     let moved = vault.runtime.block_on(rename(&source, &from, &to)).and_then(|()| {
         progress(format!("{table} to {}", dsn.server));
-        copy(vault, route, &source, dsn, &to, stop)
+        copy(vault, way.route, &source, dsn, &to, stop)
     });
     vault.runtime.block_on(server.discard());
     moved?;
-    Ok(told(at, route, filled, prepared))
+    Ok(told(way, filled, prepared))
 }
 
 /// The place is free, or may be made free; its database is there.

@@ -4,7 +4,7 @@
 use super::error::RestoreError;
 use super::plan::Segment;
 use crate::database::archive::Archive;
-use crate::database::server::{Client, Program, ServerError, last_words};
+use crate::database::server::{Client, Flavor, Program, ServerError, last_words};
 use crate::host;
 use ehpc_proto::replication::database::ArchivedFile;
 use std::io::{self, Read, Write};
@@ -21,6 +21,7 @@ const FIRST: u64 = 4;
 pub(crate) struct Replay<'a> {
     pub(crate) archive: &'a Arc<Archive>,
     pub(crate) program: Program,
+    pub(crate) flavor: Flavor,
 }
 
 impl Replay<'_> {
@@ -51,6 +52,25 @@ impl Replay<'_> {
     }
 }
 
+/// The option that says where to begin.
+fn start_option(
+    program: &Program,
+    flavor: Flavor,
+    segment: &Segment,
+) -> Result<Option<String>, RestoreError> {
+    match (segment.skip.as_deref().filter(|gtid| !gtid.is_empty()), flavor) {
+        (Some(gtid), Flavor::MariaDb) => Ok(Some(format!("--start-position={gtid}"))),
+        (Some(gtid), Flavor::MySql) if program.knows("--exclude-gtids") => {
+            Ok(Some(format!("--exclude-gtids={gtid}")))
+        }
+        (Some(_), Flavor::MySql) => Err(RestoreError::NoExclude { program: program.to_string() }),
+        (None, _) if segment.from.offset > FIRST => {
+            Ok(Some(format!("--start-position={}", segment.from.offset)))
+        }
+        (None, _) => Ok(None),
+    }
+}
+
 /// The running program.
 struct Reader {
     program: Program,
@@ -65,15 +85,7 @@ impl Reader {
         let program = replay.program.clone();
         let mut command = program.command();
         command.arg("--no-defaults");
-        match &segment.skip {
-            Some(gtid) if !gtid.is_empty() => {
-                command.arg(format!("--start-position={gtid}"));
-            }
-            _ if segment.from.offset > FIRST => {
-                command.arg(format!("--start-position={}", segment.from.offset));
-            }
-            _ => {}
-        }
+        command.args(start_option(&program, replay.flavor, segment)?);
         let Some((last, earlier)) = files.split_last() else {
             let source = io::Error::new(io::ErrorKind::NotFound, "the archive has no such files");
             return Err(RestoreError::File { what: format!("{:?}", segment.from), source });
@@ -137,5 +149,41 @@ fn feed(mut source: impl Read, mut input: impl Write) -> io::Result<()> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ehpc_proto::replication::database::Place;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_was_applied_before_a_failover_is_left_out_in_the_programs_own_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = |help: &str| {
+            let path = directory.path().join("mysqlbinlog");
+            std::fs::write(&path, format!("#!/bin/sh\necho '{help}'\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            Program { path, flavor: Flavor::MySql, version: "5.7.1".to_owned() }
+        };
+        let (from, to) =
+            (Place { lineage: 2, file: 1, offset: 0 }, Place { lineage: 2, file: 1, offset: 900 });
+        let segment = |skip: &str| Segment { from, to, skip: Some(skip.to_owned()) };
+        let mysql = program("  --exclude-gtids=name Print all events but ..");
+        let (uuid, maria) = (segment("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"), segment("0-1-9"));
+        let option =
+            |program: &Program, flavor, segment: &Segment| start_option(program, flavor, segment).unwrap();
+        assert_eq!(
+            option(&mysql, Flavor::MySql, &uuid).as_deref(),
+            Some("--exclude-gtids=3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5")
+        );
+        assert_eq!(option(&mysql, Flavor::MariaDb, &maria).as_deref(), Some("--start-position=0-1-9"));
+        assert_eq!(option(&mysql, Flavor::MySql, &segment("")), None);
+        let inside = Segment { from: Place { offset: 120, ..from }, to, skip: None };
+        assert_eq!(option(&mysql, Flavor::MySql, &inside).as_deref(), Some("--start-position=120"));
+        let other = program("nothing of the kind");
+        let error = start_option(&other, Flavor::MySql, &uuid).unwrap_err();
+        assert!(matches!(error, RestoreError::NoExclude { .. }), "{error}");
     }
 }

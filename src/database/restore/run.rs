@@ -2,11 +2,12 @@
 
 use super::compare::Difference;
 use super::error::RestoreError;
-use super::fill::{Filled, Route, Vault};
+use super::fill::{Filled, Means, Route, Vault};
+use super::target::Switches;
 use super::{only, target};
 use crate::database::archive::{Stop, Target};
 use crate::database::dsn::Dsn;
-use crate::database::server::{ACCOUNT, Flavor, Mysqld, MysqldOptions, Role};
+use crate::database::server::{ACCOUNT, Flavor, Mysqld, MysqldOptions, Role, ServerError, Tool};
 use crate::database::sql::{Sql, quote_text};
 use crate::host;
 use ehpc_proto::binlog::gtid::parse_uuid;
@@ -86,12 +87,16 @@ pub struct Restored {
     pub replayed_bytes: u64,
     /// Tables that were compared with what was recorded when the base was taken.
     pub compared: usize,
-    /// All of them were equal; `None`: nothing was recorded.
+    /// All of them were equal; `None`: nothing was compared.
     pub equal: Option<bool>,
+    /// Why it was not, or not as much as usual.
+    pub compared_note: Option<String>,
     /// Those that were not.
     pub differences: Vec<Difference>,
     /// Branches of distributed transactions that are prepared at that moment; end them with XA COMMIT or XA ROLLBACK.
     pub prepared: Vec<String>,
+    /// Tables that have lost their earlier rows (`WITH SYSTEM VERSIONING`): the base does not hold them.
+    pub lacks_history: Vec<String>,
     /// Socket of the server that was left running.
     pub socket: Option<PathBuf>,
     /// That server; it ends when this is dropped.
@@ -106,18 +111,18 @@ pub fn run(
     progress: &dyn Fn(String),
     stop: &AtomicBool,
 ) -> Result<Restored, RestoreError> {
-    let at = resolve(vault, &options.moment)?;
-    let route = vault.route(&at)?;
+    let (at, route, means) = prepare(vault, options)?;
+    let way = Way { at: &at, route: &route, means: &means };
     progress(format!("to {}:{}, from base {}", at.file, at.place.offset, route.base.number));
     match (&options.target, &options.only) {
         (RestoreTarget::Server(dsn), Some(table)) => {
-            only::run(vault, options, dsn, table, (&at, &route), progress, stop)
+            only::run(vault, options, dsn, table, way, progress, stop)
         }
         (RestoreTarget::Datadir(_), Some(_)) => Err(RestoreError::OnlyNeedsServer),
-        (RestoreTarget::Server(dsn), None) => into_server(vault, options, dsn, (&at, &route), progress, stop),
+        (RestoreTarget::Server(dsn), None) => into_server(vault, options, dsn, way, progress, stop),
         (RestoreTarget::Datadir(datadir), None) => {
-            let (filled, prepared, server) = datadir_at(vault, datadir, (&at, &route), progress, stop)?;
-            let mut restored = told(&at, &route, filled, prepared);
+            let (filled, prepared, server) = datadir_at(vault, datadir, way, progress, stop)?;
+            let mut restored = told(way, filled, prepared);
             if options.keep_running {
                 restored.socket = Some(server.socket().to_owned());
                 restored.server = Some(server);
@@ -129,8 +134,49 @@ pub fn run(
     }
 }
 
+/// Whether [`run`] would find everything that it needs: the moment, a base, the binary logs, the programs. Nothing is
+/// touched.
+pub fn check(vault: &Vault<'_>, options: &RestoreOptions) -> Result<(), RestoreError> {
+    prepare(vault, options).map(drop)
+}
+
+/// Where to, how and with what.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) at: &'a Stop,
+    pub(super) route: &'a Route,
+    pub(super) means: &'a Means,
+}
+
+fn prepare(vault: &Vault<'_>, options: &RestoreOptions) -> Result<(Stop, Route, Means), RestoreError> {
+    let at = resolve(vault, &options.moment)?;
+    let route = vault.route(&at)?;
+    let means = vault.means(&route)?;
+    let mut needed = Vec::new();
+    if options.only.is_some() || matches!(options.target, RestoreTarget::Datadir(_)) {
+        needed.push(Tool::Server);
+    }
+    if options.only.is_some() {
+        needed.push(Tool::Dump);
+    }
+    for tool in needed {
+        vault.tools.find(tool, route.flavor).map_err(ServerError::from)?;
+    }
+    Ok((at, route, means))
+}
+
 /// What is reached.
-pub(super) fn told(at: &Stop, route: &Route, filled: Filled, prepared: Vec<String>) -> Restored {
+pub(super) fn told(way: Way<'_>, filled: Filled, prepared: Vec<String>) -> Restored {
+    let Way { at, route, .. } = way;
+    let note = match (&filled.compared, &route.base.sums) {
+        (Some(compared), _) => compared.rows_only.clone(),
+        (None, Some(sums)) => Some(format!(
+            "nothing was compared: the tables were summed at {}:{}, after this moment",
+            sums.place.file, sums.place.offset
+        )),
+        (None, None) => Some("nothing was compared: the base has no sums of its tables".to_owned()),
+    };
+    let compared = filled.compared.unwrap_or_default();
     Restored {
         base: route.base.number,
         gtid: at.gtid.to_string(),
@@ -139,10 +185,12 @@ pub(super) fn told(at: &Stop, route: &Route, filled: Filled, prepared: Vec<Strin
         at: at.at,
         base_bytes: filled.base_bytes,
         replayed_bytes: filled.replayed_bytes,
-        compared: filled.compared,
-        equal: (filled.compared > 0).then_some(filled.differences.is_empty()),
-        differences: filled.differences,
+        compared: compared.tables,
+        equal: (compared.tables > 0).then_some(compared.differences.is_empty()),
+        compared_note: note,
+        differences: compared.differences,
         prepared,
+        lacks_history: route.base.lacks_history.clone(),
         socket: None,
         server: None,
     }
@@ -177,33 +225,46 @@ fn into_server(
     vault: &Vault<'_>,
     options: &RestoreOptions,
     dsn: &Dsn,
-    (at, route): (&Stop, &Route),
+    way: Way<'_>,
     progress: &dyn Fn(String),
     stop: &AtomicBool,
 ) -> Result<Restored, RestoreError> {
     let runtime = vault.runtime;
-    let mut sql = runtime.block_on(target::connect(dsn, route.flavor))?;
-    let prepared = runtime.block_on(target::prepare(&mut sql, options.overwrite))?;
-    let filled = vault.fill(route, dsn, progress, stop);
+    let mut sql = runtime.block_on(target::connect(dsn, way.route.flavor))?;
+    let databases = runtime.block_on(target::in_the_way(&mut sql, options.overwrite))?;
+    let mut switches = Switches::default();
+    let emptied = runtime.block_on(async {
+        switches.switch_off(&mut sql).await?;
+        target::clear(&mut sql, &databases).await
+    });
+    let filled = emptied
+        .map_err(RestoreError::from)
+        .and_then(|()| vault.fill((way.route, way.means), dsn, progress, stop));
     // Events run again, whatever happened.
     let finished = runtime.block_on(async {
-        let mut sql = Sql::connect(dsn).await?;
-        target::finish(&mut sql, prepared).await?;
-        target::prepared_branches(&mut sql).await
+        switches.switch_on(&mut sql, dsn).await?;
+        Ok::<_, RestoreError>(target::prepared_branches(&mut sql).await?)
     });
-    let filled = filled?;
-    Ok(told(at, route, filled, finished?))
+    match (filled, finished) {
+        (Ok(filled), finished) => Ok(told(way, filled, finished?)),
+        (Err(error), finished) => {
+            if let Err(other) = finished {
+                tracing::error!("{other}");
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Makes a data directory and fills it. When that fails, the directory is empty again.
 pub(super) fn datadir_at(
     vault: &Vault<'_>,
     datadir: &Path,
-    (at, route): (&Stop, &Route),
+    way: Way<'_>,
     progress: &dyn Fn(String),
     stop: &AtomicBool,
 ) -> Result<(Filled, Vec<String>, Mysqld), RestoreError> {
-    let runtime = vault.runtime;
+    let (runtime, Way { at, route, means }) = (vault.runtime, way);
     progress(format!("making {}", datadir.display()));
     runtime.block_on(Mysqld::init(datadir, vault.tools, route.flavor))?;
     let options = MysqldOptions {
@@ -216,7 +277,7 @@ pub(super) fn datadir_at(
     };
     let result = runtime.block_on(Mysqld::start(options, vault.tools)).map_err(RestoreError::from);
     let result = result.and_then(|server| {
-        let filled = vault.fill(route, &server.dsn(), progress, stop).and_then(|filled| {
+        let filled = vault.fill((route, means), &server.dsn(), progress, stop).and_then(|filled| {
             let prepared = runtime.block_on(settle(&server.dsn(), at, route.flavor))?;
             Ok((filled, prepared))
         });

@@ -8,14 +8,15 @@ use crate::database::sql::{Sql, SqlError, quote_name, quote_text};
 /// Made by servers themselves.
 const SYSTEM: [&str; 4] = ["mysql", "sys", "information_schema", "performance_schema"];
 
-/// A server that somebody else runs, made ready.
-pub(super) struct Prepared {
-    /// Global switches that were on, and are off meanwhile.
-    switched_off: Vec<&'static str>,
+/// Global switches of a server that somebody else runs.
+#[derive(Default)]
+pub(super) struct Switches {
+    /// Were on, and are off meanwhile.
+    off: Vec<&'static str>,
 }
 
 /// Off while a restore runs: events would change what is restored, and the source's GTIDs come in an order of their own.
-const SWITCHES: [&str; 2] = ["event_scheduler", "gtid_strict_mode"];
+const DISTURBING: [&str; 2] = ["event_scheduler", "gtid_strict_mode"];
 
 /// Connects, and checks that the server is of the archive's kind.
 pub(super) async fn connect(dsn: &Dsn, flavor: Flavor) -> Result<Sql, RestoreError> {
@@ -39,33 +40,53 @@ pub(super) async fn databases(sql: &mut Sql) -> Result<Vec<String>, SqlError> {
     Ok(names.filter(|name| !SYSTEM.iter().any(|system| name.eq_ignore_ascii_case(system))).collect())
 }
 
-/// Empties the server (when that was asked for) and switches off what would disturb.
-pub(super) async fn prepare(sql: &mut Sql, overwrite: bool) -> Result<Prepared, RestoreError> {
+/// The databases that have to go; an error unless that is allowed.
+pub(super) async fn in_the_way(sql: &mut Sql, overwrite: bool) -> Result<Vec<String>, RestoreError> {
     let databases = databases(sql).await?;
-    if !databases.is_empty() && !overwrite {
-        let server = sql.server().to_owned();
-        return Err(RestoreError::NotEmpty { server, databases: databases.join(", ") });
+    if databases.is_empty() || overwrite {
+        return Ok(databases);
     }
-    let mut switched_off = Vec::new();
-    for name in SWITCHES {
-        let value = sql.variable(name).await?;
-        if value.is_some_and(|value| value.eq_ignore_ascii_case("ON") || value == "1") {
-            sql.run(&format!("SET GLOBAL {name} = OFF")).await?;
-            switched_off.push(name);
-        }
-    }
-    for name in databases {
-        sql.run(&format!("DROP DATABASE {}", quote_name(&name))).await?;
-    }
-    Ok(Prepared { switched_off })
+    let server = sql.server().to_owned();
+    Err(RestoreError::NotEmpty { server, databases: databases.join(", ") })
 }
 
-/// Everything is switched on again.
-pub(super) async fn finish(sql: &mut Sql, prepared: Prepared) -> Result<(), SqlError> {
-    for name in prepared.switched_off {
-        sql.run(&format!("SET GLOBAL {name} = ON")).await?;
+/// Empties the server. A large database takes its time.
+pub(super) async fn clear(sql: &mut Sql, databases: &[String]) -> Result<(), SqlError> {
+    sql.set_statement_time(None);
+    for name in databases {
+        sql.run(&format!("DROP DATABASE {}", quote_name(name))).await?;
     }
     Ok(())
+}
+
+impl Switches {
+    /// Switches off what would disturb.
+    pub(super) async fn switch_off(&mut self, sql: &mut Sql) -> Result<(), SqlError> {
+        for name in DISTURBING {
+            let value = sql.variable(name).await?;
+            if value.is_some_and(|value| value.eq_ignore_ascii_case("ON") || value == "1") {
+                sql.run(&format!("SET GLOBAL {name} = OFF")).await?;
+                self.off.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything is switched on again: on the connection that was there before, for which no account changes any more.
+    pub(super) async fn switch_on(self, sql: &mut Sql, dsn: &Dsn) -> Result<(), RestoreError> {
+        // It was idle for as long as the restore took.
+        if sql.run("SELECT 1").await.is_err_and(|error| error.is_connection()) {
+            *sql = Sql::connect(dsn).await?;
+        }
+        for name in self.off {
+            sql.run(&format!("SET GLOBAL {name} = ON")).await.map_err(|error| RestoreError::Switch {
+                name,
+                server: sql.server().to_owned(),
+                source: Box::new(error),
+            })?;
+        }
+        Ok(())
+    }
 }
 
 /// Is there such a table (or view)?

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::database::archive::{self, Archive, Target};
-use crate::database::base::{BaseRecord, BaseStore, StoreSink, TakeOptions, take};
+use crate::database::base::{BaseRecord, BaseStore, StoreSink, Sums, TableSum, TakeOptions, take};
 use crate::database::dsn::Dsn;
-use crate::database::server::{Mysqld, MysqldOptions, Role, Tools};
+use crate::database::server::{Mysqld, MysqldOptions, Role, Tool, Tools};
 use ehpc_proto::binlog::Flavor;
 use ehpc_proto::replication::database::{Joined, Lineage, Place};
 use ehpc_tools::database::{Access, Maria, Options, Work, Workload};
@@ -23,6 +23,11 @@ struct World {
 }
 
 impl World {
+    fn with_tools(mut self, tools: Tools) -> World {
+        self.tools = tools;
+        self
+    }
+
     fn new() -> World {
         let directory = tempfile::tempdir().unwrap();
         let bases = BaseStore::open(&directory.path().join("base"), 7).unwrap();
@@ -206,8 +211,8 @@ fn any_transaction_under_load_comes_back_exactly() {
 fn a_server_is_restored_into_and_only_when_it_may_be() {
     let world = World::new();
     let access = world.server.access();
-    access.sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, t TEXT); INSERT INTO shop.orders VALUES (1, 'first')").unwrap();
-    world.base();
+    access.sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, t TEXT); INSERT INTO shop.orders VALUES (1, 'first'); CREATE USER admin@'127.0.0.1' IDENTIFIED BY 'another'; CREATE USER admin@'10.1.1.1' IDENTIFIED BY 'x'; GRANT ALL ON shop.* TO admin@'127.0.0.1'").unwrap();
+    let base = world.base();
     access.sql("INSERT INTO shop.orders VALUES (2, 'second')").unwrap();
     let gtid = world.server.value("SELECT @@gtid_binlog_pos").unwrap();
     access.sql("BEGIN; INSERT INTO shop.orders VALUES (3, 'third'); INSERT INTO shop.orders VALUES (4, 'fourth'); COMMIT").unwrap();
@@ -215,21 +220,54 @@ fn a_server_is_restored_into_and_only_when_it_may_be() {
     let (file, end): (String, u64) = (status[0][0].clone(), status[0][1].parse().unwrap());
     access.sql("DROP TABLE shop.orders").unwrap();
     let archive = world.archive();
-    let other = Maria::start(Options::default().server_id(2).with("--event-scheduler=ON")).unwrap();
-    other.sql("CREATE DATABASE mine; CREATE TABLE mine.t (i INT)").unwrap();
-    let target = RestoreTarget::Server(Dsn::socket(other.socket(), "root"));
+    let other = Maria::start(Options::default().server_id(2).tcp().with("--event-scheduler=ON")).unwrap();
+    // The account that works there has another password than that of the source.
+    other.sql("CREATE DATABASE mine; CREATE TABLE mine.t (i INT); CREATE USER admin@'127.0.0.1' IDENTIFIED BY 'mine'; GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION").unwrap();
+    let admin = format!("mysql://admin:mine@127.0.0.1:{}/", other.port().unwrap());
+    let target = RestoreTarget::Server(Dsn::parse(&admin).unwrap());
     let mut options = world.options(RestoreMoment::Gtid(gtid), target.clone());
     let error = world.run(&archive, &options).unwrap_err();
     assert!(matches!(error, RestoreError::NotEmpty { .. }) && error.to_string().contains("mine"), "{error}");
+    options.overwrite = true;
+    // What is missing is noticed before anything is dropped.
+    let tools = world.directory.path().join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    let client = world.tools.find(Tool::Client, Flavor::MariaDb).unwrap().path;
+    std::os::unix::fs::symlink(client, tools.join("mariadb")).unwrap();
+    let world = world.with_tools(Tools::new(Some(tools)));
+    let error = world.run(&archive, &options).unwrap_err().to_string();
+    assert!(error.contains("mariadb-binlog"), "{error}");
+    let world = world.with_tools(Tools::default());
+    assert_eq!(other.value("SELECT COUNT(*) FROM mine.t").unwrap(), "0");
+    // What fails half-way leaves no switch off.
+    std::fs::write(other.datadir().join("mine/foreign"), "not the server's").unwrap();
+    let error = world.run(&archive, &options).unwrap_err().to_string();
+    assert!(error.contains("mine"), "{error}");
+    assert_eq!(other.value("SELECT @@event_scheduler").unwrap(), "ON");
+    std::fs::remove_file(other.datadir().join("mine/foreign")).unwrap();
     options.overwrite = true;
     let restored = world.run(&archive, &options).unwrap();
     assert_eq!((restored.equal, restored.prepared.len()), (Some(true), 0));
     assert_eq!(other.sql("SELECT * FROM shop.orders").unwrap(), [["1", "first"], ["2", "second"]]);
     assert_eq!(other.value("SELECT @@event_scheduler").unwrap(), "ON");
+    let left = "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'mine'; SELECT COUNT(*) FROM mysql.user WHERE User = 'admin'";
+    assert_eq!(other.sql(left).unwrap(), [["0"], ["2"]]);
+    // Another series stores rows in its own way, so their sums say nothing.
+    let there = other.sql("SELECT COUNT(*) FROM shop.orders").unwrap()[0][0].parse().unwrap();
+    let sum = |rows| TableSum { schema: "shop".to_owned(), name: "orders".to_owned(), rows, checksum: 1 };
+    let compare = |version: &str, rows| {
+        let record = BaseRecord { version: version.to_owned(), ..base.clone() };
+        let sums = Sums { tables: vec![sum(rows)], ..Sums::default() };
+        let dsn = Dsn::socket(other.socket(), "root");
+        let compared = compare::compare(&dsn, &record, &sums);
+        let compared = world.runtime.block_on(compared).unwrap();
+        (compared.differences.len(), compared.rows_only.is_some())
+    };
     assert_eq!(
-        other.value("SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'mine'").unwrap(),
-        "0"
+        [compare("10.5.1-MariaDB", there), compare("10.5.1-MariaDB", there + 1)],
+        [(0, true), (1, true)]
     );
+    assert_eq!(compare(&base.version, there), (1, false));
     // The end of a transaction, and the middle of it.
     options.moment = RestoreMoment::Position { file: file.clone(), offset: end };
     world.run(&archive, &options).unwrap();
@@ -244,6 +282,41 @@ fn a_server_is_restored_into_and_only_when_it_may_be() {
     options.moment = RestoreMoment::Position { file: "bin.000001".to_owned(), offset: 4 };
     let error = world.run(&archive, &options).unwrap_err();
     assert!(matches!(error, RestoreError::NoBase { .. }), "{error}");
+}
+
+#[test]
+fn a_base_whose_beginning_is_not_archived_is_not_restored() {
+    let world = World::new();
+    let access = world.server.access();
+    access.sql("CREATE DATABASE a; CREATE TABLE a.t (id INT PRIMARY KEY)").unwrap();
+    // The log goes on to other files between the look at what is prepared and the snapshot.
+    let done = AtomicBool::new(false);
+    let base = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                access.sql("FLUSH BINARY LOGS").unwrap();
+            }
+        });
+        let base = world.base();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        base
+    });
+    assert_ne!(base.before.file, base.place.file);
+    access.sql("INSERT INTO a.t VALUES (1)").unwrap();
+    let directory = world.directory.path().join("database");
+    lay(&directory, 1, &world.server, None);
+    let folder = directory.join("0001");
+    let names = std::fs::read_to_string(folder.join("files")).unwrap();
+    let (gone, kept): (Vec<&str>, Vec<&str>) =
+        names.lines().partition(|name| *name <= base.before.file.as_str());
+    gone.iter().for_each(|name| std::fs::remove_file(folder.join(name)).unwrap());
+    std::fs::write(folder.join("files"), kept.join("\n") + "\n").unwrap();
+    let (archive, _) = Archive::open(&directory, archive::Options::default()).unwrap();
+    let datadir = world.datadir();
+    let options = world.options(RestoreMoment::At(Target::Latest), RestoreTarget::Datadir(datadir.clone()));
+    let error = world.run(&archive, &options).unwrap_err();
+    assert!(matches!(error, RestoreError::LostBefore { .. }), "{error}");
+    assert!(!datadir.exists());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Database servers and their programs as children of this product: scratch servers for restores and drills, the
 //! managed standby, and the client that loads a dump.
 
+mod arguments;
+mod datadir;
 mod error;
 mod load;
 mod mysqld;

@@ -1,16 +1,16 @@
 //! A database server as a child of this product: made, started, waited for, stopped. It listens on a socket in its data
 //! directory only, knows one account of ours that nothing replicated can take away, and ends with this process.
 
+use super::arguments::{account, path_option, role_arguments};
+use super::datadir::{PRIVATE, Private, become_owner, init};
 use super::error::ServerError;
-use super::load::last_words;
 use super::owner::Owner;
-use super::tools::{Flavor, Program, Tool, Tools};
+use super::tools::{Flavor, Tool, Tools};
 use crate::database::dsn::{Dsn, Password};
 use crate::host;
 use std::fmt::Write as _;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -27,9 +27,6 @@ const SOCKET_PATH: usize = 107;
 const READY_WITHIN: Duration = Duration::from_secs(1800);
 /// A server writes all its dirty pages before it ends.
 const STOP_WITHIN: Duration = Duration::from_secs(300);
-/// Ours in a data directory, while a server runs there. Servers take a directory of this name for something temporary
-/// and do not show it as a database.
-const PRIVATE: &str = "#sql-ehpc";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a server is for.
@@ -41,7 +38,7 @@ pub enum Role {
     /// may find it logged and not applied, or applied and not logged.
     Standby,
     /// The primary of `up --database`: its binary log is the source, commits wait for the backup while it is there.
-    /// root@localhost needs no password: whoever reaches the socket in this private directory is us, or root.
+    /// root@localhost proves itself by the socket.
     Private,
 }
 
@@ -265,137 +262,6 @@ impl Prepared {
     }
 }
 
-/// Places below [`PRIVATE`], made anew at each start.
-struct Private {
-    account: PathBuf,
-    temporary: PathBuf,
-    files: PathBuf,
-}
-
-impl Private {
-    fn make(datadir: &Path) -> Result<Private, ServerError> {
-        let all = datadir.join(PRIVATE);
-        match std::fs::remove_dir_all(&all) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(ServerError::File { what: "cannot remove", path: all, source });
-            }
-            _ => {}
-        }
-        let private = Private {
-            account: all.join("account.sql"),
-            temporary: all.join("tmp"),
-            files: all.join("files"),
-        };
-        for directory in [&all, &private.temporary, &private.files] {
-            std::fs::create_dir(directory).map_err(ServerError::file("cannot make", directory))?;
-        }
-        Ok(private)
-    }
-}
-
-fn become_owner(command: &mut Command, owner: Owner) {
-    match owner {
-        // The ids are changed before the program starts: `--user` would clear the signal at the parent's end.
-        Owner::Other { uid, gid } => {
-            command.uid(uid).gid(gid);
-        }
-        // A server refuses to be root unless it is told so.
-        Owner::Own if host::privileges().euid == 0 => {
-            command.arg("--user=root");
-        }
-        Owner::Own => {}
-    }
-}
-
-fn role_arguments(role: Role, flavor: Flavor) -> Vec<String> {
-    let pool = buffer_pool(memory_available());
-    let mut all = vec![format!("--innodb-buffer-pool-size={pool}")];
-    let fixed: &[&str] = match role {
-        Role::Scratch => &[
-            "--skip-log-bin",
-            "--innodb-flush-log-at-trx-commit=0",
-            "--innodb-log-file-size=256M",
-            "--relay-log=relay",
-            "--slave-net-timeout=60",
-        ],
-        Role::Standby => &[
-            "--binlog-format=ROW",
-            "--sync-binlog=1",
-            "--innodb-flush-log-at-trx-commit=1",
-            "--read-only=1",
-            "--relay-log=relay",
-            "--relay-log-recovery=1",
-            "--slave-net-timeout=60",
-        ],
-        Role::Private => &[
-            "--log-bin=bin",
-            "--binlog-format=ROW",
-            "--sync-binlog=1",
-            "--innodb-flush-log-at-trx-commit=1",
-            "--expire-logs-days=7",
-            "--relay-log=relay",
-        ],
-    };
-    all.extend(fixed.iter().map(|&argument| argument.to_owned()));
-    if flavor == Flavor::MariaDb && role == Role::Private {
-        all.extend(
-            [
-                "--gtid-strict-mode=1",
-                "--rpl-semi-sync-master-enabled=1",
-                "--rpl-semi-sync-master-timeout=10000",
-                "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
-            ]
-            .map(str::to_owned),
-        );
-    } else if flavor == Flavor::MariaDb {
-        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 16);
-        all.push(format!("--slave-parallel-threads={threads}"));
-        all.push("--slave-parallel-mode=optimistic".to_owned());
-    }
-    all
-}
-
-/// A quarter of what is free, within bounds, whole MiB.
-fn buffer_pool(available: u64) -> u64 {
-    ((available / 4).clamp(64 << 20, 2 << 30) >> 20) << 20
-}
-
-fn memory_available() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or(512 << 10) << 10
-}
-
-/// Run at each start, before anybody is let in; not written to the binary log.
-fn account(flavor: Flavor, role: Role, password: &str) -> String {
-    let create = match flavor {
-        Flavor::MariaDb => {
-            format!("CREATE OR REPLACE USER '{ACCOUNT}'@'localhost' IDENTIFIED BY '{password}';")
-        }
-        Flavor::MySql => format!(
-            "DROP USER IF EXISTS '{ACCOUNT}'@'localhost';\nCREATE USER '{ACCOUNT}'@'localhost' IDENTIFIED BY \
-             '{password}';"
-        ),
-    };
-    let root = match role {
-        Role::Private => {
-            "CREATE USER IF NOT EXISTS 'root'@'localhost';\nGRANT ALL PRIVILEGES ON *.* TO 'root'@'localhost' WITH GRANT \
-             OPTION;\n"
-        }
-        Role::Scratch | Role::Standby => "",
-    };
-    // Not part of ALL, and needed by whoever grants it on; a server does not let this file grant it.
-    let proxy = format!(
-        "REPLACE INTO mysql.proxies_priv (Host, User, Proxied_host, Proxied_user, With_grant, Grantor) VALUES ('localhost', \
-         '{ACCOUNT}', '', '', 1, '');\nFLUSH PRIVILEGES;\n"
-    );
-    format!(
-        "SET SESSION sql_log_bin = 0;\n{create}\nGRANT ALL PRIVILEGES ON *.* TO '{ACCOUNT}'@'localhost' WITH GRANT \
-         OPTION;\n{proxy}{root}"
-    )
-}
-
 fn random_password() -> String {
     let mut text = String::new();
     for byte in rand::random::<[u8; 20]>() {
@@ -403,92 +269,6 @@ fn random_password() -> String {
     }
     text
 }
-
-fn init(datadir: &Path, tools: &Tools, flavor: Flavor) -> Result<(), ServerError> {
-    std::fs::create_dir_all(datadir).map_err(ServerError::file("cannot make the directory", datadir))?;
-    let mut entries = std::fs::read_dir(datadir).map_err(ServerError::file("cannot read", datadir))?;
-    if entries.next().is_some() {
-        return Err(ServerError::NotEmpty { path: datadir.to_owned() });
-    }
-    let mode = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(datadir, mode).map_err(ServerError::file("cannot change", datadir))?;
-    let owner = Owner::of(datadir);
-    let private = Private::make(datadir)?;
-    owner.give_all(datadir)?;
-    let server = tools.find(Tool::Server, flavor)?;
-    let mut command = match server.flavor {
-        Flavor::MariaDb => {
-            let mut command = tools.find(Tool::Install, flavor)?.command();
-            command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-            command
-        }
-        Flavor::MySql if server.release() < (5, 7) => {
-            return Err(ServerError::NoInitialize { program: server.path, version: server.version });
-        }
-        Flavor::MySql => {
-            let mut command = server.command();
-            command.args(["--no-defaults", "--initialize-insecure"]);
-            command
-        }
-    };
-    command.arg(path_option("datadir", datadir)).arg(path_option("tmpdir", &private.temporary));
-    become_owner(command.current_dir(datadir), owner);
-    run(&mut command)?;
-    if server.flavor == Flavor::MariaDb {
-        forget_accounts(datadir, &private, &server, owner)?;
-    }
-    std::fs::remove_dir_all(datadir.join(PRIVATE)).map_err(ServerError::file("cannot remove", datadir))
-}
-
-/// The installer's own accounts would stand in the way of those of a base that have the same names.
-fn forget_accounts(
-    datadir: &Path,
-    private: &Private,
-    server: &Program,
-    owner: Owner,
-) -> Result<(), ServerError> {
-    let mut command = server.command();
-    command
-        .args(["--no-defaults", "--bootstrap", "--skip-grant-tables", "--skip-networking", "--skip-log-bin"])
-        .arg(path_option("datadir", datadir))
-        .arg(path_option("tmpdir", &private.temporary))
-        .current_dir(datadir)
-        .stdin(Stdio::piped());
-    become_owner(&mut command, owner);
-    let start = |source| ServerError::Start { program: server.path.clone(), source };
-    host::end_with_parent(&mut command);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(start)?;
-    if let Some(mut input) = child.stdin.take() {
-        let sql = b"DELETE FROM mysql.global_priv WHERE User NOT IN ('mariadb.sys', 'PUBLIC');\nDELETE FROM mysql.proxies_priv;\n";
-        input.write_all(sql).map_err(start)?;
-    }
-    let said = child.stderr.take().map(last_words).unwrap_or_default();
-    let status = child.wait().map_err(start)?;
-    if status.success() { Ok(()) } else { Err(failed(server.path.clone(), status, said)) }
-}
-
-fn run(command: &mut Command) -> Result<(), ServerError> {
-    let program = PathBuf::from(command.get_program());
-    let start = |source| ServerError::Start { program: program.clone(), source };
-    host::end_with_parent(command);
-    let output = command.output().map_err(start)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = last_words(&[output.stdout.as_slice(), &output.stderr].concat()[..]);
-    Err(failed(program, output.status, said))
-}
-
-fn failed(program: PathBuf, status: std::process::ExitStatus, said: String) -> ServerError {
-    ServerError::Failed { program, status: status.to_string(), said }
-}
-
-fn path_option(name: &str, path: &Path) -> std::ffi::OsString {
-    let mut option = std::ffi::OsString::from(format!("--{name}="));
-    option.push(path);
-    option
-}
-
 fn write_private(path: &Path, text: &str) -> Result<(), ServerError> {
     let _ = std::fs::remove_file(path);
     let mut options = std::fs::OpenOptions::new();

@@ -11,6 +11,10 @@ pub(super) struct Said {
     pub(super) receiver_error: String,
     /// Empty when it has none.
     pub(super) applier_error: String,
+    /// Its number.
+    pub(super) applier_errno: u32,
+    /// File of the source's that it applies.
+    pub(super) file: String,
     /// Seconds behind its source; absent while it does not apply.
     pub(super) behind: Option<u64>,
 }
@@ -67,7 +71,7 @@ mod tests {
             applier: applier.to_owned(),
             receiver_error: receiver_error.to_owned(),
             applier_error: applier_error.to_owned(),
-            behind: None,
+            ..Said::default()
         }
     }
 

@@ -2,6 +2,7 @@
 //! kept going here; external, it is only looked at.
 
 mod build;
+mod crash;
 mod error;
 mod health;
 mod record;
@@ -15,7 +16,7 @@ pub use error::StandbyError;
 use crate::database::archive::Archive;
 use crate::database::base::BaseStore;
 use crate::database::dsn::Dsn;
-use crate::database::server::Tools;
+use crate::database::server::{Flavor, Tools};
 use crate::database::sql::quote_text;
 use crate::observe::status::DatabaseStandbyStatus;
 use crate::settings;
@@ -49,6 +50,38 @@ impl Upstream {
             quote_text(&self.user),
             quote_text(&self.password)
         )
+    }
+
+    /// The statements with which a server of the operator's own follows, after the newest base snapshot was loaded into it.
+    pub(crate) fn sql(&self, bases: &BaseStore) -> String {
+        let Some(base) = bases.list().pop() else {
+            return format!(
+                "-- There is no base snapshot yet (`ehpc-store db snapshot`): this is for an empty server.\n{};\nSTART SLAVE;\n",
+                self.change_master()
+            );
+        };
+        let at = format!("{}:{}", base.place.file, base.place.offset);
+        let load = format!(
+            "-- Load base snapshot {} into it first: ehpc-store db restore --position {at} --to DSN\n",
+            base.number
+        );
+        match base.flavor {
+            Flavor::MariaDb => format!(
+                "{load}SET GLOBAL gtid_slave_pos = {};\n{};\nSTART SLAVE;\n",
+                quote_text(&base.gtid),
+                self.change_master()
+            ),
+            Flavor::MySql => format!(
+                "{load}CHANGE MASTER TO MASTER_HOST = {}, MASTER_PORT = {}, MASTER_USER = {}, MASTER_PASSWORD = {}, \
+                 MASTER_LOG_FILE = {}, MASTER_LOG_POS = {}, MASTER_CONNECT_RETRY = 1;\nSTART SLAVE;\n",
+                quote_text(&self.address.ip().to_string()),
+                self.address.port(),
+                quote_text(&self.user),
+                quote_text(&self.password),
+                quote_text(&base.place.file),
+                base.place.offset
+            ),
+        }
     }
 }
 
@@ -130,18 +163,9 @@ impl Standby {
         self.ask(|reply| Command::Stop { reply }).await?
     }
 
-    /// The statements with which a MariaDB of the operator's own follows, after a base snapshot was loaded into it.
+    /// The statements with which a server of the operator's own follows.
     pub fn sql(&self) -> String {
-        let base = self.parts.bases.list().into_iter().last();
-        let gtid = base.as_ref().map_or("", |base| base.gtid.as_str());
-        let load = match &base {
-            Some(base) => format!("-- Load base snapshot {} into it first.\n", base.number),
-            None => "-- There is no base snapshot yet: `ehpc-store db snapshot`.\n".to_owned(),
-        };
-        format!(
-            "{load}SET GLOBAL gtid_slave_pos = '{gtid}';\n{};\nSTART SLAVE;\n",
-            self.parts.upstream.change_master()
-        )
+        self.parts.upstream.sql(&self.parts.bases)
     }
 
     /// Ends everything in order.

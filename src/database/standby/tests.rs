@@ -5,6 +5,7 @@ use crate::database::archive::{self, ArchiveDesk};
 use crate::database::base::{StoreSink, TakeOptions, take};
 use crate::database::binlog_server::{BinlogServer, Feed};
 use crate::database::link::{BoxFuture, Dial, Wire, WireIn, WireOut};
+use crate::database::restore::RestoreError;
 use crate::database::source::{Source, SourceOptions};
 use bytes::Bytes;
 use ehpc_proto::replication::database::DbAnswer;
@@ -139,6 +140,43 @@ impl World {
         Standby::start(parts).unwrap()
     }
 
+    /// Statements on the standby, in one session.
+    fn done_there(&self, standby: &Standby, statements: &str) {
+        let run = async {
+            let mut sql = crate::database::sql::Sql::connect(&standby.dsn().unwrap()).await?;
+            for statement in statements.split(';').filter(|statement| !statement.trim().is_empty()) {
+                sql.run(statement).await?;
+            }
+            Ok::<_, crate::database::sql::SqlError>(())
+        };
+        self.runtime.block_on(run).unwrap();
+    }
+
+    /// The same one in other hands: with this option more, over these bases.
+    fn standby_of(&self, option: &str, bases: Arc<BaseStore>) -> Standby {
+        let datadir = self.directory.path().join("standby");
+        let settings = settings::Standby {
+            mode: settings::StandbyMode::Managed,
+            address: settings::DatabaseAddress::Socket(datadir.join("mysqld.sock")),
+            datadir,
+            server_id: 4_200_002,
+            user: "root".to_owned(),
+            password_file: None,
+            options: vec![option.to_owned()],
+        };
+        let (user, password) = ("replica".to_owned(), PASSWORD.to_owned());
+        let upstream = Upstream { address: self.binlog.address(), user, password };
+        let _inside = self.runtime.enter();
+        Standby::start(Parts {
+            settings,
+            tools: Tools::default(),
+            upstream,
+            archive: self.archive.clone(),
+            bases,
+        })
+        .unwrap()
+    }
+
     /// Waits until the standby has what the primary has.
     fn level(&self, standby: &Standby) {
         let wanted = self.primary.value("SELECT @@gtid_binlog_pos").unwrap();
@@ -202,7 +240,10 @@ fn a_standby_is_built_under_load_follows_and_survives_kills() {
     let access: Access = world.primary.access();
     Workload::start(&access, Work::maria(11).pieces(25)).unwrap().finish().unwrap();
     access
-        .sql("XA START 'held'; INSERT INTO work.xa0 VALUES (-7, 'held'); XA END 'held'; XA PREPARE 'held'")
+        .sql(
+            "CREATE USER web@'web1.example'; GRANT SELECT ON work.* TO web@'web1.example';
+             XA START 'held'; INSERT INTO work.xa0 VALUES (-7, 'held'); XA END 'held'; XA PREPARE 'held'",
+        )
         .unwrap();
     let load = Workload::start(&access, Work::maria(12).rows_only()).unwrap();
     load.wait_for(10).unwrap();
@@ -242,12 +283,7 @@ fn a_standby_is_built_under_load_follows_and_survives_kills() {
     assert_eq!((standby.status().state.as_str(), standby.status().well), ("stopped", false));
     world.runtime.block_on(standby.shutdown());
     assert_eq!(processes(&datadir), [0; 0]);
-    access
-        .sql(
-            "FLUSH BINARY LOGS; INSERT INTO work.shared VALUES (1000, 1, 1); CREATE USER web@'web1.example';
-             GRANT SELECT ON work.* TO web@'web1.example'",
-        )
-        .unwrap();
+    access.sql("FLUSH BINARY LOGS; INSERT INTO work.shared VALUES (1000, 1, 1)").unwrap();
     world.ship();
     let standby = world.standby();
     // An account whose host is a name is there after a start, too.
@@ -293,6 +329,22 @@ fn what_cannot_be_applied_is_told_and_a_halted_replica_goes_on_when_asked() {
     world.runtime.block_on(standby.resume()).unwrap();
     world.level(&standby);
     assert!(standby.sql().contains("CHANGE MASTER TO MASTER_HOST = '127.0.0.1'"));
+    // What was applied and not yet noted when its server was killed is not applied again.
+    let datadir = world.directory.path().join("standby").canonicalize().unwrap();
+    let prepared = "XA START 'k'; INSERT INTO a.t VALUES (9); XA END 'k'; XA PREPARE 'k'";
+    for (statements, more) in [
+        (prepared, ""),
+        ("XA COMMIT 'k'", "ALTER TABLE a.t ADD COLUMN more INT"),
+        ("CREATE PROCEDURE a.p() SELECT 1", ""),
+    ] {
+        world.ask(&standby, "STOP SLAVE SQL_THREAD");
+        access.sql(&format!("{statements}; {more}")).unwrap();
+        world.ship();
+        world.done_there(&standby, &format!("{statements}; {more}"));
+        ehpc_tools::process::signal(processes(&datadir)[0], "KILL").unwrap();
+        world.level(&standby);
+    }
+    assert_eq!(world.ask(&standby, "SHOW PROCEDURE STATUS WHERE Db = 'a'"), ["a"]);
     world.runtime.block_on(standby.shutdown());
 }
 
@@ -314,5 +366,21 @@ fn a_standby_listens_where_the_settings_say() {
         sql.number("SELECT COUNT(*) FROM a.t").await
     };
     assert_eq!(world.runtime.block_on(count).unwrap(), Some(1));
+    world.runtime.block_on(standby.stop()).unwrap();
+    world.runtime.block_on(standby.shutdown());
+    // One that cannot be started says so to whoever starts it.
+    let broken = world.standby_of("--no-such-option=1", world.bases.clone());
+    let error = world.runtime.block_on(broken.resume()).unwrap_err().to_string();
+    assert!(error.contains("no-such-option"), "{error}");
+    world.runtime.block_on(broken.shutdown());
+    // Nothing to build a new one from: the old one goes on.
+    let nothing = Arc::new(BaseStore::open(&world.directory.path().join("nothing"), 7).unwrap());
+    let standby = world.standby_of("--innodb-buffer-pool-size=64M", nothing);
+    world.level(&standby);
+    let error = world.runtime.block_on(standby.init(true, silent())).unwrap_err();
+    assert!(matches!(error, StandbyError::Restore(RestoreError::NoBase { .. })), "{error}");
+    world.primary.sql("INSERT INTO a.t VALUES (2)").unwrap();
+    world.ship();
+    world.level(&standby);
     world.runtime.block_on(standby.shutdown());
 }

@@ -1,18 +1,20 @@
 //! The one task that has the standby in hand: starts its server, keeps replication going, sees how far it is.
 
 use super::build::{self, Tell};
+use super::crash;
 use super::error::StandbyError;
 use super::health::{Health, Said};
 use super::record::Record;
 use super::{Command, Parts, Shared};
 use crate::database::dsn::Dsn;
+use crate::database::restore::RestoreError;
 use crate::database::server::Mysqld;
-use crate::database::sql::Sql;
+use crate::database::sql::{Sql, quote_text};
 use crate::observe::status::DatabaseStandbyStatus;
 use crate::settings::StandbyMode;
 use ehpc_proto::binlog::{Flavor, GtidState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -39,6 +41,8 @@ pub(super) struct Keeper {
     failed: Option<Instant>,
     /// When it last had everything.
     level: Instant,
+    /// What it had applied when its server was started: the next group may have been applied before a kill.
+    started_at: Option<GtidState>,
 }
 
 impl Keeper {
@@ -55,6 +59,7 @@ impl Keeper {
             halted: None,
             failed: None,
             level: now,
+            started_at: None,
         }
     }
 
@@ -94,10 +99,16 @@ impl Keeper {
         if !self.is_managed() {
             return Err(StandbyError::External);
         }
-        // What is there goes on until it is known that it may go.
-        let there = self.parts.settings.datadir.exists();
-        if there && !force && (self.record.is_some() || self.server.is_some()) {
-            return Err(StandbyError::Exists { datadir: self.parts.settings.datadir.clone() });
+        // What is there goes on until it is known that it may go, and what comes in its place.
+        let datadir = &self.parts.settings.datadir;
+        if !force && build::is_there(datadir) {
+            return Err(StandbyError::Exists { datadir: datadir.clone() });
+        }
+        if let Err(error) = build::check(&self.parts).await {
+            if self.record.is_none() {
+                self.enter("not built", false, Some(error.to_string()));
+            }
+            return Err(error);
         }
         self.end().await;
         self.enter("building", true, None);
@@ -130,9 +141,13 @@ impl Keeper {
             self.enter("stopped", false, None);
             return Ok(());
         }
-        self.not_before = Instant::now();
-        self.look().await;
         // Started by a person: at once, whatever stopped it.
+        if self.server.as_ref().is_some_and(|server| server.has_ended().is_some()) {
+            (self.server, self.sql) = (None, None);
+        }
+        (self.not_before, self.pause) = (Instant::now(), PAUSE.0);
+        self.restart().await?;
+        self.look().await;
         if self.halted.is_some() || self.failed.is_some() { self.follow().await } else { Ok(()) }
     }
 
@@ -154,11 +169,8 @@ impl Keeper {
                 Some(record) if record.stopped => return self.enter("stopped", false, None),
                 Some(_) => {}
             }
-            if let Some(how) = self.server.as_ref().and_then(Mysqld::has_ended) {
-                (self.server, self.sql) = (None, None);
-                self.later(&format!("the standby's server ended ({how}); it is started again"));
-            }
-            if self.server.is_none() && !self.start().await {
+            // Why not is told where it is noticed.
+            if self.restart().await.is_err() || self.server.is_none() {
                 return;
             }
         }
@@ -176,27 +188,29 @@ impl Keeper {
         self.enter("failed", false, Some(why.to_owned()));
     }
 
-    /// Starts the server, when its time has come; true = it runs.
-    async fn start(&mut self) -> bool {
-        if Instant::now() < self.not_before || self.shared.stop.load(Ordering::Relaxed) {
-            return false;
+    /// Starts the server if it does not run (any more) and its time has come.
+    async fn restart(&mut self) -> Result<(), StandbyError> {
+        if let Some(how) = self.server.as_ref().and_then(Mysqld::has_ended) {
+            (self.server, self.sql) = (None, None);
+            self.later(&format!("the standby's server ended ({how}); it is started again"));
         }
-        match Mysqld::start(build::options(&self.parts), &self.parts.tools).await {
+        if self.server.is_some() || Instant::now() < self.not_before {
+            return Ok(());
+        }
+        let started = match build::start(&self.parts, &self.shared.stop).await {
             Ok(server) => {
                 self.server = Some(server);
-                match self.follow().await {
-                    Ok(()) => true,
-                    Err(error) => {
-                        self.later(&error.to_string());
-                        false
-                    }
-                }
+                self.started_at = self.applied().await.ok();
+                self.follow().await
             }
-            Err(error) => {
-                self.later(&error.to_string());
-                false
-            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &started
+            && !matches!(error, StandbyError::Stopped)
+        {
+            self.later(&error.to_string());
         }
+        started
     }
 
     fn dsn(&self) -> Option<Dsn> {
@@ -227,6 +241,36 @@ impl Keeper {
         Ok(())
     }
 
+    /// What it has applied.
+    async fn applied(&mut self) -> Result<GtidState, StandbyError> {
+        let sql = self.connected().await?;
+        let gtid = sql.variable(sql.dialect().gtid_replica_position()).await?.unwrap_or_default();
+        Ok(GtidState::parse(Flavor::MariaDb, &gtid).unwrap_or_else(|_| GtidState::empty(Flavor::MariaDb)))
+    }
+
+    /// Goes on behind a group that was applied right before a kill; true = that was it.
+    async fn pass_over(&mut self, said: &Said) -> Result<bool, StandbyError> {
+        let Some(at) = self.started_at.take() else { return Ok(false) };
+        if self.applied().await? != at {
+            return Ok(false);
+        }
+        let (archive, error, file) = (Arc::clone(&self.parts.archive), said.applier_errno, said.file.clone());
+        let look = move || crash::applied_already(&archive, error, &file, &at).map_err(RestoreError::from);
+        let next = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)??;
+        let Some(next) = next else { return Ok(false) };
+        tracing::warn!(
+            error = said.applier_error,
+            "the standby had applied this when it was killed, and not noted it; it goes on behind it, at {next}"
+        );
+        let sql = self.connected().await?;
+        sql.run("STOP ALL SLAVES").await?;
+        sql.run(&format!("SET GLOBAL gtid_slave_pos = {}", quote_text(&next.to_string()))).await?;
+        // The one after it may have been applied as well.
+        self.started_at = Some(next);
+        self.follow().await?;
+        Ok(true)
+    }
+
     async fn see(&mut self) -> Result<(), StandbyError> {
         let sql = self.connected().await?;
         let dialect = sql.dialect();
@@ -238,6 +282,8 @@ impl Keeper {
             applier: column(&[columns.sql_running]),
             receiver_error: column(&["Last_IO_Error"]),
             applier_error: column(&["Last_SQL_Error"]),
+            applier_errno: column(&["Last_SQL_Errno"]).parse().unwrap_or(0),
+            file: column(&["Relay_Master_Log_File", "Relay_Source_Log_File"]),
             behind: column(&["Seconds_Behind_Master", "Seconds_Behind_Source"]).parse().ok(),
         };
         let flavor = if dialect.is_mariadb() { Flavor::MariaDb } else { Flavor::MySql };
@@ -300,6 +346,7 @@ impl Keeper {
             }
             Health::Halted if since(&mut self.halted, now) < HALTED => Ok(()),
             Health::Halted => self.follow().await,
+            Health::Failed(_) if self.pass_over(said).await? => Ok(()),
             Health::Refused(_) if said.is_final() => Ok(()),
             Health::Failed(_) | Health::Refused(_) if since(&mut self.failed, now) < RETRY => Ok(()),
             Health::Failed(_) | Health::Refused(_) => {

@@ -7,7 +7,7 @@ use crate::replication::mirror::{
 use crate::store::catalog::{CatalogReader, Past};
 use crate::store::{Store, StoreError};
 use ehpc_proto::replication::{Batch, EntryState, Hash, Kind, ObjectId, Timestamp};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,19 +79,31 @@ pub fn write_tree(
     await_applied(store, &reader, batch, stop)?;
     let past = reader.rows().past(batch).map_err(StoreError::from)?;
     let past = past.ok_or(PastError::UnknownBatch { batch })?;
+    let linked = past.linked().map_err(StoreError::from)?.into_iter().collect();
     let mut writing = Writing {
         view: PastView { past, made: HashMap::new() },
+        linked,
         content: PackContent::new(Arc::clone(store)),
         written: Written::default(),
     };
-    let mut open = vec![(ObjectId::ROOT, None)];
-    while let Some((directory, after)) = open.pop() {
+    let mut open = vec![Step::Enter(ObjectId::ROOT, None)];
+    while let Some(step) = open.pop() {
+        let (directory, after) = match step {
+            Step::Enter(directory, after) => (directory, after),
+            Step::Leave(directory) => {
+                writing.view.leave(directory);
+                continue;
+            }
+        };
         if stop.load(Ordering::Relaxed) {
             return Err(PastError::Stopped);
         }
         let (last, below) = writing.slice(&mut mirror, directory, after.as_deref())?;
-        open.extend(last.map(|last| (directory, Some(last))));
-        open.extend(below.into_iter().map(|id| (id, None)));
+        open.push(match last {
+            Some(last) => Step::Enter(directory, Some(last)),
+            None => Step::Leave(directory),
+        });
+        open.extend(below.into_iter().map(|id| Step::Enter(id, None)));
         progress(writing.written);
     }
     mirror.sync()?;
@@ -126,8 +138,18 @@ fn await_applied(
     Ok(())
 }
 
+/// What is to be done with a directory.
+enum Step {
+    /// Make the names after this one.
+    Enter(ObjectId, Option<Vec<u8>>),
+    /// Everything below it is made.
+    Leave(ObjectId),
+}
+
 struct Writing<'c> {
     view: PastView<'c>,
+    /// Objects with several names.
+    linked: HashSet<ObjectId>,
     content: PackContent,
     written: Written,
 }
@@ -155,7 +177,7 @@ impl Writing<'_> {
         if directory == ObjectId::ROOT && after.is_none() {
             batch.objects.extend(past.object(ObjectId::ROOT).map_err(StoreError::from)?);
         }
-        let mut below = Vec::new();
+        let (mut below, mut again) = (Vec::new(), Vec::new());
         for (name, child) in &children {
             let new =
                 !self.view.made.contains_key(child) && !batch.objects.iter().rev().any(|o| o.id == *child);
@@ -167,18 +189,27 @@ impl Writing<'_> {
                 }
                 batch.objects.push(state);
             }
+            if self.linked.contains(child) {
+                again.push(*child);
+            }
             batch.entries.push(EntryState { parent: directory, name: name.clone(), child: Some(*child) });
         }
         let outcome = mirror.apply(&batch, &self.view, &self.content)?;
         self.written.objects += batch.objects.len() as u64;
         self.written.bytes += outcome.bytes;
-        for (id, identity) in outcome.identities {
-            self.view.made.entry(id).or_insert_with(|| Made { identity, spots: Vec::new() });
+        // Only these are met again: all others would be as many as the share has files.
+        let mut kept = HashSet::from([ObjectId::ROOT]);
+        kept.extend(below.iter().chain(&again));
+        for (id, identity) in outcome.identities.into_iter().filter(|(id, _)| kept.contains(id)) {
+            self.view.made.entry(id).or_insert_with(|| Made { identity, spots: Vec::new(), needed: false });
         }
         for entry in batch.entries {
             if let Some(made) = entry.child.and_then(|child| self.view.made.get_mut(&child)) {
                 made.spots.push(Spot { parent: entry.parent, name: entry.name });
             }
+        }
+        if !again.is_empty() {
+            self.view.need(directory);
         }
         let more = children.len() == SLICE;
         Ok((children.into_iter().next_back().filter(|_| more).map(|(name, _)| name), below))
@@ -188,12 +219,32 @@ impl Writing<'_> {
 struct Made {
     identity: Identity,
     spots: Vec<Spot>,
+    /// Of a directory: on the way to an object that has further names.
+    needed: bool,
 }
 
-/// What of the past is written already.
+/// What of the past is written already, and is still needed: the directories that are open, and what has several names.
 struct PastView<'c> {
     past: Past<'c>,
     made: HashMap<ObjectId, Made>,
+}
+
+impl PastView<'_> {
+    /// Nothing is made in this directory any more.
+    fn leave(&mut self, directory: ObjectId) {
+        if self.made.get(&directory).is_some_and(|made| !made.needed) {
+            self.made.remove(&directory);
+        }
+    }
+
+    /// This directory is looked for again.
+    fn need(&mut self, mut directory: ObjectId) {
+        while let Some(made) = self.made.get_mut(&directory).filter(|made| !made.needed) {
+            made.needed = true;
+            let Some(spot) = made.spots.first() else { return };
+            directory = spot.parent;
+        }
+    }
 }
 
 impl LiveView for PastView<'_> {

@@ -369,3 +369,57 @@ fn the_tree_of_any_batch_can_be_written_anew() {
     let unknown = past::write_tree(&backup.store, 41, &out.path().join("x"), &|_| (), &never).unwrap_err();
     assert!(unknown.to_string().contains("batch 41 is not in the catalog"), "{unknown}");
 }
+
+#[test]
+fn a_hard_link_into_a_directory_that_is_long_done_is_made() {
+    use ehpc_proto::replication::{EntryState, Kind, ObjectState, Timestamp};
+    use std::os::unix::fs::MetadataExt;
+    let mut backup = Backup::new(1, false);
+    let state = |id: ObjectId, kind| ObjectState {
+        id,
+        key: id.0.to_be_bytes().to_vec(),
+        kind,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        mtime: Timestamp::default(),
+        rdev: (0, 0),
+        target: Vec::new(),
+        xattrs: Vec::new(),
+        content: Manifest::EMPTY,
+        fuzzy: false,
+    };
+    let entry =
+        |parent, name: &str, child| EntryState { parent, name: name.as_bytes().to_vec(), child: Some(child) };
+    let id = |n| ObjectId(ObjectId::ROOT.0 + n);
+    // Between the two come more directories than are kept open.
+    let mut objects = vec![state(ObjectId::ROOT, Kind::Directory), state(id(1), Kind::File)];
+    let mut entries = Vec::new();
+    let mut make = |parent, name: &str, kind| {
+        let child = id(objects.len() as u64);
+        objects.push(state(child, kind));
+        entries.push(entry(parent, name, child));
+        child
+    };
+    let first = make(ObjectId::ROOT, "a", Kind::Directory);
+    let first = make(first, "deep", Kind::Directory);
+    let last = make(ObjectId::ROOT, "z", Kind::Directory);
+    let last = make(last, "deep", Kind::Directory);
+    for n in 0..400 {
+        let between = make(ObjectId::ROOT, &format!("m{n:04}"), Kind::Directory);
+        make(between, "file", Kind::File);
+    }
+    entries.extend([entry(first, "one", id(1)), entry(last, "two", id(1))]);
+    let (previous, time) = (Hash([0; 32]), Timestamp::default());
+    backup.receive(Batch { number: 1, previous, cut: 1, time, objects, entries, destroyed: Vec::new() });
+    let applier = backup.applier();
+    assert_eq!(applier.wait_applied(1, LONG), 1);
+    drop(applier.shared.settled().unwrap());
+    applier.shared.commit_now();
+    let out = tempfile::tempdir().unwrap();
+    let (target, never) = (out.path().join("tree"), AtomicBool::new(false));
+    past::write_tree(&backup.store, 1, &target, &|_| (), &never).unwrap();
+    let inode = |path: &str| std::fs::metadata(target.join(path)).unwrap().ino();
+    assert_eq!(inode("a/deep/one"), inode("z/deep/two"));
+}

@@ -60,4 +60,13 @@ impl Past<'_> {
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+
+    /// Objects that had more than one name: hard links. SQLite groups on the disk, what is given is few.
+    pub fn linked(&self) -> Result<Vec<ObjectId>, CatalogError> {
+        let query = "SELECT child FROM (SELECT child FROM entries WHERE since <= ?1 UNION ALL \
+                     SELECT child FROM past_entries WHERE since <= ?1 AND until > ?1) GROUP BY child HAVING COUNT(*) > 1";
+        let mut statement = self.rows.connection.prepare(query)?;
+        let rows = statement.query_map([self.batch], |row| Ok(ObjectId(unsql(row.get(0)?))))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
 }

@@ -1,19 +1,8 @@
 //! With `durability = "remote"` a commit that a client saw is on the backup, whatever is killed, in whatever order.
 
-use super::{Scene, full, pause, seed, started_on};
+use super::{Scene, full, holds, pause, seed, started_on, waiting};
 use ehpc_tools::bench::tree::Random;
 use ehpc_tools::database::{Options, Work, Workload};
-
-fn waiting() -> Options {
-    Options::default()
-        .with("--rpl-semi-sync-master-enabled=1")
-        .with("--rpl-semi-sync-master-timeout=30000")
-        .with("--rpl-semi-sync-master-wait-point=AFTER_SYNC")
-}
-
-fn holds(scene: &Scene) -> bool {
-    scene.stack.status("nfs1").is_ok_and(|status| status["source"]["semi_sync"]["holds"] == true)
-}
 
 #[test]
 fn every_commit_that_was_seen_is_on_the_backup() {

@@ -3,10 +3,15 @@
 mod archive;
 mod command_line;
 mod failover;
+mod full_disk;
 mod kills;
+mod lanes;
+mod mysql;
 mod one_moment;
+mod prune;
 mod restore;
 mod standby;
+mod troubles;
 mod up;
 mod verify;
 
@@ -55,29 +60,32 @@ impl Scene {
         self.stack.fence().unwrap();
     }
 
+    /// Servers of restores on the backup that are there now.
+    fn scratch_servers(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.stack.database()).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("scratch-")).collect()
+    }
+
     /// Every file of the server is in the archive, byte for byte but for the bit "in use".
     fn assert_archive_equal(&self) {
-        self.stack.fence().unwrap();
-        let files = self.server.binlog_files().unwrap();
-        assert!(!files.is_empty());
-        for file in files {
-            let name = file.file_name().unwrap();
-            let mut theirs = std::fs::read(&file).unwrap();
-            let mut ours = std::fs::read(self.stack.database().join("0001").join(name))
-                .unwrap_or_else(|error| panic!("{}: {error}\n{}", name.display(), self.stack.logs()));
-            assert_eq!(ours[IN_USE_AT] & 1, 0, "{}", name.display());
-            theirs[IN_USE_AT] &= !1;
-            // The archive ends with whole events; what the server wrote since the fence may follow.
-            ours.truncate(theirs.len().max(ours.len()));
-            let differs = ours.iter().zip(&theirs).position(|(a, b)| a != b);
-            assert_eq!(
-                (differs, ours.len()),
-                (None, theirs.len()),
-                "{}\n{}",
-                name.display(),
-                self.stack.logs()
-            );
-        }
+        assert_archived(&self.stack, &self.server.binlog_files().unwrap());
+    }
+}
+
+/// These files of the server are in the archive, byte for byte but for the bit "in use".
+fn assert_archived(stack: &Stack, files: &[PathBuf]) {
+    stack.fence().unwrap();
+    assert!(!files.is_empty());
+    for file in files {
+        let name = file.file_name().unwrap();
+        let mut theirs = std::fs::read(file).unwrap();
+        let ours = std::fs::read(stack.database().join("0001").join(name))
+            .unwrap_or_else(|error| panic!("{}: {error}\n{}", name.display(), stack.logs()));
+        assert_eq!(ours[IN_USE_AT] & 1, 0, "{}", name.display());
+        theirs[IN_USE_AT] &= !1;
+        let differs = ours.iter().zip(&theirs).position(|(a, b)| a != b);
+        assert_eq!((differs, ours.len()), (None, theirs.len()), "{}\n{}", name.display(), stack.logs());
     }
 }
 
@@ -103,6 +111,24 @@ fn sums(access: &Access, databases: &[&str]) -> Vec<(String, String)> {
         .unwrap();
     let sum = |name: &str| access.sql(&format!("CHECKSUM TABLE {name}")).unwrap()[0][1].clone();
     tables.iter().map(|row| (row[0].clone(), sum(&row[0]))).collect()
+}
+
+/// A server whose commits wait for the backup's disk, up to half a minute.
+fn waiting() -> Options {
+    Options::default()
+        .with("--rpl-semi-sync-master-enabled=1")
+        .with("--rpl-semi-sync-master-timeout=30000")
+        .with("--rpl-semi-sync-master-wait-point=AFTER_SYNC")
+}
+
+/// Commits wait for the backup's disk.
+fn holds(scene: &Scene) -> bool {
+    scene.stack.status("nfs1").is_ok_and(|status| status["source"]["semi_sync"]["holds"] == true)
+}
+
+/// Commits that did not wait.
+fn unprotected(scene: &Scene) -> String {
+    scene.server.sql("SHOW STATUS LIKE 'Rpl_semi_sync_master_no_tx'").unwrap()[0][1].clone()
 }
 
 fn seed() -> u64 {

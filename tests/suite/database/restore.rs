@@ -19,11 +19,16 @@ fn counted(server: &Maria, steps: u32) -> Vec<(String, u32)> {
 #[test]
 fn any_transaction_is_the_last_one_that_is_restored() {
     let mut random = Random(seed());
-    let scene = Scene::started(Options::default(), "");
+    let mut scene = Scene::started(Options::default(), "");
     scene.snapshot();
     let moments = counted(&scene.server, 60);
     scene.stack.fence().unwrap();
     for round in 0..4 {
+        if round == 2 {
+            // The primary is lost, the backup's daemon was killed: its disk alone must do, again and again.
+            scene.stack.kill_nfs1().unwrap();
+            scene.stack.kill_backup().unwrap();
+        }
         let (gtid, step) = &moments[random.number() as usize % moments.len()];
         let target = scene.path(&format!("restored{round}"));
         let datadir = target.to_str().unwrap();
@@ -31,6 +36,9 @@ fn any_transaction_is_the_last_one_that_is_restored() {
         let restored = started_on(&target);
         assert_eq!(restored.value("SELECT n FROM d.counter").unwrap(), step.to_string(), "at {gtid}");
     }
+    // Nothing of it is in the daemon's way.
+    scene.stack.start().unwrap();
+    scene.stack.fence().unwrap();
 }
 
 #[test]

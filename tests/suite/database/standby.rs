@@ -82,9 +82,45 @@ fn a_server_of_the_operators_own_follows_and_a_planted_difference_is_found() {
     follows(&scene);
     let both = |access: &Access| sums(access, &["d"]);
     assert_eq!(both(&standby.access()), both(&scene.server.access()));
-    scene.stack.ok("nfs1", &["verify", "--database"]).unwrap();
+    // With a restore drill: a base, and what came after it.
+    scene.snapshot();
+    scene.server.sql("UPDATE d.t SET a = a + 1 WHERE id < 100").unwrap();
+    let out = scene.stack.ok("nfs1", &["verify", "--database", "--drill", "--json"]).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let drill = &report["database"]["drill"];
+    assert_eq!((&report["verdict"], &drill["base"]), (&"equal".into(), &1.into()), "{report:#}");
+    assert_eq!((&drill["recorded"], &drill["comparison"]["tables"]), (&1.into(), &1.into()), "{report:#}");
+    assert_eq!(report["database"]["tables"]["tables"], 1, "{report:#}");
+
+    // One row of the standby's, and one that the primary changed past its log.
     standby.sql("SET sql_log_bin = 0; UPDATE d.t SET a = 1 WHERE id = 4242").unwrap();
-    let (status, out, error) = scene.stack.command("nfs1", &["verify", "--database"]).unwrap();
+    scene.server.sql("SET sql_log_bin = 0; UPDATE d.t SET a = 1 WHERE id = 777").unwrap();
+    let (status, out, error) = scene.stack.command("nfs1", &["verify", "--database", "--drill"]).unwrap();
     assert_eq!(status, 1, "{out}{error}");
-    assert!(out.contains('d') && out.contains("4242"), "table and key: {out}");
+    let (of_standby, of_drill) = out.split_once("  drill     base 1").expect(&out);
+    let named = |part: &str, key: u32| {
+        part.contains("table `d`.`t`") && part.contains(&format!("`id` = {key}: different"))
+    };
+    assert!(named(of_standby, 4242) && named(of_standby, 777), "table and keys: {out}");
+    assert!(
+        named(of_drill, 777) && !of_drill.contains("4242"),
+        "what was restored is not the standby: {out}"
+    );
+    assert_eq!(scene.scratch_servers(), [""; 0]);
+
+    // Withdrawn (Ctrl-C), and with the backup killed: nothing is left.
+    let mut asked = scene.stack.begin("nfs1", &["verify", "--database", "--drill"]).unwrap();
+    scene.stack.wait("the drill", || scene.scratch_servers().len() == 1).unwrap();
+    ehpc_tools::process::signal(asked.id(), "INT").unwrap();
+    asked.wait().unwrap();
+    scene.stack.wait("an end of the drill", || scene.scratch_servers().is_empty()).unwrap();
+    scene.stack.kill_backup().unwrap();
+    std::fs::create_dir(scene.stack.database().join("scratch-0badcafe")).unwrap();
+    scene.stack.start_backup().unwrap();
+    assert_eq!(scene.scratch_servers(), [""; 0]);
+    let running = |standby: &Access| {
+        let rows = standby.sql("SHOW ALL SLAVES STATUS").unwrap();
+        rows[0].iter().filter(|text| *text == "Yes").count() == 2
+    };
+    scene.stack.wait("the standby goes on", || running(&standby.access())).unwrap();
 }

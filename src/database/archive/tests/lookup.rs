@@ -46,6 +46,36 @@ fn a_moment_is_the_last_group_at_or_before_it() {
 }
 
 #[test]
+fn the_end_is_behind_files_that_hold_no_transaction_yet() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let files = [made("bin.000001", 0, &[10, 20], &mut rng), made("bin.000002", 2, &[300], &mut rng)];
+    let disk = SimulatedDisk::new(5);
+    let mut life = live(&disk).unwrap();
+    fill(&mut life.appender, &files[..1]);
+    let group = files[1].groups[0];
+    let len = files[0].bytes.len() as u64;
+    life.appender.append(Append::Closed { name: files[0].name.clone(), len }).unwrap();
+    life.appender.append(open(&files[1], 2)).unwrap();
+    // Up to its first transaction, and then into that one.
+    for to in [group.start, group.start + 60] {
+        let from = if to == group.start { 0 } else { group.start };
+        life.appender.append(piece(&files[1], from, (to - from) as usize)).unwrap();
+        life.appender.sync().unwrap();
+        for target in [Target::Latest, at(1_000_000)] {
+            let stop = life.archive.find(&target).unwrap();
+            assert_eq!(stop.place, Place { lineage: 1, file: 2, offset: group.start });
+            assert_eq!((stop.file.as_str(), stop.gtid.to_string().as_str()), ("bin.000002", "0-7-2"));
+        }
+    }
+    let earlier = life.archive.find(&at(1002)).unwrap();
+    assert_eq!(earlier.place, Place { lineage: 1, file: 1, offset: files[0].groups[0].end });
+    // After a start it is the same.
+    drop(life);
+    let life = live(&disk).unwrap();
+    assert_eq!(life.archive.find(&Target::Latest).unwrap().place.offset, group.start);
+}
+
+#[test]
 fn times_of_arrival_count_and_never_go_back() {
     let mut rng = StdRng::seed_from_u64(4);
     let file = made("bin.000001", 0, &[10, 10, 10], &mut rng);

@@ -1,0 +1,56 @@
+//! What a standby had done right before it was killed, and not yet noted: rows are noted with the transaction itself, the
+//! end of a distributed transaction and a definition only after it. Then its server does the group again, and fails.
+
+use crate::database::archive::{Archive, ArchiveError, IndexedKind};
+use ehpc_proto::binlog::GtidState;
+use ehpc_proto::replication::database::Place;
+
+/// So many files are looked through from the one that the server names.
+const FILES: usize = 3;
+/// "Unknown XID": XA COMMIT or XA ROLLBACK was done.
+const UNKNOWN_XID: u32 = 1397;
+/// "The XID already exists": XA PREPARE was done.
+const XID_EXISTS: u32 = 1440;
+/// A database, table, column, index, foreign key, routine, trigger, event, view or account is there already, or gone.
+const DONE: [u32; 17] =
+    [1007, 1008, 1050, 1051, 1060, 1061, 1091, 1304, 1305, 1359, 1360, 1396, 1537, 1539, 1826, 4090, 4092];
+
+/// Does this error say of a group of that kind that it was applied?
+fn says_done(error: u32, kind: IndexedKind) -> bool {
+    match kind {
+        IndexedKind::XaEnd => error == UNKNOWN_XID,
+        IndexedKind::XaPrepare => error == XID_EXISTS,
+        IndexedKind::Ddl => DONE.contains(&error),
+        _ => false,
+    }
+}
+
+/// The GTID state after the group that follows `at`, which failed with `error`, when that says that it was applied already.
+/// `file`: the server's name of the file that it is in, or of an earlier one.
+pub(super) fn applied_already(
+    archive: &Archive,
+    error: u32,
+    file: &str,
+    at: &GtidState,
+) -> Result<Option<GtidState>, ArchiveError> {
+    let files = archive.files();
+    let from = files.iter().rposition(|known| known.name == file).unwrap_or(files.len());
+    for file in files.iter().skip(from).take(FILES) {
+        let (lineage, ordinal) = (file.lineage, file.ordinal);
+        let mut state = archive.gtid_at(Place { lineage, file: ordinal, offset: 0 })?;
+        let mut found = None;
+        archive.groups(lineage, ordinal, &mut |entry| {
+            let is_next = found.is_none() && state.contains_all(at) && at.contains_all(&state);
+            if let Some(gtid) = &entry.gtid {
+                state.add(gtid);
+            }
+            if is_next {
+                found = Some(says_done(error, entry.kind).then(|| state.clone()));
+            }
+        })?;
+        if let Some(next) = found {
+            return Ok(next);
+        }
+    }
+    Ok(None)
+}
