@@ -179,6 +179,7 @@ async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -
         Ok(reached) => reached,
         Err(fault) => return fault,
     };
+    memory.soon = false;
     let blame = Blame::new(&dsn, shared.options.server_id);
     if located.new {
         memory.found = None;
