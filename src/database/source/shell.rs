@@ -115,11 +115,11 @@ async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         let Some(fault) = session(&shared, &mut memory, &stop).await else { return };
         shared.failed(&fault);
         say(&fault, &mut memory);
-        let news = std::mem::take(&mut memory.news);
-        let wait = match fault.wait() {
-            Some(later) if !news => later,
-            _ => back_off(memory.failures),
+        let (least, longest) = match std::mem::take(&mut memory.news) {
+            true => (Duration::ZERO, BACK_OFF.1),
+            false => fault.wait(),
         };
+        let wait = back_off(memory.failures, longest).max(least);
         memory.failures = memory.failures.saturating_add(1);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -130,9 +130,8 @@ async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 /// Doubled each time, with jitter, so that several sources do not come at the same moment.
-fn back_off(failures: u32) -> Duration {
-    let (first, longest) = BACK_OFF;
-    let time = first.saturating_mul(1 << failures.min(8)).min(longest);
+fn back_off(failures: u32, longest: Duration) -> Duration {
+    let time = BACK_OFF.0.saturating_mul(1 << failures.min(8)).min(longest);
     time.mul_f64(rand::random_range(0.75..1.25))
 }
 
@@ -269,6 +268,8 @@ async fn try_server(
     let mut blame = Blame::new(dsn, options.server_id);
     let mut sql = Sql::connect(dsn).await.map_err(|error| blame.sql(error))?;
     blame.monitor = sql.dialect().monitor_privilege();
+    let account = sql.text("SELECT CURRENT_USER()").await.map_err(|error| blame.sql(error))?;
+    blame.account(&account.unwrap_or_default());
     let located = locate(&mut sql, dsn, end, permission, &blame).await?;
     sql.close().await;
     let plan = Plan {
@@ -280,6 +281,6 @@ async fn try_server(
         annotate: located.lineage.flavor == Flavor::MariaDb,
         non_blocking: false,
     };
-    let stream = connect(dsn, plan).await?;
+    let stream = connect(dsn, plan).await.map_err(|fault| blame.with_account(fault))?;
     Ok((located, stream))
 }
