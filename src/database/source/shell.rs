@@ -35,8 +35,8 @@ struct Memory {
     failures: u32,
     /// What a stream found out about the archive's end.
     found: Option<Found>,
-    /// That is news: the next attempt asks accordingly, at once.
-    news: bool,
+    /// The next attempt may go better, and does not wait for a person: it asks otherwise, or for a server that was away.
+    soon: bool,
     /// What was logged last, so that it is not said again and again.
     said: String,
 }
@@ -97,7 +97,7 @@ impl Memory {
         let server = dsn.server.to_string();
         let before = self.found(&server, at);
         let Some(what) = fault.finding(before) else { return };
-        self.news = before != Some(what);
+        self.soon = before != Some(what);
         self.found = Some(Found { server, at, what });
     }
 
@@ -115,7 +115,7 @@ async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         let Some(fault) = session(&shared, &mut memory, &stop).await else { return };
         shared.failed(&fault);
         say(&fault, &mut memory);
-        let (least, longest) = match std::mem::take(&mut memory.news) {
+        let (least, longest) = match std::mem::take(&mut memory.soon) {
             true => (Duration::ZERO, BACK_OFF.1),
             false => fault.wait(),
         };
@@ -179,6 +179,7 @@ async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -
         Ok(reached) => reached,
         Err(fault) => return fault,
     };
+    memory.soon = false;
     let blame = Blame::new(&dsn, shared.options.server_id);
     if located.new {
         memory.found = None;
@@ -227,7 +228,7 @@ pub(super) fn start_at(shared: &Shared, end: &ArchiveEnd) {
 async fn reach(
     shared: &Shared,
     end: &ArchiveEnd,
-    memory: &Memory,
+    memory: &mut Memory,
 ) -> Result<(Dsn, Located, Stream), SourceFault> {
     let servers = &shared.options.servers;
     let several = servers.len() > 1;
@@ -246,11 +247,13 @@ async fn reach(
             };
             match try_server(shared, dsn, end, permission).await {
                 Ok((located, stream)) => return Ok((dsn.clone(), located, stream)),
-                Err(SourceFault::NotFollowed { .. }) => {}
-                Err(fault) if first.as_ref().is_none_or(|first| fault.tells_more_than(first)) => {
-                    first = Some(fault);
+                Err(SourceFault::NotFollowed { .. }) => continue,
+                Err(fault) => {
+                    memory.soon |= !fault.needs_a_person();
+                    if first.as_ref().is_none_or(|first| fault.tells_more_than(first)) {
+                        first = Some(fault);
+                    }
                 }
-                Err(_) => {}
             }
         }
     }

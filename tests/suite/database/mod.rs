@@ -2,6 +2,7 @@
 
 mod archive;
 mod command_line;
+mod failover;
 mod full_disk;
 mod kills;
 mod lanes;
