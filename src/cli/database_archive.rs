@@ -8,14 +8,14 @@ use crate::database::archive::ArchiveDesk;
 use crate::database::binlog_server::{BinlogServer, Feed, ReplicaStatus};
 use crate::database::checks::answers::BackupAnswers;
 use crate::database::checks::drills::{DrillParts, Drills};
-use crate::database::checks::sessions::StandbySessions;
+use crate::database::checks::sessions::{Absent, StandbySessions};
 use crate::database::dsn::Dsn;
 use crate::database::link::BoxFuture;
 use crate::database::server::Tools;
 use crate::database::standby::{Parts, Standby, Tell, Upstream};
 use crate::observe::Refusal;
 use crate::observe::control::{Action, Outcome, Progress};
-use crate::observe::status::{DatabaseReplicaStatus, DatabaseStatus};
+use crate::observe::status::{DatabaseReplicaStatus, DatabaseStandbyStatus, DatabaseStatus};
 use crate::observe::words;
 use crate::replication::channel::{Channel, Service};
 use crate::replication::receiver::{BackupStore, DeskOptions, QueryHandler};
@@ -63,13 +63,26 @@ pub(super) struct DatabaseArchive {
 
 /// Where the standby is, for those who compare it. An external one answers whoever has its account; a managed one lets
 /// only us in.
-fn standby_dsn(settings: &Database, standby: Option<&Standby>) -> Result<Dsn, String> {
-    match &settings.standby {
-        None => Err("there is no [database.standby]".to_owned()),
-        Some(external) if external.mode == StandbyMode::External => Ok(Dsn::of_standby(external)),
-        Some(_) => standby.and_then(Standby::dsn).ok_or_else(|| {
-            "the managed standby does not run; `ehpc-store db standby --init` builds it".to_owned()
-        }),
+fn standby_dsn(settings: &Database, standby: Option<&Standby>) -> Result<Dsn, Absent> {
+    let wholly = |text: &str| Err(Absent::Wholly(text.to_owned()));
+    let standby = match (&settings.standby, standby) {
+        (Some(external), _) if external.mode == StandbyMode::External => {
+            return Ok(Dsn::of_standby(external));
+        }
+        (Some(_), Some(managed)) => managed,
+        _ => return wholly("there is no [database.standby]"),
+    };
+    if let Some(dsn) = standby.dsn() {
+        return Ok(dsn);
+    }
+    let DatabaseStandbyStatus { state, error, .. } = standby.status();
+    match state.as_str() {
+        "stopped" => wholly("the managed standby is stopped; `ehpc-store db standby --start` starts it"),
+        "not built" => wholly("the managed standby is not built; `ehpc-store db standby --init` builds it"),
+        _ => Err(Absent::Yet(format!(
+            "the managed standby does not run yet ({state}{}); `ehpc-store db status` says how it is",
+            error.map_or(String::new(), |error| format!(": {error}"))
+        ))),
     }
 }
 

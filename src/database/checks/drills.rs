@@ -1,7 +1,7 @@
 //! The backup's end of a restore drill (`drill`): the newest base snapshot and the archive go into a server that is made for
 //! it, which then follows the archive like a standby until it has been compared. It goes away when nobody asks about it.
 
-use super::sessions::StandbySessions;
+use super::sessions::{Absent, StandbySessions};
 use crate::database::archive::{Archive, Target};
 use crate::database::base::BaseStore;
 use crate::database::restore::{self, RestoreMoment, RestoreOptions, RestoreTarget, Restored, Vault};
@@ -69,7 +69,7 @@ impl Drills {
         let of = Arc::clone(&now);
         let sessions = StandbySessions::new(Arc::new(move || {
             let dsn = of.lock().as_ref().and_then(|now| now.dsn.clone());
-            dsn.ok_or_else(|| "the drill has ended".to_owned())
+            dsn.ok_or_else(|| Absent::Wholly("the drill has ended".to_owned()))
         }));
         Drills { parts: Arc::new(parts), sessions: Arc::new(sessions), now, stop }
     }

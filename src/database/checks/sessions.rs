@@ -22,8 +22,29 @@ const GONE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(15);
 
-/// Tells where the server is now; the error says why there is none.
-pub type Whereabouts = Arc<dyn Fn() -> Result<Dsn, String> + Send + Sync>;
+/// One that is about to run is waited for so long, and looked for so often.
+const STARTS: Duration = Duration::from_secs(60);
+const START_LOOK: Duration = Duration::from_millis(100);
+
+/// Why there is no server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Absent {
+    /// It is being started.
+    Yet(String),
+    /// Nobody starts it.
+    Wholly(String),
+}
+
+impl Absent {
+    fn text(self) -> String {
+        match self {
+            Absent::Yet(text) | Absent::Wholly(text) => text,
+        }
+    }
+}
+
+/// Tells where the server is now.
+pub type Whereabouts = Arc<dyn Fn() -> Result<Dsn, Absent> + Send + Sync>;
 
 /// Connections to one server.
 pub struct StandbySessions {
@@ -75,9 +96,9 @@ impl StandbySessions {
         // One statement at a time; a second one waits.
         let mut sql = kept.lock().await;
         let failed = |text| vec![DbAnswer::SqlFailed { number: 0, text }];
-        let dsn = match (self.server)() {
+        let dsn = match self.whereabouts().await {
             Ok(dsn) => dsn,
-            Err(text) => return failed(text),
+            Err(absent) => return failed(absent.text()),
         };
         if let Some(halted) = &self.halted
             && let Err(error) = halted.before(statement).await
@@ -102,6 +123,17 @@ impl StandbySessions {
                     other => other.to_string(),
                 };
                 vec![DbAnswer::SqlFailed { number, text: text.chars().take(1000).collect() }]
+            }
+        }
+    }
+
+    /// Where the server is, once it is there.
+    async fn whereabouts(&self) -> Result<Dsn, Absent> {
+        let start = Instant::now();
+        loop {
+            match (self.server)() {
+                Err(Absent::Yet(_)) if start.elapsed() < STARTS => tokio::time::sleep(START_LOOK).await,
+                found => return found,
             }
         }
     }
@@ -165,7 +197,7 @@ impl StandbySessions {
     }
 
     async fn follow(&self, halted: &Halted) -> Result<(), String> {
-        let dsn = (self.server)()?;
+        let dsn = (self.server)().map_err(Absent::text)?;
         let mut sql = Sql::connect(&dsn).await.map_err(|error| error.to_string())?;
         if let Some(choose) = halted.choice() {
             sql.run(&choose).await.map_err(|error| error.to_string())?;

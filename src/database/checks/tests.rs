@@ -103,6 +103,12 @@ fn equal_under_load_and_after_it() {
         let found = two.deep(deep).unwrap();
         assert_equal(&found);
         assert!(found.tables > 3 && found.objects > found.tables, "{found}");
+        // Each with its proof.
+        assert_eq!(found.sums.len() as u64, found.tables);
+        assert!(
+            found.sums.iter().all(|table| table.rows.is_some() || (!deep && table.checksum.is_some())),
+            "{found}"
+        );
     }
     two.assert_follows();
 }
@@ -245,6 +251,19 @@ fn objects_and_accounts() {
     assert_eq!(unchecked, ["account 'web'@'web1.example'"], "{found}");
     assert!(!found.differences.iter().any(|found| found.item.schema == "web"), "{found}");
     assert!(found.to_string().contains("left out  the accounts root, mysql"), "{found}");
+    // Who may not list the accounts of a server says nothing about any.
+    two.primary
+        .sql(
+            "CREATE USER few@localhost; GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, EXECUTE ON d.* TO few@localhost;
+             GRANT BINLOG MONITOR, RELOAD, PROCESS ON *.* TO few@localhost",
+        )
+        .unwrap();
+    two.catch_up();
+    let few = Dsn::socket(two.primary.socket(), "few");
+    let found =
+        run(&few, &Dsn::socket(two.standby.socket(), "root"), false, &AtomicBool::new(false)).unwrap();
+    assert!(found.unchecked.iter().any(|found| found.item.to_string() == "account '*'@'*'"), "{found}");
+    assert!(!found.differences.iter().any(|found| found.item.kind == Kind::Account), "{found}");
     two.assert_follows();
 }
 

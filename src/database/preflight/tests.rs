@@ -68,6 +68,17 @@ fn repaired(name: &str, severity: Severity, options: Options, settings: &Databas
 fn a_good_server_has_no_findings() {
     let server = Maria::start(Options::default()).unwrap();
     assert_eq!(found_at(&root(&server), &settings()), Vec::new());
+    // The same server with another clock.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let facts = runtime.block_on(async {
+        let mut sql = Sql::connect(&root(&server)).await.unwrap();
+        Facts::ask(&mut sql).await.unwrap()
+    });
+    let judged = |clock_ahead| judge(&Facts { clock_ahead, ..facts.clone() }, &settings());
+    assert_eq!((judged(5), judged(-5)), (Vec::new(), Vec::new()));
+    let (ahead, behind) = (judged(3600), judged(-6));
+    assert!(of(&ahead, "clock").what.contains("3600 s ahead of"), "{ahead:?}");
+    assert!(of(&behind, "clock").what.contains("6 s behind"), "{behind:?}");
 }
 
 #[test]
@@ -267,6 +278,14 @@ fn privileges_are_granted_by_what_is_printed() {
     let dsn = Dsn::socket(server.socket(), "fresh").with_password(Password::Text("pw2".into()));
     let left = found_at(&dsn, &settings);
     assert_eq!(left.iter().map(|left| left.name.as_str()).collect::<Vec<_>>(), ["comparing"]);
+    // Where commits wait for us, a connection in reserve is worth a privilege.
+    settings.durability = Durability::Remote;
+    let advised = found_at(&dsn, &settings);
+    let reserve = of(&advised, "max_connections");
+    assert_eq!(reserve.repair_sql, ["GRANT CONNECTION ADMIN ON *.* TO 'fresh'@'localhost'"]);
+    server.sql(&reserve.repair_sql[0]).unwrap();
+    assert!(found_at(&dsn, &settings).iter().all(|finding| finding.name != "max_connections"));
+    settings.durability = Durability::Local;
     // By a role.
     server.sql("CREATE ROLE r; GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, REPLICATION SLAVE, BINLOG MONITOR, LOCK TABLES, RELOAD, PROCESS, BINLOG ADMIN ON *.* TO r; CREATE USER viarole; GRANT r TO viarole; SET DEFAULT ROLE r FOR viarole").unwrap();
     assert_eq!(found_at(&Dsn::socket(server.socket(), "viarole"), &settings), Vec::new());

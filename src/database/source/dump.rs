@@ -29,6 +29,8 @@ pub struct Dump {
     to: Option<u64>,
     ready: VecDeque<Ship>,
     over: bool,
+    /// What ended the stream, behind what is `ready`.
+    failed: Option<SourceFault>,
 }
 
 impl Dump {
@@ -55,7 +57,17 @@ impl Dump {
         let stream = connect(dsn, plan).await?;
         let session = StreamSession::at(file, from, None, false);
         let assembler = StreamAssembler::new();
-        Ok(Dump { stream, assembler, session, blame, from, to, ready: VecDeque::new(), over: false })
+        Ok(Dump {
+            stream,
+            assembler,
+            session,
+            blame,
+            from,
+            to,
+            ready: VecDeque::new(),
+            over: false,
+            failed: None,
+        })
     }
 
     /// The next bytes and where they stand; `None` at the end.
@@ -84,8 +96,13 @@ impl Dump {
                     _ => {}
                 }
             }
+            if self.to.is_some_and(|to| self.from >= to) {
+                return Ok(None);
+            }
+            if let Some(fault) = self.failed.take() {
+                return Err(fault);
+            }
             match self.to {
-                Some(to) if self.from >= to => return Ok(None),
                 Some(to) if self.over => {
                     return Err(self
                         .blame
@@ -116,7 +133,11 @@ impl Dump {
                     self.over = true;
                     break;
                 }
-                Err(fault) => return Err(self.blame.stream(fault)),
+                // What came before it may be all that is wanted: a server says so of half an event that follows.
+                Err(fault) => {
+                    self.failed = Some(self.blame.stream(fault));
+                    break;
+                }
             }
         }
         self.session.flush(&mut out);

@@ -22,7 +22,8 @@ const CANNOT_READ: [&str; 6] =
 /// `ER_SLAVE_SAME_ID` of MariaDB.
 const SAME_ID: u16 = 4052;
 
-/// Time until the next attempt, where only a person can help.
+/// Longest time between two attempts: of what passes by itself, and of what a person has to repair.
+const SOON: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_secs(30);
 
 /// Why nothing is shipped at the moment.
@@ -149,11 +150,13 @@ impl SourceFault {
         }
     }
 
-    /// How long to wait before the next attempt; `None`: it may pass by itself, so soon (with a back-off).
-    pub fn wait(&self) -> Option<Duration> {
-        match self.state() {
-            "connecting" | "backup" | "failed" => None,
-            _ => Some(LATER),
+    /// Least and longest time before the next attempt. A repair is noticed soon, what stays is asked for less and less
+    /// often; each attempt throws out another replica that has our number.
+    pub fn wait(&self) -> (Duration, Duration) {
+        match self {
+            SourceFault::ServerId { .. } => (SOON, LATER),
+            fault if fault.needs_a_person() => (Duration::ZERO, LATER),
+            _ => (Duration::ZERO, SOON),
         }
     }
 
@@ -168,7 +171,7 @@ impl SourceFault {
 
     /// Whether a person has to do something.
     pub fn needs_a_person(&self) -> bool {
-        self.wait().is_some()
+        !matches!(self.state(), "connecting" | "backup" | "failed")
     }
 }
 
@@ -226,6 +229,21 @@ impl Blame {
             server_id,
             host: host.to_owned(),
             monitor: "BINLOG MONITOR",
+        }
+    }
+
+    /// The account as the server knows it, `user@host`: what a GRANT must name.
+    pub fn account(&mut self, current_user: &str) {
+        if let Some((user, host)) = current_user.rsplit_once('@') {
+            (self.user, self.host) = (user.to_owned(), host.to_owned());
+        }
+    }
+
+    /// A fault of somebody who did not know the account as the server does.
+    pub fn with_account(&self, fault: SourceFault) -> SourceFault {
+        match fault {
+            SourceFault::Privilege { text, .. } => self.privilege(text),
+            other => other,
         }
     }
 
@@ -387,7 +405,8 @@ mod tests {
         let shorter = fault("Client requested master to start replication from position > file size; ..");
         assert_eq!((shorter.state(), shorter.finding(None)), ("connecting", Some(Finding::Another)));
         assert_eq!(blame().stream(StreamFault::Encrypted).state(), "encrypted");
-        assert_eq!(blame().stream(StreamFault::Ended).wait(), None);
+        assert_eq!(blame().stream(StreamFault::Ended).wait(), (Duration::ZERO, SOON));
+        assert_eq!(twice.wait(), (SOON, LATER));
         assert!(blame().stream(StreamFault::Encrypted).needs_a_person());
     }
 }

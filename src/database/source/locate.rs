@@ -346,13 +346,19 @@ impl Search<'_> {
         file.map_or_else(|| self.lineage.first_file.clone(), |file| format!("{}:{}", file.name, file.len))
     }
 
-    /// It is another server: where the history goes on by GTID.
+    /// It is another server: where the history goes on by GTID, or without what is missing, when a person said so.
     async fn other_server(&mut self) -> Result<Located, SourceFault> {
+        match self.joined().await {
+            Err(SourceFault::Diverged { .. } | SourceFault::Gap { .. }) if self.permission.loss => {
+                self.anew().await
+            }
+            joined => joined,
+        }
+    }
+
+    async fn joined(&mut self) -> Result<Located, SourceFault> {
         let number = self.lineage.number + 1;
         let facts = self.facts.clone();
-        if self.permission.loss {
-            return self.anew().await;
-        }
         if self.lineage.flavor != facts.flavor {
             return self.gap("it is a server of another kind").await;
         }

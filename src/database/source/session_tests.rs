@@ -165,6 +165,13 @@ fn behind_four_gigabytes_the_start_is_read_and_not_shipped() {
     let ships = run(&mut session, &wire.bytes, 500).unwrap();
     let found = &files(&ships, name, have)[0].1;
     assert!(found[have as usize..] == file[have as usize..]);
+    // The server's file is shorter than what is there of it.
+    let len = file.len() as u64;
+    let mut session = StreamSession::at(name, len + 100, Some(format(file)), false);
+    session.offset = 4;
+    wire.rotate("mariadb.000099", 4, Checksum::None);
+    let fault = run(&mut session, &wire.bytes, 500).unwrap_err();
+    assert_eq!(fault, StreamFault::Shorter { file: name.to_owned(), len });
 }
 
 #[test]

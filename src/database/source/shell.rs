@@ -35,8 +35,8 @@ struct Memory {
     failures: u32,
     /// What a stream found out about the archive's end.
     found: Option<Found>,
-    /// That is news: the next attempt asks accordingly, at once.
-    news: bool,
+    /// The next attempt may go better, and does not wait for a person: it asks otherwise, or for a server that was away.
+    soon: bool,
     /// What was logged last, so that it is not said again and again.
     said: String,
 }
@@ -97,7 +97,7 @@ impl Memory {
         let server = dsn.server.to_string();
         let before = self.found(&server, at);
         let Some(what) = fault.finding(before) else { return };
-        self.news = before != Some(what);
+        self.soon = before != Some(what);
         self.found = Some(Found { server, at, what });
     }
 
@@ -115,11 +115,11 @@ async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         let Some(fault) = session(&shared, &mut memory, &stop).await else { return };
         shared.failed(&fault);
         say(&fault, &mut memory);
-        let news = std::mem::take(&mut memory.news);
-        let wait = match fault.wait() {
-            Some(later) if !news => later,
-            _ => back_off(memory.failures),
+        let (least, longest) = match std::mem::take(&mut memory.soon) {
+            true => (Duration::ZERO, BACK_OFF.1),
+            false => fault.wait(),
         };
+        let wait = back_off(memory.failures, longest).max(least);
         memory.failures = memory.failures.saturating_add(1);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -130,9 +130,8 @@ async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 /// Doubled each time, with jitter, so that several sources do not come at the same moment.
-fn back_off(failures: u32) -> Duration {
-    let (first, longest) = BACK_OFF;
-    let time = first.saturating_mul(1 << failures.min(8)).min(longest);
+fn back_off(failures: u32, longest: Duration) -> Duration {
+    let time = BACK_OFF.0.saturating_mul(1 << failures.min(8)).min(longest);
     time.mul_f64(rand::random_range(0.75..1.25))
 }
 
@@ -180,6 +179,7 @@ async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -
         Ok(reached) => reached,
         Err(fault) => return fault,
     };
+    memory.soon = false;
     let blame = Blame::new(&dsn, shared.options.server_id);
     if located.new {
         memory.found = None;
@@ -228,7 +228,7 @@ pub(super) fn start_at(shared: &Shared, end: &ArchiveEnd) {
 async fn reach(
     shared: &Shared,
     end: &ArchiveEnd,
-    memory: &Memory,
+    memory: &mut Memory,
 ) -> Result<(Dsn, Located, Stream), SourceFault> {
     let servers = &shared.options.servers;
     let several = servers.len() > 1;
@@ -247,11 +247,13 @@ async fn reach(
             };
             match try_server(shared, dsn, end, permission).await {
                 Ok((located, stream)) => return Ok((dsn.clone(), located, stream)),
-                Err(SourceFault::NotFollowed { .. }) => {}
-                Err(fault) if first.as_ref().is_none_or(|first| fault.tells_more_than(first)) => {
-                    first = Some(fault);
+                Err(SourceFault::NotFollowed { .. }) => continue,
+                Err(fault) => {
+                    memory.soon |= !fault.needs_a_person();
+                    if first.as_ref().is_none_or(|first| fault.tells_more_than(first)) {
+                        first = Some(fault);
+                    }
                 }
-                Err(_) => {}
             }
         }
     }
@@ -269,6 +271,8 @@ async fn try_server(
     let mut blame = Blame::new(dsn, options.server_id);
     let mut sql = Sql::connect(dsn).await.map_err(|error| blame.sql(error))?;
     blame.monitor = sql.dialect().monitor_privilege();
+    let account = sql.text("SELECT CURRENT_USER()").await.map_err(|error| blame.sql(error))?;
+    blame.account(&account.unwrap_or_default());
     let located = locate(&mut sql, dsn, end, permission, &blame).await?;
     sql.close().await;
     let plan = Plan {
@@ -280,6 +284,6 @@ async fn try_server(
         annotate: located.lineage.flavor == Flavor::MariaDb,
         non_blocking: false,
     };
-    let stream = connect(dsn, plan).await?;
+    let stream = connect(dsn, plan).await.map_err(|fault| blame.with_account(fault))?;
     Ok((located, stream))
 }

@@ -240,7 +240,10 @@ fn a_standby_is_built_under_load_follows_and_survives_kills() {
     let access: Access = world.primary.access();
     Workload::start(&access, Work::maria(11).pieces(25)).unwrap().finish().unwrap();
     access
-        .sql("XA START 'held'; INSERT INTO work.xa0 VALUES (-7, 'held'); XA END 'held'; XA PREPARE 'held'")
+        .sql(
+            "CREATE USER web@'web1.example'; GRANT SELECT ON work.* TO web@'web1.example';
+             XA START 'held'; INSERT INTO work.xa0 VALUES (-7, 'held'); XA END 'held'; XA PREPARE 'held'",
+        )
         .unwrap();
     let load = Workload::start(&access, Work::maria(12).rows_only()).unwrap();
     load.wait_for(10).unwrap();
@@ -280,12 +283,7 @@ fn a_standby_is_built_under_load_follows_and_survives_kills() {
     assert_eq!((standby.status().state.as_str(), standby.status().well), ("stopped", false));
     world.runtime.block_on(standby.shutdown());
     assert_eq!(processes(&datadir), [0; 0]);
-    access
-        .sql(
-            "FLUSH BINARY LOGS; INSERT INTO work.shared VALUES (1000, 1, 1); CREATE USER web@'web1.example';
-             GRANT SELECT ON work.* TO web@'web1.example'",
-        )
-        .unwrap();
+    access.sql("FLUSH BINARY LOGS; INSERT INTO work.shared VALUES (1000, 1, 1)").unwrap();
     world.ship();
     let standby = world.standby();
     // An account whose host is a name is there after a start, too.

@@ -2,6 +2,8 @@
 
 use super::Scene;
 use ehpc_tools::database::{Maria, Options};
+use ehpc_tools::process::executable;
+use std::process::{Command, Stdio};
 
 #[test]
 fn check_says_the_statement_that_repairs() {
@@ -18,6 +20,13 @@ fn check_says_the_statement_that_repairs() {
 #[test]
 fn a_server_that_refuses_or_is_away_is_named_with_what_helps() {
     let mut scene = Scene::started(Options::default(), "");
+    scene
+        .stack
+        .wait("it streams", || scene.stack.status("nfs1").is_ok_and(|s| s["source"]["well"] == true))
+        .unwrap();
+    // Nothing is lost: there is nothing to accept, neither now nor later.
+    let (status, out, error) = scene.stack.command("nfs1", &["db", "accept-loss"]).unwrap();
+    assert!(status != 0 && error.contains("there is no loss to accept"), "{out}{error}");
     scene.server.stop().unwrap();
     scene
         .stack
@@ -86,4 +95,36 @@ fn an_encrypted_binary_log_is_refused_with_the_reason() {
     let stack = ehpc_tools::database::Stack::new(directory.path(), &lines).unwrap();
     let (status, out, error) = stack.command("nfs1", &["check"]).unwrap();
     assert!(status == 1 && out.contains("encrypt_binlog"), "{out}{error}");
+}
+
+#[test]
+fn a_snapshot_that_nobody_waits_for_any_more_is_given_up() {
+    let scene = Scene::started(Options::default(), "");
+    scene.server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT); INSERT INTO d.t VALUES (1)").unwrap();
+    // The first one is taken by itself.
+    scene
+        .stack
+        .wait("a base", || scene.stack.status("backup").is_ok_and(|s| s["bases"]["count"] == 1))
+        .unwrap();
+    let running = || scene.stack.status("nfs1").map(|s| s["snapshot"]["running"].clone()).unwrap_or_default();
+    scene.stack.wait("it is over", || running().is_null()).unwrap();
+    let mut holder = scene.server.connect().unwrap();
+    holder.run("LOCK TABLES d.t WRITE;").unwrap();
+    let mut asker = Command::new(executable())
+        .args(["db", "snapshot", "--host", "nfs1", "--cluster"])
+        .arg(scene.stack.cluster_file())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    scene.stack.wait("it is being taken", || !running().is_null()).unwrap();
+    asker.kill().unwrap();
+    asker.wait().unwrap();
+    scene.stack.wait("it is given up", || running().is_null()).unwrap();
+    let status = scene.stack.status("nfs1").unwrap();
+    assert!(status["snapshot"]["last_error"].is_null(), "{status:#}");
+    holder.run("UNLOCK TABLES;").unwrap();
+    scene.snapshot();
+    let status = scene.stack.status("backup").unwrap();
+    assert_eq!(status["bases"]["count"], 2, "{status:#}");
 }

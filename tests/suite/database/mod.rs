@@ -2,13 +2,16 @@
 
 mod archive;
 mod command_line;
+mod failover;
 mod full_disk;
 mod kills;
 mod lanes;
+mod mysql;
 mod one_moment;
 mod prune;
 mod restore;
 mod standby;
+mod troubles;
 mod up;
 mod verify;
 
@@ -66,27 +69,23 @@ impl Scene {
 
     /// Every file of the server is in the archive, byte for byte but for the bit "in use".
     fn assert_archive_equal(&self) {
-        self.stack.fence().unwrap();
-        let files = self.server.binlog_files().unwrap();
-        assert!(!files.is_empty());
-        for file in files {
-            let name = file.file_name().unwrap();
-            let mut theirs = std::fs::read(&file).unwrap();
-            let mut ours = std::fs::read(self.stack.database().join("0001").join(name))
-                .unwrap_or_else(|error| panic!("{}: {error}\n{}", name.display(), self.stack.logs()));
-            assert_eq!(ours[IN_USE_AT] & 1, 0, "{}", name.display());
-            theirs[IN_USE_AT] &= !1;
-            // The archive ends with whole events; what the server wrote since the fence may follow.
-            ours.truncate(theirs.len().max(ours.len()));
-            let differs = ours.iter().zip(&theirs).position(|(a, b)| a != b);
-            assert_eq!(
-                (differs, ours.len()),
-                (None, theirs.len()),
-                "{}\n{}",
-                name.display(),
-                self.stack.logs()
-            );
-        }
+        assert_archived(&self.stack, &self.server.binlog_files().unwrap());
+    }
+}
+
+/// These files of the server are in the archive, byte for byte but for the bit "in use".
+fn assert_archived(stack: &Stack, files: &[PathBuf]) {
+    stack.fence().unwrap();
+    assert!(!files.is_empty());
+    for file in files {
+        let name = file.file_name().unwrap();
+        let mut theirs = std::fs::read(file).unwrap();
+        let ours = std::fs::read(stack.database().join("0001").join(name))
+            .unwrap_or_else(|error| panic!("{}: {error}\n{}", name.display(), stack.logs()));
+        assert_eq!(ours[IN_USE_AT] & 1, 0, "{}", name.display());
+        theirs[IN_USE_AT] &= !1;
+        let differs = ours.iter().zip(&theirs).position(|(a, b)| a != b);
+        assert_eq!((differs, ours.len()), (None, theirs.len()), "{}\n{}", name.display(), stack.logs());
     }
 }
 

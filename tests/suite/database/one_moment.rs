@@ -119,10 +119,21 @@ fn every_row_has_its_file_at_any_moment() {
     println!("rows at each moment: {counts:?}");
     let different: std::collections::BTreeSet<usize> = counts.iter().map(|(_, rows)| *rows).collect();
     assert!(different.len() > 4, "moments of the work, not of its end: {counts:?}");
+    // nfs1 begins anew, and no file changes any more: a fence still makes a moment of what is committed then.
+    scene.stack.kill_nfs1().unwrap();
+    scene.stack.start_nfs1().unwrap();
+    let newest = scene.server.value("SELECT name FROM app.uploads LIMIT 1").unwrap();
+    scene.server.sql(&format!("UPDATE app.uploads SET bytes = -1 WHERE name = '{newest}'")).unwrap();
+    scene.stack.fence().unwrap();
+    scene.server.sql(&format!("UPDATE app.uploads SET bytes = -2 WHERE name = '{newest}'")).unwrap();
     // Everything has burned down but the backup's disk.
     scene.stack.stop().unwrap();
     let target = scene.path("disk-alone");
     scene.stack.ok("backup", &["restore", "--all", "--to", target.to_str().unwrap()]).unwrap();
-    assert!(check(&target) >= counts.iter().map(|(_, count)| *count).max().unwrap_or(0));
+    let restored = started_on(&target.join("database"));
+    let fenced = format!("SELECT bytes FROM app.uploads WHERE name = '{newest}'");
+    assert!(restored.value(&fenced).unwrap().starts_with('-'), "the fence's moment is not the newest");
+    let rows: usize = restored.value("SELECT COUNT(*) FROM app.uploads").unwrap().parse().unwrap();
+    assert!(rows >= counts.iter().map(|(_, count)| *count).max().unwrap_or(0));
     assert!(counts.iter().any(|(_, count)| *count > 0), "{counts:?}");
 }

@@ -46,6 +46,9 @@ fn a_standby_is_built_follows_survives_kills_and_is_equal() {
         }
         work.wait_for(work.done() + 10).unwrap();
     }
+    // Whoever was killed last: its server may still be starting.
+    let runs = || scene.stack.status("backup").is_ok_and(|status| status["standby"]["well"] == true);
+    scene.stack.wait("the standby runs again", runs).unwrap();
     let verified = scene.stack.ok("nfs1", &["verify", "--database"]);
     println!("{}", verified.unwrap_or_else(|error| panic!("under load: {error:#}")));
     work.stop().unwrap();
@@ -88,7 +91,12 @@ fn a_server_of_the_operators_own_follows_and_a_planted_difference_is_found() {
     let out = scene.stack.ok("nfs1", &["verify", "--database", "--drill", "--json"]).unwrap();
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     let drill = &report["database"]["drill"];
-    assert_eq!((&report["verdict"], &drill["base"]), (&"equal".into(), &1.into()), "{report:#}");
+    // (One may have been taken by itself before.)
+    assert_eq!(
+        (&report["verdict"], drill["base"].as_u64() >= Some(1)),
+        (&"equal".into(), true),
+        "{report:#}"
+    );
     assert_eq!((&drill["recorded"], &drill["comparison"]["tables"]), (&1.into(), &1.into()), "{report:#}");
     assert_eq!(report["database"]["tables"]["tables"], 1, "{report:#}");
 
@@ -97,7 +105,7 @@ fn a_server_of_the_operators_own_follows_and_a_planted_difference_is_found() {
     scene.server.sql("SET sql_log_bin = 0; UPDATE d.t SET a = 1 WHERE id = 777").unwrap();
     let (status, out, error) = scene.stack.command("nfs1", &["verify", "--database", "--drill"]).unwrap();
     assert_eq!(status, 1, "{out}{error}");
-    let (of_standby, of_drill) = out.split_once("  drill     base 1").expect(&out);
+    let (of_standby, of_drill) = out.split_once("  drill     base ").expect(&out);
     let named = |part: &str, key: u32| {
         part.contains("table `d`.`t`") && part.contains(&format!("`id` = {key}: different"))
     };

@@ -18,11 +18,13 @@ pub struct Options {
     pub tcp: bool,
     /// More arguments of `mariadbd`, such as `--log-bin-compress=1`.
     pub arguments: Vec<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { server_id: 1, log_bin: true, tcp: false, arguments: Vec::new() }
+        Options { server_id: 1, log_bin: true, tcp: false, arguments: Vec::new(), environment: Vec::new() }
     }
 }
 
@@ -30,6 +32,12 @@ impl Options {
     /// With one more argument.
     pub fn with(mut self, argument: impl Into<String>) -> Options {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// With variables of its environment, such as [`super::Clock::environment`].
+    pub fn within(mut self, environment: Vec<(String, String)>) -> Options {
+        self.environment.extend(environment);
         self
     }
 
@@ -107,7 +115,7 @@ impl Maria {
             Some(port) => command.arg(format!("--port={port}")).arg("--bind-address=127.0.0.1"),
             None => command.arg("--skip-networking"),
         };
-        command.args(&self.options.arguments);
+        command.args(&self.options.arguments).envs(self.options.environment.iter().cloned());
         command
     }
 

@@ -12,6 +12,7 @@
 //! ```
 
 mod client;
+mod clock;
 mod maria;
 mod mysql56;
 mod server;
@@ -23,6 +24,7 @@ mod workload;
 mod tests;
 
 pub use client::{Access, Client, Row};
+pub use clock::Clock;
 pub use maria::{Maria, Options};
 pub use mysql56::MySql56;
 pub use stack::Stack;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Paths, settings and processes.
@@ -17,13 +17,16 @@ pub struct Stack {
     pub nfs1: Option<Daemon>,
     /// The running backup.
     pub backup: Option<Daemon>,
+    /// Variables of the environment of what is started from now on.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Stack {
     /// Writes the cluster file. `database`: lines of `[database]`, and further sections if they follow. Nothing is
     /// started.
     pub fn new(directory: &Path, database: &str) -> Result<Stack> {
-        let stack = Stack { directory: directory.to_owned(), nfs1: None, backup: None };
+        let stack =
+            Stack { directory: directory.to_owned(), nfs1: None, backup: None, environment: Vec::new() };
         std::fs::create_dir_all(stack.share())?;
         stack.configure(database)?;
         Ok(stack)
@@ -74,7 +77,9 @@ impl Stack {
     fn daemon(&self, role: &str) -> Result<Daemon> {
         let file = self.cluster_file();
         let arguments = [OsString::from(role), "--cluster".into(), file.into(), "--host".into(), role.into()];
-        Daemon::start(&arguments, &self.directory.join(format!("{role}.log")))
+        let mut command = Command::new(process::executable());
+        command.args(&arguments).envs(self.environment.iter().cloned());
+        Daemon::spawn(&mut command, &self.directory.join(format!("{role}.log")))
     }
 
     /// Starts the backup, and pairs the two once.

@@ -1,7 +1,7 @@
 //! The standby through the backup's answers.
 
 use super::super::remote::{Ask, RemoteStandby};
-use super::super::sessions::StandbySessions;
+use super::super::sessions::{Absent, StandbySessions};
 use super::*;
 use ehpc_proto::replication::database::{DbAnswer, DbQuery};
 use std::path::Path;
@@ -110,6 +110,14 @@ async fn a_standby_of_ones_own_does_not_stay_stopped(two: &Two, note: &Path) {
     halt(&second).await;
     second.close(7).await;
     follows_again(&second).await;
+    // A server that is being started is waited for.
+    let (dsn, asked) = (Dsn::socket(two.standby.socket(), "root"), AtomicUsize::new(0));
+    let starting = StandbySessions::new(Arc::new(move || match asked.fetch_add(1, Ordering::Relaxed) {
+        0..3 => Err(Absent::Yet("soon".to_owned())),
+        _ => Ok(dsn.clone()),
+    }));
+    let answer = starting.statement(8, "SELECT 1").await;
+    assert!(matches!(answer[..], [DbAnswer::Rows { .. }]), "{answer:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::database::dsn::{Password, Server, TlsMode};
+use crate::database::source::session::StreamSession;
 
 fn account(server: &Maria, grants: &str) -> Dsn {
     server.sql("CREATE USER ehpc@localhost IDENTIFIED BY 'right'").unwrap();
@@ -139,10 +140,7 @@ fn an_archive_that_is_ahead_is_never_cut() {
         .unwrap();
     server.stop().unwrap();
     let before = Maria::start_on(&server.datadir(), Options::default()).unwrap();
-    // Two servers do not begin a file of one name in the same second.
-    let second = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let now = second();
-    wait("the next second", || second() > now);
+    next_second();
     server.restart().unwrap();
     let end = FarEnd::new();
     let source = start(&runtime, &server, &end);
@@ -201,6 +199,47 @@ fn an_archive_that_is_ahead_is_never_cut() {
     assert_eq!(contents.lineages.len(), 2);
     assert_eq!(contents.lineages[1].0.first_file, "bin.000002", "the newest");
     assert!(contents.files[..files.len()].iter().zip(&files).all(|(a, b)| a.bytes == b.bytes));
+}
+
+/// `BINLOG_GTID_POS` knows 32 bits.
+#[test]
+fn a_file_beyond_four_gigabytes_goes_on_in_its_lineage() {
+    use super::super::fault::{Blame, Finding};
+    use super::super::lane::ArchiveEnd;
+    use super::super::locate::{Permission, locate};
+    use crate::database::sql::Sql;
+    use ehpc_proto::replication::database::ArchivedFile;
+    let runtime = runtime();
+    let server = server(Options::default());
+    let end = FarEnd::new();
+    let source = start(&runtime, &server, &end);
+    server.sql("CREATE DATABASE d").unwrap();
+    caught_up(&runtime, &source);
+    runtime.block_on(source.stop());
+    let (lineage, file) = (end.contents.lock().lineages[0].0.clone(), end.files().remove(0));
+    let (dsn, len) = (root(&server.socket()), 5_000_000_000);
+    let ask = |gtid: &str, found| {
+        let file = ArchivedFile { lineage: 1, ordinal: 1, name: file.name.clone(), len, closed: false };
+        let lineage = Some(lineage.clone());
+        let end = ArchiveEnd {
+            lineage,
+            file: Some(file),
+            head: end.files()[0].bytes.clone(),
+            gtid: gtid.to_owned(),
+        };
+        let permission = Permission { found, replicas: true, ..Permission::default() };
+        runtime.block_on(async {
+            let mut sql = Sql::connect(&dsn).await.unwrap();
+            locate(&mut sql, &dsn, &end, permission, &Blame::new(&dsn, 7)).await
+        })
+    };
+    let located = ask("0-1-1", None).unwrap();
+    assert_eq!((located.new, located.offset), (false, len));
+    assert_eq!(StreamSession::dump_from(located.offset), 4);
+    let format = located.expected.expect("the file is known by its format description");
+    assert_eq!(format.bytes(), &file.bytes[4..4 + format.bytes().len()]);
+    // It was found to be another one, or shorter.
+    assert_eq!(ask("0-1-1", Some(Finding::Another)).unwrap_err().state(), "ahead");
 }
 
 #[test]
@@ -391,6 +430,7 @@ fn mysql_is_followed_by_its_sets_of_gtids() {
     assert_eq!(end.files().last().unwrap().bytes, newest.bytes);
     // The newest file and the end of the one before are lost, and their numbers are given out again.
     replica.kill9().unwrap();
+    next_second();
     let file = |name: &str| replica.datadir().join(name);
     std::fs::remove_file(file("bin.000003")).unwrap();
     std::fs::write(file("bin.index"), "./bin.000001\n./bin.000002\n").unwrap();
