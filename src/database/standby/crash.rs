@@ -1,8 +1,8 @@
 //! What a standby had done right before it was killed, and not yet noted: rows are noted with the transaction itself, the
 //! end of a distributed transaction and a definition only after it. Then its server does the group again, and fails.
 
-use crate::database::archive::{Archive, ArchiveError, IndexedKind};
-use ehpc_proto::binlog::GtidState;
+use crate::database::archive::{Archive, ArchiveError, Entry, IndexedKind};
+use ehpc_proto::binlog::{GtidState, Xid};
 use ehpc_proto::replication::database::Place;
 
 /// So many files are looked through from the one that the server names.
@@ -25,14 +25,17 @@ fn says_done(error: u32, kind: IndexedKind) -> bool {
     }
 }
 
-/// The GTID state after the group that follows `at`, which failed with `error`, when that says that it was applied already.
-/// `file`: the server's name of the file that it is in, or of an earlier one.
-pub(super) fn applied_already(
-    archive: &Archive,
-    error: u32,
-    file: &str,
-    at: &GtidState,
-) -> Result<Option<GtidState>, ArchiveError> {
+/// A group of the archive.
+struct Next {
+    lineage: u32,
+    file: u32,
+    entry: Entry,
+    /// GTID state after it.
+    state: GtidState,
+}
+
+/// The group that follows `at`. `file`: the server's name of the file that it is in, or of an earlier one.
+fn next(archive: &Archive, file: &str, at: &GtidState) -> Result<Option<Next>, ArchiveError> {
     let files = archive.files();
     let from = files.iter().rposition(|known| known.name == file).unwrap_or(files.len());
     for file in files.iter().skip(from).take(FILES) {
@@ -45,12 +48,44 @@ pub(super) fn applied_already(
                 state.add(gtid);
             }
             if is_next {
-                found = Some(says_done(error, entry.kind).then(|| state.clone()));
+                found = Some(Next { lineage, file: ordinal, entry: *entry, state: state.clone() });
             }
         })?;
-        if let Some(next) = found {
-            return Ok(next);
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)
+}
+
+/// The GTID state after the group that follows `at`, which failed with `error`, when that says that it was applied already.
+/// `file`: the server's name of the file that it is in, or of an earlier one.
+pub(super) fn applied_already(
+    archive: &Archive,
+    error: u32,
+    file: &str,
+    at: &GtidState,
+) -> Result<Option<GtidState>, ArchiveError> {
+    let next = next(archive, file, at)?;
+    Ok(next.filter(|next| says_done(error, next.entry.kind)).map(|next| next.state))
+}
+
+/// The branch that the group after `at` ends, when no binary log prepared it, and the GTID state after that group: MariaDB
+/// prepares a branch in its storage engine first, and may be killed before it writes that to its log. No replica knows
+/// such a branch, nor what it changed.
+pub(super) fn unprepared(
+    archive: &Archive,
+    error: u32,
+    file: &str,
+    at: &GtidState,
+) -> Result<Option<(Option<Xid>, GtidState)>, ArchiveError> {
+    let next = next(archive, file, at)?;
+    let Some(Next { lineage, file, entry, state }) =
+        next.filter(|next| error == UNKNOWN_XID && next.entry.kind == IndexedKind::XaEnd)
+    else {
+        return Ok(None);
+    };
+    let Some(branch) = archive.ended_branch(lineage, file, entry.start..entry.end)? else { return Ok(None) };
+    let prepared = archive.prepare_group(&branch, Place { lineage, file, offset: entry.start })?;
+    Ok(prepared.is_none().then_some((Some(branch), state)))
 }

@@ -35,6 +35,12 @@ pub enum StandbyError {
     File { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{path} is not what this program writes there: {reason}")]
     Record { path: PathBuf, reason: String },
+    #[error(
+        "the database server's binary log commits XA branch {branch} and never prepares it (the server was killed within XA \
+         PREPARE): what the branch changed is in no log, and no replica follows over this. Build the standby anew from a new \
+         base: `ehpc-store db snapshot`, then `ehpc-store db standby --init --force`"
+    )]
+    Unprepared { branch: String },
     #[error("stopped: this daemon is shutting down")]
     Stopped,
 }

@@ -345,6 +345,26 @@ fn what_cannot_be_applied_is_told_and_a_halted_replica_goes_on_when_asked() {
         world.level(&standby);
     }
     assert_eq!(world.ask(&standby, "SHOW PROCEDURE STATUS WHERE Db = 'a'"), ["a"]);
+    // As after kill -9 of the primary between its engine's prepare and its binary log: an end without a beginning.
+    for (id, end) in [(20, "ROLLBACK"), (21, "COMMIT")] {
+        let begin = format!(
+            "SET sql_log_bin = 0; XA START 'u{id}'; INSERT INTO a.t (id) VALUES ({id}); XA END 'u{id}'"
+        );
+        access.sql(&format!("{begin}; XA PREPARE 'u{id}'")).unwrap();
+        access.sql(&format!("XA {end} 'u{id}'; INSERT INTO a.t (id) VALUES ({id} + 10)")).unwrap();
+        world.ship();
+        if end == "ROLLBACK" {
+            world.level(&standby);
+        }
+    }
+    wait_until("the explanation", Duration::from_secs(20), || {
+        standby
+            .status()
+            .error
+            .is_some_and(|text| text.contains("XA branch X'753231'") && text.contains("--force"))
+    })
+    .unwrap();
+    assert_eq!(world.ask(&standby, "SELECT id FROM a.t ORDER BY id"), ["5", "9", "30"]);
     world.runtime.block_on(standby.shutdown());
 }
 

@@ -6,6 +6,7 @@ use super::error::StandbyError;
 use super::health::{Health, Said};
 use super::record::Record;
 use super::{Command, Parts, Shared};
+use crate::database::archive::ArchiveError;
 use crate::database::dsn::Dsn;
 use crate::database::restore::RestoreError;
 use crate::database::server::Mysqld;
@@ -43,6 +44,8 @@ pub(super) struct Keeper {
     level: Instant,
     /// What it had applied when its server was started: the next group may have been applied before a kill.
     started_at: Option<GtidState>,
+    /// An error of its applier, and what it means.
+    explained: Option<(String, String)>,
 }
 
 impl Keeper {
@@ -60,6 +63,7 @@ impl Keeper {
             failed: None,
             level: now,
             started_at: None,
+            explained: None,
         }
     }
 
@@ -248,25 +252,50 @@ impl Keeper {
         Ok(GtidState::parse(Flavor::MariaDb, &gtid).unwrap_or_else(|_| GtidState::empty(Flavor::MariaDb)))
     }
 
-    /// Goes on behind a group that was applied right before a kill; true = that was it.
+    /// Goes on behind a group that failed, where that is known to be right: it was applied right before a kill, or rolls
+    /// back a branch that no log prepared. True = that was it.
     async fn pass_over(&mut self, said: &Said) -> Result<bool, StandbyError> {
-        let Some(at) = self.started_at.take() else { return Ok(false) };
-        if self.applied().await? != at {
-            return Ok(false);
-        }
+        let started = self.started_at.take();
+        let at = self.applied().await?;
+        let is_first = started.as_ref() == Some(&at);
         let (archive, error, file) = (Arc::clone(&self.parts.archive), said.applier_errno, said.file.clone());
-        let look = move || crash::applied_already(&archive, error, &file, &at).map_err(RestoreError::from);
-        let next = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)??;
-        let Some(next) = next else { return Ok(false) };
-        tracing::warn!(
-            error = said.applier_error,
-            "the standby had applied this when it was killed, and not noted it; it goes on behind it, at {next}"
-        );
+        let look = move || {
+            if let Some(found) = crash::unprepared(&archive, error, &file, &at)? {
+                return Ok(Some(found));
+            }
+            let applied = if is_first { crash::applied_already(&archive, error, &file, &at)? } else { None };
+            Ok(applied.map(|next| (None, next)))
+        };
+        let look = move || look().map_err(|error: ArchiveError| RestoreError::from(error));
+        let found = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)??;
+        let next = match found {
+            None => return Ok(false),
+            Some((Some(branch), _)) if !said.applier_error.contains("XA ROLLBACK") => {
+                let why = StandbyError::Unprepared { branch: branch.to_string() }.to_string();
+                self.explained = Some((said.applier_error.clone(), why));
+                return Ok(false);
+            }
+            Some((branch, next)) => {
+                let error = &said.applier_error;
+                match branch {
+                    Some(branch) => tracing::warn!(
+                        error,
+                        "the binary log rolls back XA branch {branch} and never prepares it (its server was killed within \
+                         XA PREPARE): nothing is to be done, and the standby goes on behind it, at {next}"
+                    ),
+                    None => tracing::warn!(
+                        error,
+                        "the standby had applied this when it was killed, and not noted it; it goes on behind it, at {next}"
+                    ),
+                }
+                next
+            }
+        };
         let sql = self.connected().await?;
         sql.run("STOP ALL SLAVES").await?;
         sql.run(&format!("SET GLOBAL gtid_slave_pos = {}", quote_text(&next.to_string()))).await?;
         // The one after it may have been applied as well.
-        self.started_at = Some(next);
+        self.started_at = is_first.then_some(next);
         self.follow().await?;
         Ok(true)
     }
@@ -314,7 +343,10 @@ impl Keeper {
         let (state, well, error) = match &health {
             Health::Running => ("running", true, None),
             Health::Connecting(error) => ("connecting", false, Some(error.clone())),
-            Health::Failed(error) | Health::Refused(error) => ("failed", false, Some(error.clone())),
+            Health::Failed(error) | Health::Refused(error) => {
+                let why = self.explained.as_ref().filter(|(of, _)| of == error).map(|(_, why)| why);
+                ("failed", false, Some(why.unwrap_or(error).clone()))
+            }
             Health::Halted => ("halted", false, None),
         };
         {

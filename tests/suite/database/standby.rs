@@ -26,7 +26,8 @@ fn a_standby_is_built_follows_survives_kills_and_is_equal() {
     let work = Workload::start(&scene.server.access(), Work::maria(seed).pieces(12)).unwrap();
     work.finish().unwrap();
     scene.snapshot();
-    let work = Workload::start(&scene.server.access(), Work::maria(seed ^ 1)).unwrap();
+    // What a server killed within XA PREPARE leaves to its replicas is another test's.
+    let work = Workload::start(&scene.server.access(), Work::maria(seed ^ 1).without_branches()).unwrap();
     scene.stack.ok("backup", &["db", "standby", "--init"]).unwrap();
     for _ in 0..4 {
         pause(300 + random.number() % 500);

@@ -36,6 +36,8 @@ pub(super) struct Statements {
     pub(super) maria: bool,
     /// With definitions (DDL).
     pub(super) definitions: bool,
+    /// With branches of distributed transactions.
+    pub(super) branches: bool,
     /// Longest blob, bytes.
     pub(super) blob: u64,
     /// Where files for LOAD DATA are written.
@@ -103,7 +105,8 @@ impl Statements {
                 self.random.below(50),
                 log("statement")
             ),
-            9 => self.branch(seq, &log("xa")),
+            9 if self.branches => self.branch(seq, &log("xa")),
+            9 => format!("BEGIN; {} {} COMMIT;", self.rows(seq), log("rows")),
             10 => format!(
                 "BEGIN; INSERT INTO work.rows{w} (a, b) VALUES (NEXT VALUE FOR work.sequence{w}, 'sequence'); {} COMMIT;",
                 log("sequence")

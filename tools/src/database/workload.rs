@@ -26,17 +26,34 @@ pub struct Work {
     pub maria: bool,
     /// With definitions (DDL); a dump of tables that change all the time does not succeed.
     pub definitions: bool,
+    /// With branches of distributed transactions; a server that is killed within XA PREPARE may leave out of its binary log
+    /// what it then knows, and no replica follows over that.
+    pub branches: bool,
 }
 
 impl Work {
     /// Four connections on a MariaDB, until stopped.
     pub fn maria(seed: u64) -> Work {
-        Work { seed, connections: 4, pieces: u64::MAX, blob: 64 << 10, maria: true, definitions: true }
+        Work {
+            seed,
+            connections: 4,
+            pieces: u64::MAX,
+            blob: 64 << 10,
+            maria: true,
+            definitions: true,
+            branches: true,
+        }
     }
 
     /// Four connections on a MySQL, until stopped.
     pub fn mysql(seed: u64) -> Work {
         Work { maria: false, ..Work::maria(seed) }
+    }
+
+    /// Without branches of distributed transactions.
+    pub fn without_branches(mut self) -> Work {
+        self.branches = false;
+        self
     }
 
     /// Without definitions.
@@ -100,6 +117,7 @@ impl Workload {
                 worker,
                 maria: work.maria,
                 definitions: work.definitions,
+                branches: work.branches,
                 blob: work.blob,
                 file: files.0.join(format!("load-{worker}")),
             };
