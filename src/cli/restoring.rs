@@ -278,6 +278,12 @@ fn report(restored: &Restored, options: &RestoreOptions) -> String {
             restored.lacks_history.join(", ")
         ));
     }
+    for branch in &restored.unlogged_branches {
+        text.push_str(&format!(
+            "NOT WHOLE: the changes of XA branch {branch} are in no binary log (its server was killed within XA PREPARE); a base \
+             taken after that has them\n"
+        ));
+    }
     for branch in &restored.prepared {
         text.push_str(&format!("prepared, neither committed nor rolled back: {branch}\n"));
     }

@@ -83,9 +83,9 @@ fn without_root_it_says_what_is_lost_and_does_the_rest() {
         .unwrap();
 
     // What was done is on the page for Prometheus and on the screen.
-    let page =
-        get(&format!("127.0.0.1:{}", cluster.nfs1.as_ref().unwrap().port("dashboard").unwrap()), "/metrics");
-    for line in [
+    // (A request is counted as done when its answer is on its way: a moment after the client has it.)
+    let address = format!("127.0.0.1:{}", cluster.nfs1.as_ref().unwrap().port("dashboard").unwrap());
+    let lines = [
         "ehpc_nfs_request_seconds_count{procedure=\"mkdir\"} 3",
         "ehpc_nfs_procedure_errors_total{procedure=\"mknod\",status=\"PERM\"} 3",
         "ehpc_nfs_client_written_bytes_total{client=\"127.0.0.1\"} 12",
@@ -93,8 +93,16 @@ fn without_root_it_says_what_is_lost_and_does_the_rest() {
         "ehpc_nfs_in_flight 0",
         "ehpc_nfs_queued 0",
         "ehpc_nfs_connections 1",
-    ] {
-        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    ];
+    let mut page = String::new();
+    let whole = cluster.wait("every line is on the page", || {
+        page = get(&address, "/metrics");
+        lines.iter().all(|line| page.lines().any(|found| found == *line))
+    });
+    if let Err(error) = whole {
+        let missing: Vec<_> =
+            lines.iter().filter(|line| !page.lines().any(|found| found == **line)).collect();
+        panic!("{missing:?} are not on the page: {error:#}\n{page}");
     }
     let (_, screen, _) = cluster.command(&["status"]).unwrap();
     for text in [

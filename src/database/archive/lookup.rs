@@ -8,11 +8,14 @@ use super::tail::{file_name, read_head};
 use super::{Archive, Stop};
 use crate::database::moment::rfc3339;
 use crate::store::pack::disk::PackFile;
-use ehpc_proto::binlog::{Flavor, GroupGtid, GtidState, Xid};
+use ehpc_proto::binlog::{FileScan, Flavor, Group, GroupGtid, GroupKind, Grouper, GtidState, Xid};
 use ehpc_proto::replication::Timestamp;
 use ehpc_proto::replication::database::{ArchivedFile, Place};
 use std::io;
 use std::ops::Range;
+
+/// Longest group that ends a branch: a GTID and a statement.
+const MAX_END: u64 = 64 << 10;
 
 /// What to look for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -220,6 +223,36 @@ impl Archive {
             }
         }
         Ok(None)
+    }
+
+    /// The branch that a group ends; `range`: the group's bytes.
+    ///
+    /// # Errors
+    ///
+    /// The file is not in the archive, or cannot be read.
+    pub fn ended_branch(
+        &self,
+        lineage: u32,
+        ordinal: u32,
+        range: Range<u64>,
+    ) -> Result<Option<Xid>, ArchiveError> {
+        let path = file_name(lineage, &self.file(lineage, ordinal)?.name);
+        let read = || -> io::Result<Option<Xid>> {
+            let file = self.disk.open(&path)?;
+            let Some(head) = read_head(&*file, u64::MAX)? else { return Ok(None) };
+            let len = range.end.saturating_sub(range.start).min(MAX_END) as usize;
+            let mut bytes = vec![0; len];
+            let count = file.read_at(&mut bytes, range.start)?;
+            let (mut scan, mut grouper) = (FileScan::resume(range.start, &head.format), Grouper::new());
+            let mut rest = &bytes[..count];
+            while let Ok(Some(event)) = scan.next(&mut rest) {
+                if let Ok(Some(Group { kind: GroupKind::XaEnd(xid), .. })) = grouper.event(&event) {
+                    return Ok(Some(xid));
+                }
+            }
+            Ok(None)
+        };
+        read().map_err(self.io("read", &path))
     }
 
     /// The groups of a file, in order.

@@ -15,6 +15,8 @@ pub(crate) struct Group {
     pub(crate) lineage: u32,
     pub(crate) file: u32,
     pub(crate) bytes: Range<u64>,
+    /// Hash of the branch.
+    pub(crate) branch: u64,
 }
 
 /// The groups to apply after loading `record`, whose place in the archive is `place`, in order. `before`: where the binary
@@ -51,7 +53,8 @@ pub(crate) fn open_at(
             }
             match entry.kind {
                 IndexedKind::XaPrepare => {
-                    let group = Group { lineage, file: ordinal, bytes: entry.start..entry.end };
+                    let (bytes, branch) = (entry.start..entry.end, entry.branch);
+                    let group = Group { lineage, file: ordinal, bytes, branch };
                     open.insert(entry.branch, group);
                 }
                 IndexedKind::XaEnd => {

@@ -4,6 +4,7 @@ use super::accounts::{Account, Without};
 use super::branches::{self, Group};
 use super::compare::{Compared, compare};
 use super::error::RestoreError;
+use super::orphans;
 use super::plan::{self, BaseAt, Segment, Span};
 use super::replay::Replay;
 use crate::database::archive::{Archive, Stop};
@@ -11,6 +12,7 @@ use crate::database::base::{AccountsAt, BaseRecord, BaseStore, LogPlace};
 use crate::database::dsn::Dsn;
 use crate::database::server::{Client, Flavor, LoadOptions, Program, ServerError, Tool, Tools};
 use crate::database::sql::Sql;
+use ehpc_proto::binlog::Xid;
 use ehpc_proto::replication::database::Place;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -44,6 +46,8 @@ pub(crate) struct Means {
     binlog: Program,
     /// Those that prepared what was neither committed nor rolled back at the base's place.
     prepared: Vec<Group>,
+    /// Branches that are ended on the way and were never prepared there.
+    pub(super) orphans: Vec<Xid>,
 }
 
 /// What was applied.
@@ -130,7 +134,11 @@ impl Vault<'_> {
                 })?;
             }
         }
-        Ok(Means { client, binlog, prepared })
+        let orphans = match route.flavor {
+            Flavor::MySql => Vec::new(),
+            Flavor::MariaDb => orphans::ended(self.archive, &route.segments, &prepared)?,
+        };
+        Ok(Means { client, binlog, prepared, orphans })
     }
 
     /// Loads the base, with the branches that were prepared at its place. What it says of our own account is left out.
@@ -185,6 +193,7 @@ impl Vault<'_> {
         stop: &AtomicBool,
     ) -> Result<Filled, RestoreError> {
         let base_bytes = self.load_base((route, means), dsn, false, progress, stop)?;
+        orphans::prepare(&means.client, dsn, &means.orphans)?;
         let mut filled = Filled { base_bytes, ..Filled::default() };
         let sums = route
             .base

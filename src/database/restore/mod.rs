@@ -6,6 +6,7 @@ mod compare;
 mod error;
 mod fill;
 mod only;
+mod orphans;
 pub mod plan;
 mod replay;
 mod run;

@@ -95,6 +95,9 @@ pub struct Restored {
     pub differences: Vec<Difference>,
     /// Branches of distributed transactions that are prepared at that moment; end them with XA COMMIT or XA ROLLBACK.
     pub prepared: Vec<String>,
+    /// Branches that the binary log ends and never prepares, because the server was killed within XA PREPARE: what they
+    /// changed is in no log, and not here.
+    pub unlogged_branches: Vec<String>,
     /// Tables that have lost their earlier rows (`WITH SYSTEM VERSIONING`): the base does not hold them.
     pub lacks_history: Vec<String>,
     /// Socket of the server that was left running.
@@ -167,7 +170,7 @@ fn prepare(vault: &Vault<'_>, options: &RestoreOptions) -> Result<(Stop, Route, 
 
 /// What is reached.
 pub(super) fn told(way: Way<'_>, filled: Filled, prepared: Vec<String>) -> Restored {
-    let Way { at, route, .. } = way;
+    let Way { at, route, means } = way;
     let note = match (&filled.compared, &route.base.sums) {
         (Some(compared), _) => compared.rows_only.clone(),
         (None, Some(sums)) => Some(format!(
@@ -190,6 +193,7 @@ pub(super) fn told(way: Way<'_>, filled: Filled, prepared: Vec<String>) -> Resto
         compared_note: note,
         differences: compared.differences,
         prepared,
+        unlogged_branches: means.orphans.iter().map(ToString::to_string).collect(),
         lacks_history: route.base.lacks_history.clone(),
         socket: None,
         server: None,

@@ -392,3 +392,38 @@ fn a_failover_is_crossed_and_nothing_is_applied_twice() {
     assert_eq!(Access::at(server.socket()).sql(rows).unwrap(), heir.sql(rows).unwrap());
     world.runtime.block_on(server.stop()).unwrap();
 }
+
+#[test]
+fn the_end_of_a_branch_that_no_log_prepared_is_told_and_does_not_stop_a_restore() {
+    let world = World::new();
+    world.server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    world.base();
+    // As after kill -9 of a server between its engine's prepare and its binary log.
+    let unlogged = |xid: &str, row: u32| {
+        world
+            .server
+            .sql(&format!(
+                "SET sql_log_bin = 0; XA START '{xid}'; INSERT INTO d.t VALUES ({row}); XA END '{xid}'; XA PREPARE '{xid}'"
+            ))
+            .unwrap();
+    };
+    unlogged("lost", 1);
+    unlogged("given up", 2);
+    world
+        .server
+        .sql(
+            "XA START 'kept'; INSERT INTO d.t VALUES (3); XA END 'kept'; XA PREPARE 'kept'; XA COMMIT 'kept'",
+        )
+        .unwrap();
+    world.server.sql("XA COMMIT 'lost'; XA ROLLBACK 'given up'; INSERT INTO d.t VALUES (4)").unwrap();
+    let datadir = world.datadir();
+    let options = world.options(RestoreMoment::At(Target::Latest), RestoreTarget::Datadir(datadir.clone()));
+    let restored = world.run(&world.archive(), &options).unwrap();
+    assert_eq!(restored.unlogged_branches, ["X'6c6f7374',X'',1", "X'676976656e207570',X'',1"]);
+    assert!(restored.prepared.is_empty(), "{:?}", restored.prepared);
+    let server = serve(&world, &datadir);
+    let rows = Access::at(server.socket())
+        .sql("SELECT a FROM d.t ORDER BY a; SELECT COUNT(*) FROM mysql.gtid_slave_pos WHERE domain_id > 9")
+        .unwrap();
+    assert_eq!(rows, [["3"], ["4"], ["0"]]);
+}

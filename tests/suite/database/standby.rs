@@ -46,6 +46,9 @@ fn a_standby_is_built_follows_survives_kills_and_is_equal() {
         }
         work.wait_for(work.done() + 10).unwrap();
     }
+    // Whoever was killed last: its server may still be starting.
+    let runs = || scene.stack.status("backup").is_ok_and(|status| status["standby"]["well"] == true);
+    scene.stack.wait("the standby runs again", runs).unwrap();
     let verified = scene.stack.ok("nfs1", &["verify", "--database"]);
     println!("{}", verified.unwrap_or_else(|error| panic!("under load: {error:#}")));
     work.stop().unwrap();
