@@ -216,7 +216,8 @@ fn a_file_beyond_four_gigabytes_goes_on_in_its_lineage() {
     server.sql("CREATE DATABASE d").unwrap();
     caught_up(&runtime, &source);
     runtime.block_on(source.stop());
-    let (lineage, file) = (end.contents.lock().lineages[0].0.clone(), end.files().remove(0));
+    let lineage = end.contents.lock().lineages[0].0.clone();
+    let file = end.files().remove(0);
     let (dsn, len) = (root(&server.socket()), 5_000_000_000);
     let ask = |gtid: &str, found| {
         let file = ArchivedFile { lineage: 1, ordinal: 1, name: file.name.clone(), len, closed: false };
