@@ -5,7 +5,7 @@ use crate::database::archive::{Archive, ArchiveError, Entry, IndexedKind};
 use ehpc_proto::binlog::{GtidState, Xid};
 use ehpc_proto::replication::database::Place;
 
-/// So many files are looked through from the one that the server names.
+/// So many files are looked through from that one on: those in between hold nothing.
 const FILES: usize = 3;
 /// "Unknown XID": XA COMMIT or XA ROLLBACK was done.
 const UNKNOWN_XID: u32 = 1397;
@@ -34,10 +34,17 @@ struct Next {
     state: GtidState,
 }
 
-/// The group that follows `at`. `file`: the server's name of the file that it is in, or of an earlier one.
-fn next(archive: &Archive, file: &str, at: &GtidState) -> Result<Option<Next>, ArchiveError> {
+/// The group that follows `at`: in the newest file that begins at or before it, or in one after that.
+fn next(archive: &Archive, at: &GtidState) -> Result<Option<Next>, ArchiveError> {
     let files = archive.files();
-    let from = files.iter().rposition(|known| known.name == file).unwrap_or(files.len());
+    let mut from = files.len();
+    for (number, file) in files.iter().enumerate().rev() {
+        let begin = Place { lineage: file.lineage, file: file.ordinal, offset: 0 };
+        if at.contains_all(&archive.gtid_at(begin)?) {
+            from = number;
+            break;
+        }
+    }
     for file in files.iter().skip(from).take(FILES) {
         let (lineage, ordinal) = (file.lineage, file.ordinal);
         let mut state = archive.gtid_at(Place { lineage, file: ordinal, offset: 0 })?;
@@ -59,14 +66,13 @@ fn next(archive: &Archive, file: &str, at: &GtidState) -> Result<Option<Next>, A
 }
 
 /// The GTID state after the group that follows `at`, which failed with `error`, when that says that it was applied already.
-/// `file`: the server's name of the file that it is in, or of an earlier one.
+///
 pub(super) fn applied_already(
     archive: &Archive,
     error: u32,
-    file: &str,
     at: &GtidState,
 ) -> Result<Option<GtidState>, ArchiveError> {
-    let next = next(archive, file, at)?;
+    let next = next(archive, at)?;
     Ok(next.filter(|next| says_done(error, next.entry.kind)).map(|next| next.state))
 }
 
@@ -76,10 +82,9 @@ pub(super) fn applied_already(
 pub(super) fn unprepared(
     archive: &Archive,
     error: u32,
-    file: &str,
     at: &GtidState,
 ) -> Result<Option<(Option<Xid>, GtidState)>, ArchiveError> {
-    let next = next(archive, file, at)?;
+    let next = next(archive, at)?;
     let Some(Next { lineage, file, entry, state }) =
         next.filter(|next| error == UNKNOWN_XID && next.entry.kind == IndexedKind::XaEnd)
     else {

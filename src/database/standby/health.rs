@@ -13,8 +13,6 @@ pub(super) struct Said {
     pub(super) applier_error: String,
     /// Its number.
     pub(super) applier_errno: u32,
-    /// File of the source's that it applies.
-    pub(super) file: String,
     /// Seconds behind its source; absent while it does not apply.
     pub(super) behind: Option<u64>,
 }

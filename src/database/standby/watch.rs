@@ -258,12 +258,12 @@ impl Keeper {
         let started = self.started_at.take();
         let at = self.applied().await?;
         let is_first = started.as_ref() == Some(&at);
-        let (archive, error, file) = (Arc::clone(&self.parts.archive), said.applier_errno, said.file.clone());
+        let (archive, error) = (Arc::clone(&self.parts.archive), said.applier_errno);
         let look = move || {
-            if let Some(found) = crash::unprepared(&archive, error, &file, &at)? {
+            if let Some(found) = crash::unprepared(&archive, error, &at)? {
                 return Ok(Some(found));
             }
-            let applied = if is_first { crash::applied_already(&archive, error, &file, &at)? } else { None };
+            let applied = if is_first { crash::applied_already(&archive, error, &at)? } else { None };
             Ok(applied.map(|next| (None, next)))
         };
         let look = move || look().map_err(|error: ArchiveError| RestoreError::from(error));
@@ -312,7 +312,6 @@ impl Keeper {
             receiver_error: column(&["Last_IO_Error"]),
             applier_error: column(&["Last_SQL_Error"]),
             applier_errno: column(&["Last_SQL_Errno"]).parse().unwrap_or(0),
-            file: column(&["Relay_Master_Log_File", "Relay_Source_Log_File"]),
             behind: column(&["Seconds_Behind_Master", "Seconds_Behind_Source"]).parse().ok(),
         };
         let flavor = if dialect.is_mariadb() { Flavor::MariaDb } else { Flavor::MySql };
