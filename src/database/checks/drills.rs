@@ -187,6 +187,12 @@ impl One {
         };
         while !self.is_over() {
             tokio::time::sleep(TICK).await;
+            // What it follows and what the comparison holds back grow on the archive's own disk.
+            if let Some(why) = server.as_ref().and_then(|_| nearly_full(&self.parts.directory)) {
+                tracing::warn!("a restore drill ends: {why}");
+                set(&self.now, DrillState::Failed(short(&why)), None);
+                break;
+            }
         }
         if let Some(server) = server {
             server.discard().await;

@@ -3,6 +3,7 @@
 
 use super::archive::{ArchiveCheckError, Archived, Found};
 use crate::database::source::dump::Dump;
+use crate::database::source::fault::SourceFault;
 use crate::database::sql::Dsn;
 use std::sync::atomic::Ordering;
 
@@ -27,11 +28,15 @@ pub(super) async fn compare(
         Err(reason) => return Ok(Found::Unknown(format!("the server does not send it: {reason}"))),
     };
     let mut differs = Vec::new();
-    if file.closed && listed > file.len && sends_more(dsn, &file.name, file.len).await {
-        differs.push(format!(
-            "{} bytes on the backup, {listed} on the server, which has closed the file",
-            file.len
-        ));
+    if file.closed && listed > file.len {
+        match sends_more(dsn, &file.name, file.len).await {
+            Ok(false) => {}
+            Ok(true) => differs.push(format!(
+                "{} bytes on the backup, {listed} on the server, which has closed the file",
+                file.len
+            )),
+            Err(fault) => return Ok(Found::Unknown(format!("the server does not send its end: {fault}"))),
+        }
     }
     if archived.hash(0, file.len).await?.0 != *sent.whole.finalize().as_bytes() {
         let (from, to) = sent.differs_at(archived).await?;
@@ -41,10 +46,14 @@ pub(super) async fn compare(
 }
 
 /// Whether a whole event follows; what a killed server left half written is not one.
-async fn sends_more(dsn: &Dsn, name: &str, from: u64) -> bool {
-    match Dump::open(dsn, name, from, None).await {
-        Ok(mut dump) => matches!(dump.next().await, Ok(Some(_))),
-        Err(_) => false,
+async fn sends_more(dsn: &Dsn, name: &str, from: u64) -> Result<bool, SourceFault> {
+    let more = match Dump::open(dsn, name, from, None).await {
+        Ok(mut dump) => dump.next().await.map(|bytes| bytes.is_some()),
+        Err(fault) => Err(fault),
+    };
+    match more {
+        Err(SourceFault::Torn { .. }) => Ok(false),
+        more => more,
     }
 }
 

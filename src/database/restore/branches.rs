@@ -26,7 +26,8 @@ pub(crate) fn open_at(
     record: &BaseRecord,
     before: Place,
     place: Place,
-) -> Result<Vec<Group>, RestoreError> {
+) -> Result<(Vec<Group>, Vec<Xid>), RestoreError> {
+    let mut unlogged = Vec::new();
     // What was prepared before that is known by name, the rest is behind it.
     let mut from = before;
     for branch in &record.prepared {
@@ -34,6 +35,8 @@ pub(crate) fn open_at(
             Some((file, bytes)) => {
                 from = from.min(Place { lineage: file.lineage, file: file.ordinal, offset: bytes.start });
             }
+            // The whole history is here: its server was killed before it logged the prepare.
+            None if is_from_the_start(archive)? => unlogged.push(xid(branch)),
             None => {
                 return Err(RestoreError::LostBranch { branch: branch.sql(), base: record.number });
             }
@@ -66,7 +69,14 @@ pub(crate) fn open_at(
     }
     let mut groups: Vec<Group> = open.into_values().collect();
     groups.sort_by_key(|group| (group.lineage, group.file, group.bytes.start));
-    Ok(groups)
+    Ok((groups, unlogged))
+}
+
+/// Whether nothing happened before the archive's first file.
+fn is_from_the_start(archive: &Archive) -> Result<bool, RestoreError> {
+    let Some(first) = archive.files().into_iter().next() else { return Ok(false) };
+    let begin = Place { lineage: first.lineage, file: first.ordinal, offset: 0 };
+    Ok(archive.gtid_at(begin)?.is_empty())
 }
 
 fn xid(branch: &Branch) -> Xid {

@@ -46,6 +46,8 @@ pub(crate) struct Means {
     binlog: Program,
     /// Those that prepared what was neither committed nor rolled back at the base's place.
     prepared: Vec<Group>,
+    /// Branches that were prepared at the base's place, and in no log.
+    pub(super) unlogged: Vec<Xid>,
     /// Branches that are ended on the way and were never prepared there.
     pub(super) orphans: Vec<Xid>,
 }
@@ -113,14 +115,20 @@ impl Vault<'_> {
         let (client, binlog) = (find(Tool::Client)?, find(Tool::Binlog)?);
         let base = &route.base;
         self.bases.is_whole(base.number)?;
-        let prepared = match self.place(base.lineage, &base.before) {
+        let (prepared, unlogged) = match self.place(base.lineage, &base.before) {
             // MySQL does not log a prepared branch.
-            _ if route.flavor == Flavor::MySql => Vec::new(),
+            _ if route.flavor == Flavor::MySql => (Vec::new(), Vec::new()),
             Some(before) => branches::open_at(self.archive, base, before, route.place)?,
             None => {
                 return Err(RestoreError::LostBefore { base: base.number, file: base.before.file.clone() });
             }
         };
+        for segment in &route.segments {
+            // A lineage's files are numbered one after the other: one that is not listed is lost.
+            for ordinal in segment.from.file..=segment.to.file {
+                self.archive.file(segment.from.lineage, ordinal)?;
+            }
+        }
         for file in self.archive.files() {
             let is_on = |segment: &Segment| {
                 file.lineage == segment.from.lineage
@@ -138,7 +146,7 @@ impl Vault<'_> {
             Flavor::MySql => Vec::new(),
             Flavor::MariaDb => orphans::ended(self.archive, &route.segments, &prepared)?,
         };
-        Ok(Means { client, binlog, prepared, orphans })
+        Ok(Means { client, binlog, prepared, unlogged, orphans })
     }
 
     /// Loads the base, with the branches that were prepared at its place. What it says of our own account is left out.

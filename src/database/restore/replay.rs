@@ -84,7 +84,8 @@ impl Reader {
     fn start(replay: &Replay<'_>, segment: &Segment, files: &[ArchivedFile]) -> Result<Reader, RestoreError> {
         let program = replay.program.clone();
         let mut command = program.command();
-        command.arg("--no-defaults");
+        // Without it, it hands on what is damaged.
+        command.args(["--no-defaults", "--verify-binlog-checksum"]);
         command.args(start_option(&program, replay.flavor, segment)?);
         let Some((last, earlier)) = files.split_last() else {
             let source = io::Error::new(io::ErrorKind::NotFound, "the archive has no such files");

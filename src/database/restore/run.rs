@@ -171,6 +171,10 @@ fn prepare(vault: &Vault<'_>, options: &RestoreOptions) -> Result<(Stop, Route, 
 /// What is reached.
 pub(super) fn told(way: Way<'_>, filled: Filled, prepared: Vec<String>) -> Restored {
     let Way { at, route, means } = way;
+    let mut unlogged_branches: Vec<String> = means.orphans.iter().map(ToString::to_string).collect();
+    let open = means.unlogged.iter().map(ToString::to_string);
+    unlogged_branches
+        .extend(open.filter(|branch| !means.orphans.iter().any(|ended| ended.to_string() == *branch)));
     let note = match (&filled.compared, &route.base.sums) {
         (Some(compared), _) => compared.rows_only.clone(),
         (None, Some(sums)) => Some(format!(
@@ -193,7 +197,7 @@ pub(super) fn told(way: Way<'_>, filled: Filled, prepared: Vec<String>) -> Resto
         compared_note: note,
         differences: compared.differences,
         prepared,
-        unlogged_branches: means.orphans.iter().map(ToString::to_string).collect(),
+        unlogged_branches,
         lacks_history: route.base.lacks_history.clone(),
         socket: None,
         server: None,

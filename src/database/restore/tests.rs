@@ -427,3 +427,33 @@ fn the_end_of_a_branch_that_no_log_prepared_is_told_and_does_not_stop_a_restore(
         .unwrap();
     assert_eq!(rows, [["3"], ["4"], ["0"]]);
 }
+
+#[test]
+fn what_is_missing_or_rotten_on_the_way_ends_a_restore() {
+    let world = World::new();
+    world.server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b VARCHAR(200))").unwrap();
+    world.base();
+    for row in 1..4 {
+        let text = "x".repeat(150);
+        world.server.sql(&format!("INSERT INTO d.t VALUES ({row}, '{text}'); FLUSH BINARY LOGS")).unwrap();
+    }
+    let restore = |archive: &Arc<Archive>| {
+        let target = RestoreTarget::Datadir(world.datadir());
+        world.run(archive, &world.options(RestoreMoment::At(Target::Latest), target)).map(drop)
+    };
+    let lineage = world.directory.path().join("database/0001");
+    let archive = world.archive();
+    drop(archive);
+    std::fs::remove_file(lineage.join("bin.000002")).unwrap();
+    let open =
+        || Archive::open(&world.directory.path().join("database"), archive::Options::default()).unwrap().0;
+    let error = restore(&open()).unwrap_err().to_string();
+    assert!(error.contains("file 2 of lineage 1"), "{error}");
+    let archive = world.archive();
+    let mut bytes = std::fs::read(lineage.join("bin.000002")).unwrap();
+    let at = bytes.windows(9).position(|part| part == b"xxxxxxxxx").unwrap();
+    bytes[at] = b'y';
+    std::fs::write(lineage.join("bin.000002"), bytes).unwrap();
+    let error = restore(&archive).unwrap_err().to_string();
+    assert!(error.to_lowercase().contains("crc"), "{error}");
+}

@@ -117,7 +117,7 @@ async fn load(
     let mut sql = Sql::connect(&server.dsn()).await?;
     sql.run(&format!("SET GLOBAL gtid_slave_pos = {}", quote_text(&gtid))).await?;
     sql.close().await;
-    Ok(Record { base, stopped: false })
+    Ok(Record { base, stopped: false, running: true, failed_at: None })
 }
 
 /// The newest base snapshot that leads to the archive's end, and the way there.

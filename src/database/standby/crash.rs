@@ -84,13 +84,34 @@ pub(super) fn unprepared(
     error: u32,
     at: &GtidState,
 ) -> Result<Option<(Option<Xid>, GtidState)>, ArchiveError> {
-    let next = next(archive, at)?;
-    let Some(Next { lineage, file, entry, state }) =
-        next.filter(|next| error == UNKNOWN_XID && next.entry.kind == IndexedKind::XaEnd)
-    else {
+    if error != UNKNOWN_XID {
         return Ok(None);
-    };
+    }
+    let next = next(archive, at)?.filter(|next| next.entry.kind == IndexedKind::XaEnd);
+    let Some(Next { lineage, file, entry, state }) = next else { return Ok(None) };
     let Some(branch) = archive.ended_branch(lineage, file, entry.start..entry.end)? else { return Ok(None) };
-    let prepared = archive.prepare_group(&branch, Place { lineage, file, offset: entry.start })?;
-    Ok(prepared.is_none().then_some((Some(branch), state)))
+    let here = Place { lineage, file, offset: entry.start };
+    if let Some((prepare, bytes)) = archive.prepare_group(&branch, here)? {
+        let from = Place { lineage: prepare.lineage, file: prepare.ordinal, offset: bytes.end };
+        if !is_ended(archive, entry.branch, from, here)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some((Some(branch), state)))
+}
+
+/// Whether the archive ends the branch between two places: then its name was used before, for another one.
+fn is_ended(archive: &Archive, branch: u64, from: Place, to: Place) -> Result<bool, ArchiveError> {
+    let mut ended = false;
+    for file in archive.files() {
+        let at = |offset| Place { lineage: file.lineage, file: file.ordinal, offset };
+        if at(file.len) < from || at(0) > to {
+            continue;
+        }
+        archive.groups(file.lineage, file.ordinal, &mut |entry| {
+            let between = at(entry.start) >= from && at(entry.end) <= to;
+            ended |= between && entry.kind == IndexedKind::XaEnd && entry.branch == branch;
+        })?;
+    }
+    Ok(ended)
 }

@@ -13,6 +13,12 @@ pub(super) struct Record {
     pub(super) base: u64,
     /// A person stopped it: it does not run until it is started by one.
     pub(super) stopped: bool,
+    /// Its server runs; true at a start: it was killed.
+    #[serde(default)]
+    pub(super) running: bool,
+    /// Where it could not apply what comes next: GTID state.
+    #[serde(default)]
+    pub(super) failed_at: Option<String>,
 }
 
 fn path(datadir: &Path) -> PathBuf {

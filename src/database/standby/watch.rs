@@ -155,14 +155,26 @@ impl Keeper {
         if self.halted.is_some() || self.failed.is_some() { self.follow().await } else { Ok(()) }
     }
 
+    /// Changes what is kept of it on disk, where that is a change.
+    fn note(&mut self, change: impl FnOnce(&mut Record)) {
+        let Some(record) = &mut self.record else { return };
+        let before = record.clone();
+        change(record);
+        if *record != before
+            && let Err(error) = record.store(&self.parts.settings.datadir)
+        {
+            tracing::warn!(%error, "the standby");
+        }
+    }
+
     /// Ends the server, if it runs.
     async fn end(&mut self) {
         self.sql = None;
         *self.shared.dsn.lock() = None;
-        if let Some(server) = self.server.take()
-            && let Err(error) = server.stop().await
-        {
-            tracing::warn!(%error, "the standby");
+        let Some(server) = self.server.take() else { return };
+        match server.stop().await {
+            Ok(()) => self.note(|record| record.running = false),
+            Err(error) => tracing::warn!(%error, "the standby"),
         }
     }
 
@@ -201,10 +213,15 @@ impl Keeper {
         if self.server.is_some() || Instant::now() < self.not_before {
             return Ok(());
         }
+        let was_killed = self.record.as_ref().is_some_and(|record| record.running);
+        self.note(|record| record.running = true);
         let started = match build::start(&self.parts, &self.shared.stop).await {
             Ok(server) => {
                 self.server = Some(server);
-                self.started_at = self.applied().await.ok();
+                let at = self.applied().await.ok().filter(|_| was_killed);
+                // Where it failed before the kill, it fails for a reason.
+                let failed_at = self.record.as_ref().and_then(|record| record.failed_at.clone());
+                self.started_at = at.filter(|at| Some(at.to_string()) != failed_at);
                 self.follow().await
             }
             Err(error) => Err(error),
@@ -257,6 +274,7 @@ impl Keeper {
     async fn pass_over(&mut self, said: &Said) -> Result<bool, StandbyError> {
         let started = self.started_at.take();
         let at = self.applied().await?;
+        let here = at.to_string();
         let is_first = started.as_ref() == Some(&at);
         let (archive, error) = (Arc::clone(&self.parts.archive), said.applier_errno);
         let look = move || {
@@ -269,7 +287,10 @@ impl Keeper {
         let look = move || look().map_err(|error: ArchiveError| RestoreError::from(error));
         let found = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)??;
         let next = match found {
-            None => return Ok(false),
+            None => {
+                self.note(|record| record.failed_at = Some(here));
+                return Ok(false);
+            }
             Some((Some(branch), _)) if !said.applier_error.contains("XA ROLLBACK") => {
                 let why = StandbyError::Unprepared { branch: branch.to_string() }.to_string();
                 self.explained = Some((said.applier_error.clone(), why));
