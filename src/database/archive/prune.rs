@@ -60,6 +60,8 @@ impl Archive {
                 done => done?,
             }
         }
+        // Nobody can mend it any more.
+        self.shared.damages.forget(file.lineage, file.ordinal);
         self.disk.sync_folder(&folder(file.lineage))
     }
 }

@@ -4,6 +4,7 @@
 use super::connect::{Stream, connect};
 use super::fault::{Blame, SourceFault};
 use super::session::{Ship, StreamFault, StreamSession};
+use super::stream::SILENT_READING;
 use crate::database::dsn::Dsn;
 use crate::database::sql::Sql;
 use bytes::Bytes;
@@ -15,8 +16,6 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
-/// Silence after which the connection is given up.
-const SILENT: Duration = Duration::from_secs(30);
 const READ: usize = 256 * 1024;
 
 /// Bytes of a file as the server has them, without the bit of a file in use; every checksum and position is checked.
@@ -117,8 +116,10 @@ impl Dump {
     async fn read(&mut self) -> Result<(), SourceFault> {
         if self.stream.rest.is_empty() {
             self.stream.rest.reserve(READ);
-            match timeout(SILENT, self.stream.reader.read_buf(&mut self.stream.rest)).await {
-                Err(_) => return Err(self.blame.lost(format!("it was silent for {} s", SILENT.as_secs()))),
+            match timeout(SILENT_READING, self.stream.reader.read_buf(&mut self.stream.rest)).await {
+                Err(_) => {
+                    return Err(self.blame.lost(format!("it was silent for {} s", SILENT_READING.as_secs())));
+                }
                 Ok(Err(error)) => return Err(self.blame.lost(error)),
                 Ok(Ok(0)) => return Err(self.blame.lost("the server closed the connection")),
                 Ok(Ok(_)) => {}

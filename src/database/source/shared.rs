@@ -133,7 +133,8 @@ impl Shared {
     }
 
     pub(super) fn failed(&self, fault: &SourceFault) {
-        self.server.send_replace(None);
+        // Who waits for a change is not woken by one more attempt that fails.
+        self.server.send_if_modified(|server| server.take().is_some());
         self.behind();
         self.under_way.lock().clear();
         {

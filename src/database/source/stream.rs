@@ -32,7 +32,7 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENT: Duration = Duration::from_secs(8);
 /// The same while the server sends what is older: it reads each event whole before it sends it, from a disk that may be
 /// slow, and says nothing meanwhile. An event may have 1 GiB.
-const SILENT_READING: Duration = Duration::from_secs(120);
+pub(super) const SILENT_READING: Duration = Duration::from_secs(120);
 /// Bytes of one read.
 const READ: usize = 256 * 1024;
 /// A buffer with less room than this is not read into.
