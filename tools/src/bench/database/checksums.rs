@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 const TABLES: [&str; 4] = ["a", "b", "c", "d"];
-const MIB: u64 = 200;
+const MIB: u64 = 400;
 
 pub(super) fn run(directory: &Path, rounds: usize) -> Result<()> {
     let server = primary()?;
@@ -37,7 +37,7 @@ pub(super) fn run(directory: &Path, rounds: usize) -> Result<()> {
         ours.push(bytes / seconds);
     }
     compare(
-        "table checksums, 4 tables of 200 MiB",
+        "table checksums, 4 tables of 400 MiB",
         "MiB/s",
         "bar 0.9",
         ("CHECKSUM TABLE", &mut peer),

@@ -27,7 +27,7 @@ pub(super) struct Tail {
 impl Tail {
     /// From `place` on.
     pub(super) fn connect(stack: &Stack, place: &(String, u64)) -> Result<Tail> {
-        let sql = stack.ok("backup", &["db", "standby", "--print-sql"])?;
+        let sql = stack.ok("backup", &["db", "standby", "--print-sql"])?.replace(" = ", "=");
         let word = |name: &str| -> Result<String> {
             let start = sql.find(&format!("{name}=")).with_context(|| format!("no {name} in {sql}"))?;
             let value = sql[start + name.len() + 1..].trim_start_matches('\'');
