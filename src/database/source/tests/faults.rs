@@ -307,6 +307,7 @@ fn a_promoted_replica_is_followed_where_the_history_goes_on() {
     primary
         .sql("CREATE USER repl@'%' IDENTIFIED BY 'r'; GRANT REPLICATION SLAVE ON *.* TO repl@'%'")
         .unwrap();
+    let dsn = account(&primary, "REPLICATION SLAVE, BINLOG MONITOR");
     primary.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
     let port = primary.port().unwrap();
     replica
@@ -316,13 +317,19 @@ fn a_promoted_replica_is_followed_where_the_history_goes_on() {
         ))
         .unwrap();
     let end = FarEnd::new();
-    let servers = vec![root(&primary.socket()), root(&replica.socket())];
+    let servers = vec![dsn.clone(), Dsn { server: Server::Socket(replica.socket()), ..dsn }];
     let source = Source::start(runtime.handle(), options(servers, &end));
     primary.sql("INSERT INTO d.t VALUES (1); INSERT INTO d.t VALUES (2)").unwrap();
     caught_up(&runtime, &source);
     let gtid = primary.value("SELECT @@gtid_binlog_pos").unwrap();
     assert_eq!(replica.value(&format!("SELECT MASTER_GTID_WAIT('{gtid}', 30)")).unwrap(), "0");
     primary.kill9().unwrap();
+    // Whether it replicates must be seen.
+    let grant = "GRANT REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR ON *.* TO 'ehpc'@'localhost'";
+    let status = wait_state(&source, "refused");
+    assert!(error(&status).contains(grant), "{}", error(&status));
+    replica.sql(&format!("SET sql_log_bin = 0; {grant}")).unwrap();
+    wait_state(&source, "connecting");
     let again = source.status().reconnects + 3;
     wait("it asks both", || source.status().reconnects >= again);
     assert!(error(&source.status()).contains("still a replica"), "{}", error(&source.status()));
