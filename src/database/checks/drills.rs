@@ -4,7 +4,9 @@
 use super::sessions::{Absent, StandbySessions};
 use crate::database::archive::{Archive, Target};
 use crate::database::base::BaseStore;
-use crate::database::restore::{self, RestoreMoment, RestoreOptions, RestoreTarget, Restored, Vault};
+use crate::database::restore::{
+    self, RestoreError, RestoreMoment, RestoreOptions, RestoreTarget, Restored, Vault,
+};
 use crate::database::server::{Flavor, Mysqld, Tools};
 use crate::database::sql::{Dsn, Sql, SqlError};
 use crate::database::standby::Upstream;
@@ -171,18 +173,19 @@ impl One {
                 }
             }
         };
-        let outcome = outcome.unwrap_or_else(|error| Err(DrillState::Failed(error.to_string())));
+        let outcome = outcome.unwrap_or_else(|error| Err(Failure::of_machine(&error.to_string())));
         let server = match outcome {
             Ok((drilled, server)) => {
                 set(&self.now, DrillState::Ready(drilled), Some(server.dsn()));
                 Some(server)
             }
-            Err(state) => {
-                let state = full.map_or(state, |why| DrillState::Failed(short(&why)));
-                tracing::warn!("a restore drill failed: {state:?}");
+            Err(failure) => {
+                let Failure { unsound, why } = full.map_or(failure, |why| Failure::of_machine(&why));
+                tracing::warn!("a restore drill failed: {why}");
                 // What it took is free again, whoever reads the reason.
                 remove(&directory).await;
-                set(&self.now, state, None);
+                let state = if unsound { DrillState::Unsound } else { DrillState::Failed };
+                set(&self.now, state(why), None);
                 None
             }
         };
@@ -225,20 +228,38 @@ async fn remove(directory: &Path) {
     }
 }
 
-/// The server with everything in it, which follows the archive; else the state that says why not. Blocks.
+/// Why nothing was restored.
+struct Failure {
+    /// It is what the backup holds.
+    unsound: bool,
+    why: String,
+}
+
+impl Failure {
+    fn of_machine(why: &str) -> Failure {
+        Failure { unsound: false, why: short(why) }
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Failure {
+        Failure { unsound: error.is_of_backup(), why: short(&error.to_string()) }
+    }
+}
+
+/// The server with everything in it, which follows the archive. Blocks.
 fn restored(
     parts: &DrillParts,
     directory: &Path,
     runtime: &Handle,
     tell: &dyn Fn(String),
     stop: &AtomicBool,
-) -> Result<(Drilled, Mysqld), DrillState> {
-    let failed = |why: &str| DrillState::Failed(short(why));
+) -> Result<(Drilled, Mysqld), Failure> {
     let started = Instant::now();
     let DrillParts { archive, bases, tools, .. } = parts;
     if archive.lineages().last().is_some_and(|record| record.lineage.flavor == Flavor::MySql) {
         // It would have to follow in MySQL's own way, which no test here has shown.
-        return Err(failed(
+        return Err(Failure::of_machine(
             "the archive is of a MySQL, and a drill restores MariaDB only; `ehpc-store db restore` restores both, and \
              compares with what was recorded when the base was taken",
         ));
@@ -247,7 +268,7 @@ fn restored(
     let (free, needed) = (free_bytes(&parts.directory), newest * 2 + SERVER_BYTES);
     if free.is_some_and(|free| free < needed) {
         let bytes = crate::observe::words::bytes;
-        return Err(failed(&format!(
+        return Err(Failure::of_machine(&format!(
             "it may need {}, and {} has {} left",
             bytes(needed),
             parts.directory.display(),
@@ -264,18 +285,15 @@ fn restored(
         scratch: parts.directory.clone(),
     };
     let vault = Vault { archive, bases, tools, runtime };
-    let mut restored =
-        restore::run(&vault, &options, tell, stop).map_err(|error| match error.is_of_backup() {
-            true => DrillState::Unsound(short(&error.to_string())),
-            false => failed(&error.to_string()),
-        })?;
-    let server = restored.server.take().ok_or_else(|| failed("the restored server has ended"))?;
+    let mut restored = restore::run(&vault, &options, tell, stop)?;
+    let ended = || Failure::of_machine("the restored server has ended");
+    let server = restored.server.take().ok_or_else(ended)?;
     tell("it follows the archive".to_owned());
     match runtime.block_on(follow(&server.dsn(), &parts.upstream)) {
         Ok(()) => Ok((drilled(&restored, started), server)),
         Err(error) => {
             runtime.block_on(server.discard());
-            Err(failed(&error.to_string()))
+            Err(Failure::of_machine(&error.to_string()))
         }
     }
 }
