@@ -1,7 +1,7 @@
 //! What may go wrong between the server and the archive, and what a person does about it.
 
 use crate::database::dsn::{Dsn, PasswordError};
-use crate::database::source::session::StreamFault;
+use crate::database::source::ship::StreamFault;
 use crate::database::sql::SqlError;
 use ehpc_proto::mysql::auth::AuthError;
 use ehpc_proto::mysql::replica::DialogueError;
@@ -43,9 +43,9 @@ pub enum SourceFault {
     Method { server: String, user: String, text: String },
     #[error(
         "the account {user} at {server} lacks a privilege ({text}); as an administrator there: \
-         GRANT {wanted} ON *.* TO '{user}'@'{host}'"
+         {grant}"
     )]
-    Privilege { server: String, user: String, host: String, wanted: String, text: String },
+    Privilege { server: String, user: String, grant: String, text: String },
     #[error(
         "no TLS with the database server {server}: {text}; check tls, tls_ca and tls_name in [database] of the cluster \
          file, and ssl_cert, ssl_key in the server's my.cnf"
@@ -251,8 +251,7 @@ impl Blame {
         SourceFault::Privilege {
             server: self.server.clone(),
             user: self.user.clone(),
-            host: self.host.clone(),
-            wanted: self.wanted.clone(),
+            grant: format!("GRANT {} ON *.* TO '{}'@'{}'", self.wanted, self.user, self.host),
             text,
         }
     }
