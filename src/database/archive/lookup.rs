@@ -182,6 +182,11 @@ impl Archive {
         })
     }
 
+    /// The first group of a file.
+    pub(super) fn first_group(&self, file: &ArchivedFile) -> Result<Option<Entry>, ArchiveError> {
+        self.ask_index(file, &mut |index, count| (count > 0).then(|| index::entry(index, 0)).transpose())
+    }
+
     /// GTID state after the groups that end at or before `place`.
     ///
     /// # Errors
