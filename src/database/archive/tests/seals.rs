@@ -1,8 +1,9 @@
 //! What a seal says stays true: files that are cut, lost, unreadable, or half written anew when the power goes.
 
 use super::super::refetch::{Patched, Refetches, Wanted};
-use super::super::seal;
+use super::super::{Target, seal};
 use super::*;
+use crate::database::binlog_server::feed::Feed;
 use ehpc_proto::replication::database::Place;
 use rand::SeedableRng;
 
@@ -164,6 +165,8 @@ fn known_damage_is_known_after_a_restart() {
     let life = again(&disk, life);
     assert!(told(&life).contains("bin.000001: its bytes are not those that were sealed"), "{}", told(&life));
     assert_eq!(life.recovered.damage.len(), 1);
+    let served = Feed::open(&*life.archive, 1, 1).unwrap_err().to_string();
+    assert!(served.contains("damaged in the archive"), "{served}");
     // Only that the mark is there counts.
     disk.open("0001/bin.000001.damaged").unwrap().truncate(0).unwrap();
     let life = again(&disk, life);
@@ -173,6 +176,27 @@ fn known_damage_is_known_after_a_restart() {
     is_whole_after_a_check(&disk, &life, &files);
     disk.crash();
     is_whole(&disk, &again(&disk, life), &files);
+}
+
+#[test]
+fn a_file_is_not_sealed_anew_because_its_index_was() {
+    let (disk, life, files) = filled(9);
+    assert_eq!(life.archive.maintain(NEVER).unwrap(), []);
+    let sealed = disk.bytes("0001/bin.000001.sealed");
+    disk.flip("0001/bin.000001", files[0].groups[1].start + 100, 1);
+    disk.open("0001/bin.000001.index").unwrap().truncate(144).unwrap();
+    assert_eq!(life.archive.maintain(NEVER).unwrap().len(), 1);
+    assert!(told(&life).contains("not those that were sealed"), "{}", told(&life));
+    assert_eq!(disk.bytes("0001/bin.000001.sealed"), sealed);
+    disk.flip("0001/bin.000001", files[0].groups[1].start + 100, 1);
+    is_whole_after_a_check(&disk, &life, &files);
+    // A newer line counts, and a torn one does not.
+    let seal = disk.open("0001/bin.000001.sealed").unwrap();
+    let end = seal.len().unwrap();
+    seal.write_at([b"{\"len\":1,\"blake3\":\"\",\"index\":0}", &[]], end).unwrap();
+    is_whole(&disk, &life, &files);
+    seal.write_at([b"{\"len\":1,\"blake3\":\"\",\"index\":0}\n", &[]], end).unwrap();
+    assert_eq!(life.archive.check(1, 1, NEVER).unwrap().len(), 1);
 }
 
 fn is_whole_after_a_check(disk: &SimulatedDisk, life: &Life, files: &[MadeFile]) {
@@ -196,7 +220,12 @@ fn a_file_that_nobody_pruned_is_lost_and_comes_back() {
         assert_eq!((listed.len(), listed[0].ordinal, listed[0].closed), (1, ordinal, true));
         assert!(life.archive.files().iter().all(|file| file.ordinal != ordinal));
         assert!(life.archive.check(1, ordinal, NEVER).unwrap()[0].reason.contains("gone"));
+        // A moment in it is not the end of the file before it.
         let file = &files[ordinal as usize - 1];
+        let at = |seconds| life.archive.find(&Target::Time(Timestamp { seconds, nanos: 0 }));
+        let inside = at(file.groups[1].time.into()).unwrap_err().to_string();
+        assert!(inside.contains(name) && inside.contains("--repair"), "{inside}");
+        assert_eq!(at(files[2].groups[1].time.into()).unwrap().place.file, 3);
         refetch(&disk, &life, file, (0, file.bytes.len() as u64)).unwrap();
         is_whole(&disk, &life, &files);
         is_whole(&disk, &again(&disk, life), &files);
