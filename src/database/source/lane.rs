@@ -28,6 +28,9 @@ const SILENT: Duration = Duration::from_secs(20);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Messages that wait to be sent.
 const QUEUE: usize = 16;
+/// Bytes of a repair that are under way at a time: what an event of the stream, and so an acknowledgement, may have to
+/// wait for.
+pub(super) const PATCH: usize = 64 * 1024;
 /// Most parts of an answer.
 const MAX_PARTS: usize = 4096;
 
@@ -91,8 +94,7 @@ impl Exchange {
         self.open.lock().clone().ok_or_else(|| "there is no connection to the backup".to_owned())
     }
 
-    /// Sends a mark, and asks for something behind it: the archive answers when it has kept the mark, or has said in
-    /// its log why not.
+    /// Sends a mark, and waits until the archive has kept it, or has said in its log why not.
     ///
     /// # Errors
     ///
@@ -100,6 +102,11 @@ impl Exchange {
     pub async fn mark(&self, mark: Mark) -> Result<(), String> {
         let lost = |_| "the connection to the backup was lost".to_owned();
         self.way()?.out.send(ToArchive::Mark(mark)).await.map_err(lost)?;
+        self.passed().await
+    }
+
+    /// Waits until the archive has taken what was sent before: it is asked for nothing, behind that.
+    async fn passed(&self) -> Result<(), String> {
         self.ask(DbQuery::Files { from: (u32::MAX, u32::MAX) }).await.map(drop)
     }
 
@@ -139,17 +146,27 @@ impl Exchange {
         Ok((id, async move { answered.await.unwrap_or_else(|_| Err(lost.to_owned())) }))
     }
 
-    /// Sends bytes for a range that is written anew.
+    /// Sends bytes for a range that is written anew, and waits until they have arrived: never more than [`PATCH`] are in
+    /// the way of what the stream sends.
     ///
     /// # Errors
     ///
     /// The lane is down.
-    pub async fn patch(&self, id: u64, offset: u64, bytes: Bytes) -> Result<(), String> {
+    pub async fn patch(&self, id: u64, mut offset: u64, mut bytes: Bytes) -> Result<(), String> {
         let lost = |_| "the connection to the backup was lost".to_owned();
-        let way = self.way()?;
-        let permit = way.credit.acquire_many(u32::try_from(bytes.len()).unwrap_or(u32::MAX)).await;
-        permit.map_err(|error| lost(error.to_string()))?.forget();
-        way.out.send(ToArchive::Patch { id, offset, bytes }).await.map_err(|error| lost(error.to_string()))
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PATCH));
+            let len = piece.len();
+            let way = self.way()?;
+            let permit = way.credit.acquire_many(u32::try_from(len).unwrap_or(u32::MAX)).await;
+            let permit = permit.map_err(|error| lost(error.to_string()))?;
+            let patch = ToArchive::Patch { id, offset, bytes: piece };
+            way.out.send(patch).await.map_err(|error| lost(error.to_string()))?;
+            permit.forget();
+            self.passed().await?;
+            offset += len as u64;
+        }
+        Ok(())
     }
 
     fn answered(&self, id: u64, more: bool, answer: DbAnswer) {

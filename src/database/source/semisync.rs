@@ -1,7 +1,7 @@
 //! Whether commits really wait for the backup's disk: the server's own account of semi-synchronous replication, every
 //! second while `durability = "remote"`, also while nothing is streamed: that is when commits stop waiting.
 
-use super::shared::Shared;
+use super::shared::{Session, Shared};
 use crate::database::sql::{Sql, SqlError};
 use crate::observe::metrics;
 use crate::observe::status::DatabaseSemiSyncStatus;
@@ -13,10 +13,10 @@ use tokio::time::{MissedTickBehavior, timeout};
 const EVERY: Duration = Duration::from_secs(1);
 /// A server that does not say it within this time is not asked again for as long.
 const WITHIN: Duration = Duration::from_secs(5);
-/// Readings in a row without a replica that acknowledges, though one is connected: it is connected anew.
-const ALONE: u32 = 5;
+/// Readings in a row in which the server counts no replica though ours acknowledges, until it is connected anew.
+const IGNORED: u32 = 5;
 /// Readings until that is tried once more.
-const ALONE_AGAIN: u32 = 60;
+const IGNORED_AGAIN: u32 = 60;
 
 /// What the server said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +29,17 @@ pub struct Reading {
     pub clients: u64,
     /// Commits that were not waited for.
     pub missed: u64,
+}
+
+/// Our own connection while a reading was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ours {
+    /// There was none, or not all the time.
+    Away,
+    /// The server wants no acknowledgement over it: its semi-sync was loaded later than the connection was made.
+    Silent,
+    /// It acknowledges.
+    Acknowledges,
 }
 
 /// What a reading says beyond the state.
@@ -52,8 +63,8 @@ pub struct SemiSyncWatch {
     missed: u64,
     /// Commits did not wait, at the last reading.
     fallen: bool,
-    /// Readings in a row while our connection was there and not counted.
-    alone: u32,
+    /// Readings in a row in which our connection was there and nobody waited for it.
+    ignored: u32,
 }
 
 /// All is well.
@@ -62,6 +73,8 @@ const ON: &str = "on";
 const FALLEN_BACK: &str = "fallen back";
 /// No replica acknowledges: commits wait for the server's timeout.
 const NOBODY: &str = "without a replica";
+/// Another replica acknowledges, and ours does not.
+const WITHOUT_US: &str = "without the backup";
 /// Another replica acknowledges too, and the first acknowledgement counts, whoever it is from.
 const SHARED: &str = "shared";
 /// The server has it off.
@@ -72,14 +85,15 @@ const INTERRUPTED: &str = "interrupted";
 const UNKNOWN: &str = "unknown";
 
 impl SemiSyncWatch {
-    /// Takes a reading. `streaming`: our connection was there all the time.
-    pub fn read(&mut self, reading: &Reading, streaming: bool, now_ms: u64) -> Noticed {
+    /// Takes a reading.
+    pub fn read(&mut self, reading: &Reading, ours: Ours, now_ms: u64) -> Noticed {
         let enabled = reading.enabled == Some(true);
         let state = match reading {
             Reading { on: false, .. } if enabled => FALLEN_BACK,
             _ if !enabled => IMPOSSIBLE,
-            _ if !streaming => INTERRUPTED,
+            _ if ours == Ours::Away => INTERRUPTED,
             Reading { clients: 0, .. } => NOBODY,
+            _ if ours == Ours::Silent => WITHOUT_US,
             Reading { clients: 2.., .. } => SHARED,
             _ => ON,
         };
@@ -97,27 +111,39 @@ impl SemiSyncWatch {
         self.fallbacks += u64::from(fell);
         self.counted = Some(reading.missed);
         self.fallen = fallen;
-        self.alone = if enabled && streaming && reading.clients == 0 { self.alone + 1 } else { 0 };
+        let ignored = ours == Ours::Silent || ours == Ours::Acknowledges && reading.clients == 0;
+        // While it is made anew nothing is known: the count stays.
+        self.ignored = match enabled && ours != Ours::Away {
+            true => {
+                if ignored {
+                    self.ignored + 1
+                } else {
+                    0
+                }
+            }
+            false => self.ignored,
+        };
         self.set(state, now_ms);
-        Noticed { fell, renew: self.alone % ALONE_AGAIN == ALONE }
+        // A server that counts nobody may be about to.
+        let due = if ours == Ours::Silent { 1 } else { IGNORED };
+        Noticed { fell, renew: enabled && ignored && self.ignored % IGNORED_AGAIN == due }
     }
 
     /// Nothing is streamed any more; holds until a reading says otherwise.
     pub fn interrupted(&mut self, now_ms: u64) {
-        if self.state == Some(ON) || self.state == Some(SHARED) || self.state == Some(NOBODY) {
+        if matches!(self.state, Some(ON | SHARED | NOBODY | WITHOUT_US)) {
             self.set(INTERRUPTED, now_ms);
         }
     }
 
     /// The server did not answer.
     pub fn unknown(&mut self, now_ms: u64) {
-        self.alone = 0;
         self.set(UNKNOWN, now_ms);
     }
 
     /// Another server is asked from now on, with counts of its own.
     pub fn another(&mut self) {
-        (self.counted, self.fallen, self.alone) = (None, false, 0);
+        (self.counted, self.fallen, self.ignored) = (None, false, 0);
     }
 
     fn set(&mut self, state: &'static str, now_ms: u64) {
@@ -192,15 +218,19 @@ pub(super) async fn watch(shared: Arc<Shared>) {
 }
 
 /// `before`: the session in which it was asked.
-fn take(shared: &Shared, reading: Option<&Reading>, before: Option<u64>) {
+fn take(shared: &Shared, reading: Option<&Reading>, before: Option<Session>) {
     let now = now_ms();
     let (noticed, status, changed) = {
         let mut state = shared.semi_sync.lock();
         let was = state.state;
         // Asked under the state's lock: an end of the session after this is told to the state after this.
-        let streaming = before.is_some() && shared.session() == before;
+        let ours = match shared.session().filter(|session| Some(session) == before.as_ref()) {
+            Some(Session { acknowledges: Some(true), .. }) => Ours::Acknowledges,
+            Some(Session { acknowledges: Some(false), .. }) => Ours::Silent,
+            _ => Ours::Away,
+        };
         let noticed = match reading {
-            Some(reading) => state.read(reading, streaming, now),
+            Some(reading) => state.read(reading, ours, now),
             None => {
                 state.unknown(now);
                 Noticed::default()
@@ -239,50 +269,56 @@ mod tests {
     fn states_are_counted_once_and_recover() {
         let mut watch = SemiSyncWatch::default();
         assert!(!watch.status().holds);
-        assert!(!watch.read(&reading(true, 1, 7), true, 1000).fell);
+        assert!(!watch.read(&reading(true, 1, 7), Ours::Acknowledges, 1000).fell);
         assert_eq!((watch.status().holds, watch.status().unprotected_commits), (true, 0));
-        assert!(watch.read(&reading(false, 1, 9), true, 2000).fell);
-        assert!(!watch.read(&reading(false, 0, 12), true, 3000).fell);
+        assert!(watch.read(&reading(false, 1, 9), Ours::Acknowledges, 2000).fell);
+        assert!(!watch.read(&reading(false, 0, 12), Ours::Acknowledges, 3000).fell);
         let status = watch.status();
         assert_eq!((status.state.as_str(), status.since_ms, status.fallbacks), (FALLEN_BACK, 2000, 1));
         assert_eq!((status.holds, status.unprotected_commits), (false, 5));
         // Commits until it recovered are of the same fall-back.
-        assert!(!watch.read(&reading(true, 1, 13), true, 4000).fell);
+        assert!(!watch.read(&reading(true, 1, 13), Ours::Acknowledges, 4000).fell);
         assert!(watch.status().holds);
-        watch.read(&reading(true, 2, 13), true, 5000);
+        watch.read(&reading(true, 2, 13), Ours::Acknowledges, 5000);
         assert_eq!((watch.status().state.as_str(), watch.status().holds), (SHARED, false));
-        watch.read(&Reading { enabled: None, ..reading(false, 0, 0) }, true, 6000);
+        watch.read(&Reading { enabled: None, ..reading(false, 0, 0) }, Ours::Acknowledges, 6000);
         assert_eq!(watch.status().state, IMPOSSIBLE);
-        watch.read(&reading(true, 1, 3), true, 7000);
+        watch.read(&reading(true, 1, 3), Ours::Acknowledges, 7000);
         assert_eq!(watch.status().unprotected_commits, 9, "a server that was started anew counts from 0");
         watch.another();
-        watch.read(&reading(true, 1, 800), true, 8000);
+        watch.read(&reading(true, 1, 800), Ours::Acknowledges, 8000);
         assert_eq!(watch.status().unprotected_commits, 9, "another server's count");
     }
 
     #[test]
     fn a_fall_back_between_two_readings_is_counted() {
         let mut watch = SemiSyncWatch::default();
-        watch.read(&reading(true, 1, 0), true, 1000);
-        assert!(watch.read(&reading(true, 1, 4), true, 2000).fell, "the count grew, though it is on again");
-        assert!(!watch.read(&reading(true, 1, 4), true, 3000).fell);
+        watch.read(&reading(true, 1, 0), Ours::Acknowledges, 1000);
+        assert!(
+            watch.read(&reading(true, 1, 4), Ours::Acknowledges, 2000).fell,
+            "the count grew, though it is on again"
+        );
+        assert!(!watch.read(&reading(true, 1, 4), Ours::Acknowledges, 3000).fell);
         assert_eq!((watch.status().fallbacks, watch.status().unprotected_commits), (1, 4));
     }
 
     #[test]
     fn nothing_holds_while_nothing_streams_or_nothing_is_known() {
         let mut watch = SemiSyncWatch::default();
-        watch.read(&reading(true, 1, 0), true, 1000);
+        watch.read(&reading(true, 1, 0), Ours::Acknowledges, 1000);
         watch.interrupted(1500);
         let status = watch.status();
         assert_eq!((status.state.as_str(), status.holds, status.since_ms), (INTERRUPTED, false, 1500));
         // The server has not noticed yet that its replica is gone.
-        watch.read(&reading(true, 1, 0), false, 2000);
+        watch.read(&reading(true, 1, 0), Ours::Away, 2000);
         assert_eq!((watch.status().state.as_str(), watch.status().holds), (INTERRUPTED, false));
-        assert!(watch.read(&reading(false, 0, 2), false, 3000).fell, "it is seen without a session, too");
+        assert!(
+            watch.read(&reading(false, 0, 2), Ours::Away, 3000).fell,
+            "it is seen without a session, too"
+        );
         watch.interrupted(3500);
         assert_eq!(watch.status().state, FALLEN_BACK, "that is worse");
-        watch.read(&reading(true, 1, 2), true, 4000);
+        watch.read(&reading(true, 1, 2), Ours::Acknowledges, 4000);
         assert!(watch.status().holds);
         watch.unknown(5000);
         assert_eq!((watch.status().state.as_str(), watch.status().holds), (UNKNOWN, false));
@@ -291,14 +327,30 @@ mod tests {
     #[test]
     fn a_connection_that_the_server_does_not_count_is_made_anew_now_and_then() {
         let mut watch = SemiSyncWatch::default();
-        let renewals = |watch: &mut SemiSyncWatch, streaming, readings| {
-            (0..readings).filter(|_| watch.read(&reading(true, 0, 0), streaming, 0).renew).count()
+        let renewals = |watch: &mut SemiSyncWatch, ours, clients, readings| {
+            (0..readings).filter(|_| watch.read(&reading(true, clients, 0), ours, 0).renew).count()
         };
-        assert_eq!(renewals(&mut watch, false, 100), 0);
-        assert_eq!(renewals(&mut watch, true, ALONE - 1), 0);
-        assert_eq!(renewals(&mut watch, true, ALONE_AGAIN), 1);
+        assert_eq!(renewals(&mut watch, Ours::Away, 0, 100), 0);
+        assert_eq!(renewals(&mut watch, Ours::Acknowledges, 0, IGNORED - 1), 0);
+        assert_eq!(renewals(&mut watch, Ours::Acknowledges, 0, IGNORED_AGAIN), 1);
         assert_eq!(watch.status().state, NOBODY);
-        watch.read(&reading(true, 1, 0), true, 0);
-        assert_eq!(renewals(&mut watch, true, ALONE), 1);
+        watch.read(&reading(true, 1, 0), Ours::Acknowledges, 0);
+        assert_eq!(renewals(&mut watch, Ours::Acknowledges, 0, IGNORED), 1);
+        // A server that never counts it is not left at each reading.
+        for _ in 0..IGNORED_AGAIN - 1 {
+            watch.read(&reading(true, 0, 0), Ours::Away, 0);
+            assert_eq!(renewals(&mut watch, Ours::Acknowledges, 0, 1), 0);
+        }
+        assert_eq!(renewals(&mut watch, Ours::Acknowledges, 0, 1), 1);
+    }
+
+    #[test]
+    fn another_replica_that_acknowledges_is_not_the_backup() {
+        let mut watch = SemiSyncWatch::default();
+        assert!(watch.read(&reading(true, 1, 0), Ours::Silent, 0).renew);
+        assert!(!watch.read(&reading(true, 1, 0), Ours::Silent, 0).renew);
+        assert_eq!((watch.status().state.as_str(), watch.status().holds), (WITHOUT_US, false));
+        watch.read(&reading(true, 1, 0), Ours::Acknowledges, 0);
+        assert!(watch.status().holds);
     }
 }

@@ -199,6 +199,16 @@ impl StreamSession {
         self.newest
     }
 
+    /// Whether the server wants acknowledgements; `None` until the first event.
+    pub fn acknowledges(&self) -> Option<bool> {
+        self.semi
+    }
+
+    /// Whether the file is the one that was asked for: its format description was seen.
+    pub fn is_described(&self) -> bool {
+        self.scan.is_some()
+    }
+
     /// What happened before the file, once its list of GTIDs was read.
     pub fn initial(&self) -> Option<&GtidState> {
         self.grouper.initial()

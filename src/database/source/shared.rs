@@ -40,8 +40,17 @@ struct Words {
     reconnects: u64,
     /// Times that streaming began.
     sessions: u64,
-    /// The number of the present one, while it streams.
-    session: Option<u64>,
+    /// The present one, while it streams.
+    session: Option<Session>,
+}
+
+/// A connection that streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Session {
+    /// Its number.
+    pub(super) number: u64,
+    /// Whether the server wants acknowledgements over it; `None`: nothing has come yet.
+    pub(super) acknowledges: Option<bool>,
 }
 
 pub(super) struct Shared {
@@ -103,7 +112,7 @@ impl Shared {
         self.accept_loss.load(Ordering::Relaxed)
     }
 
-    /// A new lineage was begun with that permission; it does not hold for another one.
+    /// A new lineage was begun with that permission, or a stream went well; it does not hold for the next trouble.
     pub(super) fn lost(&self) {
         self.accept_loss.store(false, Ordering::Relaxed);
     }
@@ -113,14 +122,12 @@ impl Shared {
     }
 
     pub(super) fn streaming(&self, dsn: &Dsn, lineage: u32, version: &str, gtid: String) {
-        // What a person accepted was for the trouble before this.
-        self.lost();
         *self.followed.lock() = Some(dsn.clone());
         self.newest.store(0, Ordering::Relaxed);
         self.server.send_replace(Some((dsn.clone(), lineage)));
         let mut words = self.words.lock();
         words.sessions += 1;
-        words.session = Some(words.sessions);
+        words.session = Some(Session { number: words.sessions, acknowledges: None });
         words.state = "streaming";
         words.server = dsn.server.to_string();
         words.version = version.to_owned();
@@ -147,9 +154,16 @@ impl Shared {
         self.semi_sync.lock().interrupted(now_ms());
     }
 
-    /// The session that streams now, by its number. Never asked with the state of semi-sync behind it in line: that one
+    /// What the stream's first packet said of this session.
+    pub(super) fn acknowledges(&self, acknowledges: bool) {
+        if let Some(session) = &mut self.words.lock().session {
+            session.acknowledges = Some(acknowledges);
+        }
+    }
+
+    /// The session that streams now. Never asked with the state of semi-sync behind it in line: that one
     /// is locked first.
-    pub(super) fn session(&self) -> Option<u64> {
+    pub(super) fn session(&self) -> Option<Session> {
         self.words.lock().session
     }
 

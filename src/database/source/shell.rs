@@ -33,7 +33,7 @@ const UNCOUNTED: &str =
 struct Memory {
     /// Failures in a row.
     failures: u32,
-    /// What a stream found out about the archive's end.
+    /// What the last stream found out about the archive's end; for one attempt, which asks accordingly.
     found: Option<Found>,
     /// The next attempt may go better, and does not wait for a person: it asks otherwise, or for a server that was away.
     soon: bool,
@@ -92,19 +92,20 @@ struct Found {
 }
 
 impl Memory {
-    /// Keeps what a fault of a stream says about the place.
-    fn learn(&mut self, dsn: &Dsn, fault: &SourceFault, at: Option<Place>) {
+    /// Keeps what a fault of a stream says about the place. `before`: what was known when it began.
+    fn learn(&mut self, dsn: &Dsn, fault: &SourceFault, at: Option<Place>, before: Option<&Found>) {
         let server = dsn.server.to_string();
-        let before = self.found(&server, at);
+        let before = Found::of(before, &server, at);
         let Some(what) = fault.finding(before) else { return };
-        self.soon = before != Some(what);
+        self.soon |= before != Some(what);
         self.found = Some(Found { server, at, what });
     }
+}
 
-    /// What is known about that place on that server.
-    fn found(&self, server: &str, at: Option<Place>) -> Option<Finding> {
-        let found = self.found.as_ref().filter(|found| found.server == server && found.at == at);
-        found.map(|found| found.what)
+impl Found {
+    /// What it says about that place on that server.
+    fn of(found: Option<&Found>, server: &str, at: Option<Place>) -> Option<Finding> {
+        found.filter(|found| found.server == server && found.at == at).map(|found| found.what)
     }
 }
 
@@ -171,8 +172,9 @@ async fn session(shared: &Arc<Shared>, memory: &mut Memory, stop: &CancellationT
 async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -> SourceFault {
     start_at(shared, &lane.end);
     let end = lane.end.clone();
+    let found = memory.found.take();
     let reached = tokio::select! {
-        reached = reach(shared, &end, memory) => reached,
+        reached = reach(shared, &end, found.as_ref(), memory) => reached,
         fault = lane.fell() => return fault,
     };
     let (dsn, located, stream) = match reached {
@@ -182,7 +184,6 @@ async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -
     memory.soon = false;
     let blame = Blame::new(&dsn, shared.options.server_id);
     if located.new {
-        memory.found = None;
         let lineage = located.lineage.number;
         tracing::info!(server = %dsn.server, lineage, file = located.file, "database: a new lineage begins");
         shared.lost();
@@ -202,9 +203,11 @@ async fn over_lane(shared: &Arc<Shared>, lane: &mut Lane, memory: &mut Memory) -
     // Connections alone are no progress: an archive that takes nothing is not asked five times a second.
     if *shared.exchange.durable().borrow() > end.place() || began.elapsed() > STEADY {
         (memory.failures, memory.said) = (0, String::new());
+        // What a person accepted was for the trouble before this.
+        shared.lost();
     }
     let damaged = matches!(fault, SourceFault::Damaged { .. } | SourceFault::Torn { .. });
-    memory.learn(&dsn, &fault, if damaged { Some(at) } else { end.place() });
+    memory.learn(&dsn, &fault, if damaged { Some(at) } else { end.place() }, found.as_ref());
     fault
 }
 
@@ -228,6 +231,7 @@ pub(super) fn start_at(shared: &Shared, end: &ArchiveEnd) {
 async fn reach(
     shared: &Shared,
     end: &ArchiveEnd,
+    found: Option<&Found>,
     memory: &mut Memory,
 ) -> Result<(Dsn, Located, Stream), SourceFault> {
     let servers = &shared.options.servers;
@@ -241,7 +245,7 @@ async fn reach(
             let permission = Permission {
                 gap: shared.options.over_gaps,
                 loss: shared.may_lose(),
-                found: memory.found(&dsn.server.to_string(), end.place()),
+                found: Found::of(found, &dsn.server.to_string(), end.place()),
                 follow_only,
                 replicas: !several,
             };
@@ -249,6 +253,7 @@ async fn reach(
                 Ok((located, stream)) => return Ok((dsn.clone(), located, stream)),
                 Err(SourceFault::NotFollowed { .. }) => continue,
                 Err(fault) => {
+                    memory.learn(dsn, &fault, end.place(), found);
                     memory.soon |= !fault.needs_a_person();
                     if first.as_ref().is_none_or(|first| fault.tells_more_than(first)) {
                         first = Some(fault);
@@ -265,16 +270,31 @@ async fn try_server(
     shared: &Shared,
     dsn: &Dsn,
     end: &ArchiveEnd,
-    permission: Permission,
+    mut permission: Permission,
 ) -> Result<(Located, Stream), SourceFault> {
-    let options = &shared.options;
-    let mut blame = Blame::new(dsn, options.server_id);
+    let mut blame = Blame::new(dsn, shared.options.server_id);
     let mut sql = Sql::connect(dsn).await.map_err(|error| blame.sql(error))?;
     blame.monitor = sql.dialect().monitor_privilege();
     let account = sql.text("SELECT CURRENT_USER()").await.map_err(|error| blame.sql(error))?;
     blame.account(&account.unwrap_or_default());
-    let located = locate(&mut sql, dsn, end, permission, &blame).await?;
+    let mut located = locate(&mut sql, dsn, end, permission, &blame).await?;
+    let mut begun = begin(shared, dsn, &located, &blame).await;
+    // What SQL could not say, the dump says: it is another server's file, or none. The same server is asked accordingly at
+    // once, so that the answer holds for no other one that may have this address later.
+    if let Err(fault) = &begun
+        && let Some(found @ (Finding::Another | Finding::Gone)) = fault.finding(permission.found)
+    {
+        permission.found = Some(found);
+        located = locate(&mut sql, dsn, end, permission, &blame).await?;
+        begun = begin(shared, dsn, &located, &blame).await;
+    }
     sql.close().await;
+    Ok((located, begun?))
+}
+
+/// Opens the stream at that place, until the server has sent what the file begins with.
+async fn begin(shared: &Shared, dsn: &Dsn, located: &Located, blame: &Blame) -> Result<Stream, SourceFault> {
+    let options = &shared.options;
     let plan = Plan {
         dialect: located.lineage.flavor,
         server_id: options.server_id,
@@ -284,6 +304,7 @@ async fn try_server(
         annotate: located.lineage.flavor == Flavor::MariaDb,
         non_blocking: false,
     };
-    let stream = connect(dsn, plan).await.map_err(|fault| blame.with_account(fault))?;
-    Ok((located, stream))
+    let mut stream = connect(dsn, plan).await.map_err(|fault| blame.with_account(fault))?;
+    stream::begins(&mut stream, located, options.semi_sync, blame).await?;
+    Ok(stream)
 }

@@ -41,6 +41,39 @@ const READS: usize = 4;
 /// Events so old by the server's clock are not live.
 const LIVE: u64 = 2;
 
+/// Reads until the server has sent the format description of that place's file: whether it is the place that the archive
+/// means. What was read stays in the stream.
+pub(super) async fn begins(
+    stream: &mut Stream,
+    located: &Located,
+    semi_sync: bool,
+    blame: &Blame,
+) -> Result<(), SourceFault> {
+    let mut assembler = StreamAssembler::new();
+    let mut session = StreamSession::at(&located.file, located.offset, located.expected.clone(), semi_sync);
+    let mut looked_at = 0;
+    loop {
+        let mut bytes = &stream.rest[looked_at..];
+        while let Some(piece) = assembler.push(&mut bytes).map_err(|error| blame.damaged(error))? {
+            session.piece(piece, &mut Vec::new()).map_err(|fault| blame.stream(fault))?;
+            if session.is_described() {
+                return Ok(());
+            }
+        }
+        looked_at = stream.rest.len();
+        if looked_at > READ {
+            return Err(blame.damaged("no format description at its start"));
+        }
+        stream.rest.reserve(SMALL);
+        match timeout(SILENT_READING, stream.reader.read_buf(&mut stream.rest)).await {
+            Ok(Ok(0)) => return Err(blame.lost("the server closed the connection")),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(blame.lost(error)),
+            Err(_) => return Err(blame.lost(format!("it was silent for {} s", SILENT_READING.as_secs()))),
+        }
+    }
+}
+
 /// Ships until something ends it; what, and how far the stream had come in whole events.
 pub(super) async fn ship(
     shared: &Arc<Shared>,
@@ -201,6 +234,8 @@ struct Shipper<'a> {
     wanted: Arc<Notify>,
     /// The server has nothing older to send than what it sends.
     live: bool,
+    /// Whether it wants acknowledgements was told.
+    told: bool,
     events: u64,
 }
 
@@ -233,6 +268,7 @@ impl<'a> Shipper<'a> {
             acks,
             wanted,
             live: false,
+            told: false,
             events: 0,
         }
     }
@@ -251,6 +287,12 @@ impl<'a> Shipper<'a> {
             Ok(()) => {}
             // What came whole before the fault is the archive's.
             Err(_) => self.session.flush_whole(&mut self.out),
+        }
+        if !self.told
+            && let Some(acknowledges) = self.session.acknowledges()
+        {
+            self.shared.acknowledges(acknowledges);
+            self.told = true;
         }
         let events = self.session.events();
         metrics::DATABASE_EVENTS.add(events - self.events);

@@ -33,6 +33,8 @@ pub(super) struct Contents {
     pub(super) live: u64,
     /// Bytes for a range that is written anew.
     pub(super) patch: Vec<u8>,
+    /// Most of them that came before an answer went out.
+    pub(super) patch_ahead: usize,
     /// Connections that ended in order.
     pub(super) finished: u32,
     /// Its disk is full: it takes nothing.
@@ -264,7 +266,7 @@ impl Dial for FarEnd {
 
 async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::Sender<Bytes>) {
     let (mut hold, mut cut) = (end.hold.subscribe(), end.cut.subscribe());
-    let (mut told, mut patched) = (None, (0, 0));
+    let (mut told, mut patched, mut ahead) = (None, (0, 0), 0);
     let mut number = 0;
     loop {
         let message = tokio::select! {
@@ -292,6 +294,7 @@ async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::
             }
             ToArchive::Ping(n) => say.push(ToSource::Pong(n)),
             ToArchive::Ask { id, query: DbQuery::Files { from } } => {
+                ahead = 0;
                 let files = end.files();
                 let from = files.iter().filter(|file| (file.lineage, file.ordinal) >= from);
                 let mut answers: Vec<_> = from.map(|file| DbAnswer::Files(vec![entry(file)])).collect();
@@ -306,6 +309,8 @@ async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::
                 let mut contents = end.contents.lock();
                 assert_eq!(offset, patched.0 + contents.patch.len() as u64);
                 contents.patch.extend_from_slice(&bytes);
+                ahead += bytes.len();
+                contents.patch_ahead = contents.patch_ahead.max(ahead);
                 say.push(ToSource::Credit { bytes: bytes.len() as u64 });
                 if patched.0 + contents.patch.len() as u64 == patched.1 {
                     say.push(ToSource::Answer { id, more: false, answer: DbAnswer::Refetched });

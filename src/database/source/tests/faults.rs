@@ -201,6 +201,62 @@ fn an_archive_that_is_ahead_is_never_cut() {
     assert!(contents.files[..files.len()].iter().zip(&files).all(|(a, b)| a.bytes == b.bytes));
 }
 
+/// An address that leads to another machine for a minute, such as a virtual IP.
+#[test]
+fn a_clone_behind_the_address_is_refused_while_it_is_there() {
+    let runtime = runtime();
+    let mut server = server(Options::default());
+    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    server.stop().unwrap();
+    let clone = Maria::start_on(&server.datadir(), Options::default()).unwrap();
+    next_second();
+    server.restart().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let address = directory.path().join("address");
+    let leads_to = |socket: &Path| {
+        let next = directory.path().join("next");
+        std::os::unix::fs::symlink(socket, &next).unwrap();
+        std::fs::rename(&next, &address).unwrap();
+    };
+    leads_to(&server.socket());
+    let end = FarEnd::new();
+    let source = Source::start(runtime.handle(), options(vec![root(&address)], &end));
+    // SQL cannot tell them apart: the same transactions end at the same byte of a file of the same name.
+    let insert = "INSERT INTO d.t VALUES (1)";
+    server.sql(insert).unwrap();
+    clone.sql(insert).unwrap();
+    caught_up(&runtime, &source);
+    let lineages = || end.contents.lock().lineages.len();
+    let status = |server: &Maria| server.sql("SHOW MASTER STATUS").unwrap()[0][1].clone();
+    assert_eq!(status(&server), status(&clone));
+
+    leads_to(&clone.socket());
+    end.cut_connections();
+    wait_state(&source, "ahead");
+    // It stays so, and nothing of the clone counts as a stream.
+    let streams = source.connected();
+    let asked = source.status().reconnects;
+    source.shared.again.notify_one();
+    wait("it asks again", || source.status().reconnects > asked);
+    wait_state(&source, "ahead");
+    assert!(!streams.has_changed().unwrap());
+
+    leads_to(&server.socket());
+    server.sql("INSERT INTO d.t VALUES (2)").unwrap();
+    source.shared.again.notify_one();
+    caught_up(&runtime, &source);
+    assert_equal(&server.binlog_files().unwrap(), &end);
+    assert_eq!(lineages(), 1);
+
+    // A person may accept the clone.
+    leads_to(&clone.socket());
+    end.cut_connections();
+    wait_state(&source, "ahead");
+    source.accept_loss();
+    wait("the new lineage", || lineages() == 2);
+    caught_up(&runtime, &source);
+}
+
 /// `BINLOG_GTID_POS` knows 32 bits.
 #[test]
 fn a_file_beyond_four_gigabytes_goes_on_in_its_lineage() {

@@ -4,6 +4,7 @@ use super::super::connect::{Stream, connect};
 use super::super::fault::{Blame, SourceFault};
 use super::super::lane::Lane;
 use super::super::locate::{Permission, locate};
+use super::super::semisync;
 use super::super::shared::Shared;
 use super::super::stream::ship;
 use super::far_end::Dialled;
@@ -12,8 +13,11 @@ use crate::database::sql::Sql;
 use ehpc_proto::mysql::replica::{Plan, Start};
 
 fn semi_sync(runtime: &Runtime, server: &Maria, end: &FarEnd) -> Source {
-    let options = options(vec![root(&server.socket())], end);
-    Source::start(runtime.handle(), SourceOptions { semi_sync: true, ..options })
+    Source::start(runtime.handle(), options_of(server, end))
+}
+
+fn options_of(server: &Maria, end: &FarEnd) -> SourceOptions {
+    SourceOptions { semi_sync: true, ..options(vec![root(&server.socket())], end) }
 }
 
 fn status(server: &Maria, name: &str) -> String {
@@ -78,9 +82,11 @@ fn commits_wait_fall_back_loudly_and_recover() {
 
     // Acknowledgements that do not go out end the connection, though events come in.
     let end = FarEnd::new();
-    let options = options(vec![root(&server.socket())], &end);
-    let shared = Arc::new(Shared::new(SourceOptions { semi_sync: true, ..options }));
-    let deaf = runtime.spawn(async move { ship_to_the_deaf(&shared).await });
+    let shared = Arc::new(Shared::new(options_of(&server, &end)));
+    let deaf = runtime.spawn(async move {
+        let (nobody, _) = tokio::io::duplex(1);
+        ship_by_hand(&shared, true, |stream| Stream { writer: Box::new(nobody), ..stream }).await
+    });
     wait("a semi-sync replica", || deaf.is_finished() || status(&server, "clients") == "1");
     client.run("INSERT INTO d.t VALUES ();").unwrap();
     let fault = runtime.block_on(async { tokio::time::timeout(DEADLINE, deaf).await }).unwrap().unwrap();
@@ -88,10 +94,32 @@ fn commits_wait_fall_back_loudly_and_recover() {
         matches!(fault, SourceFault::Lost { .. }) && fault.to_string().contains("broken pipe"),
         "{fault}"
     );
+
+    // The server waits for another replica, and not for our connection (it is older than the server's semi-sync, or, as
+    // here, has not offered to acknowledge).
+    let shared = Arc::new(Shared::new(options_of(&server, &FarEnd::new())));
+    let (watched, shipped) = (shared.clone(), shared.clone());
+    let other = SourceOptions { server_id: 99, ..options_of(&server, &FarEnd::new()) };
+    let other = Source::start(runtime.handle(), other);
+    client.run("INSERT INTO d.t VALUES ();").unwrap();
+    wait("it holds for the other", || other.status().semi_sync.is_some_and(|semi| semi.holds));
+    let silent = runtime.spawn(async move { ship_by_hand(&shipped, false, |stream| stream).await });
+    let watch = runtime.spawn(semisync::watch(watched));
+    wait("it is said", || shared.status().semi_sync.is_some_and(|semi| semi.state == "without the backup"));
+    assert!(!shared.status().semi_sync.unwrap().holds && status(&server, "clients") != "0");
+    let renewed = async { tokio::time::timeout(DEADLINE, shared.renew.notified()).await };
+    runtime.block_on(renewed).expect("the connection is made anew");
+    silent.abort();
+    watch.abort();
+    runtime.block_on(other.stop());
 }
 
-/// Ships what the server sends, and has nobody at the other end of its acknowledgements.
-async fn ship_to_the_deaf(shared: &Arc<Shared>) -> SourceFault {
+/// Ships what the server sends; `changed` is what becomes of the connection.
+async fn ship_by_hand(
+    shared: &Arc<Shared>,
+    semi_sync: bool,
+    changed: impl FnOnce(Stream) -> Stream,
+) -> SourceFault {
     let dsn = &shared.options.servers[0];
     let blame = Blame::new(dsn, shared.options.server_id);
     let mut lane = Lane::open(&*shared.options.dial, String::new(), &shared.exchange).await.unwrap();
@@ -102,12 +130,12 @@ async fn ship_to_the_deaf(shared: &Arc<Shared>) -> SourceFault {
         server_id: shared.options.server_id,
         start: Start::File { name: located.file.clone(), position: 4 },
         heartbeat: Duration::from_secs(1),
-        semi_sync: true,
+        semi_sync,
         annotate: true,
         non_blocking: false,
     };
-    let (nobody, _) = tokio::io::duplex(1);
-    let stream = Stream { writer: Box::new(nobody), ..connect(dsn, plan).await.unwrap() };
+    let stream = changed(connect(dsn, plan).await.unwrap());
+    shared.streaming(dsn, located.lineage.number, &located.facts.version, String::new());
     ship(shared, &mut lane, located, stream, &blame).await.0
 }
 
