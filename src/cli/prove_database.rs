@@ -40,19 +40,26 @@ pub(super) async fn verify(
     if let (true, Ok(first)) = (repair, &outcome)
         && (drill || !first.archive.is_equal())
     {
-        let notes = mend(&database, first).await;
-        let repaired = first.archive.differences.clone();
-        outcome = run(&database, (deep, drill), &steps, &stopping).await.map(|second| DatabaseReport {
-            repaired,
-            notes: second.notes.iter().cloned().chain(notes).collect(),
-            ..second
+        let (mut first, notes) = (first.clone(), mend(&database, first).await);
+        first.repaired = first.archive.differences.clone();
+        outcome = Ok(match run(&database, (deep, drill), &steps, &stopping).await {
+            Ok(second) => DatabaseReport { repaired: first.repaired, ..second },
+            Err(why) => {
+                first.failed.push(format!("what is written here was found before the repair; then: {why}"));
+                first
+            }
+        })
+        .map(|mut report| {
+            report.notes.extend(notes);
+            report
         });
     }
     let mut verified = database.verified.lock();
     verified.running = false;
     if let Ok(report) = &outcome {
         verified.finished_ms = Some(words::now_ms());
-        verified.equal = Some(report.equal);
+        // Nothing differs, and not everything was compared: neither.
+        verified.equal = (!report.equal || report.failed.is_empty()).then_some(report.equal);
         verified.summary = report.summary();
     }
     outcome

@@ -1,5 +1,6 @@
 //! `ehpc-store verify`: has the running nfs1 prove that its backup equals it, files and database.
 
+use super::client::Client;
 use super::locate::{Role, Where};
 use super::{Verdict, say};
 use crate::database::checks::{self, DatabaseReport};
@@ -19,7 +20,8 @@ use std::time::Duration;
 /// server's at one exact position. What keeps changing meanwhile is compared again, and at last listed as unchecked,
 /// never as different. With --drill the backup restores its newest base snapshot and its archive into a server that is
 /// made for that, the tables there are compared as well, and the server is removed.
-/// Exit status: 0 equal, 1 different, 2 could not be verified.
+/// Exit status: 0 equal, 1 different (or the backup cannot be restored), 2 not all could be verified: what was found is told
+/// all the same.
 #[derive(Args)]
 pub(super) struct Verify {
     #[command(flatten)]
@@ -62,7 +64,7 @@ impl Verify {
         }
         let node = self.at.node(Role::Nfs1)?;
         let mut whole = json!({});
-        let mut good = true;
+        let (mut good, mut failed) = (true, None);
         if files {
             let mut bar = Bar::new(!self.json && stderr().is_terminal());
             let arguments = json!({ "read_data": self.read_data, "repair": self.repair });
@@ -77,32 +79,53 @@ impl Verify {
             }
         }
         if database {
-            let mut bar = Bar::new(!self.json && stderr().is_terminal());
-            let arguments = json!({
-                "deep": self.deep,
-                "repair": self.repair,
-                "drill": self.drill,
-                // Without a database there is nothing to drill.
-                "required": self.database || self.drill,
-            });
-            let outcome = node.act("verify-database", arguments, &mut |step| bar.table(step));
-            bar.clear();
-            let found = outcome.context("the database could not be verified")?;
-            let report: Option<DatabaseReport> =
-                serde_json::from_value(found.clone()).context("the report is not understood")?;
-            if let Some(report) = report {
-                good &= report.equal;
-                whole["database"] = found;
-                if !self.json {
-                    say(&report.to_string())?;
-                }
-            }
+            let (equal, why) = self.database(&node, &mut whole)?;
+            good &= equal;
+            failed = why;
         }
         if self.json {
-            whole["verdict"] = json!(if good { Finding::Equal } else { Finding::Different });
+            whole["verdict"] = match (good, &failed) {
+                (false, _) => json!(Finding::Different),
+                (true, None) => json!(Finding::Equal),
+                (true, Some(_)) => json!("failed"),
+            };
             say(&serde_json::to_string(&whole)?)?;
         }
+        if let Some(why) = failed {
+            bail!("the database could not be verified as a whole: {why}");
+        }
         Ok(if good { Verdict::Good } else { Verdict::Bad })
+    }
+
+    /// Whether nothing of it differs; and why not all of it could be verified. Its report goes into `whole`.
+    fn database(&self, node: &Client, whole: &mut Value) -> Result<(bool, Option<String>)> {
+        let mut bar = Bar::new(!self.json && stderr().is_terminal());
+        let arguments = json!({
+            "deep": self.deep,
+            "repair": self.repair,
+            "drill": self.drill,
+            // Without a database there is nothing to drill.
+            "required": self.database || self.drill,
+        });
+        let outcome = node.act("verify-database", arguments, &mut |step| bar.table(step));
+        bar.clear();
+        let found = match outcome {
+            Ok(found) => found,
+            // What was found of the files is told all the same.
+            Err(error) => {
+                let why = format!("{error:#}");
+                whole["database"] = json!({ "failed": [why.clone()] });
+                return Ok((true, Some(why)));
+            }
+        };
+        let report: Option<DatabaseReport> =
+            serde_json::from_value(found.clone()).context("the report is not understood")?;
+        let Some(report) = report else { return Ok((true, None)) };
+        whole["database"] = found;
+        if !self.json {
+            say(&report.to_string())?;
+        }
+        Ok((report.equal, (!report.failed.is_empty()).then(|| report.failed.join("; "))))
     }
 }
 

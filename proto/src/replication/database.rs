@@ -271,10 +271,12 @@ pub enum DrillState {
     Working(String),
     /// The restored server follows the archive, and can be compared.
     Ready(Drilled),
-    /// It could not be restored, and why.
+    /// It was not restored, and why: something of that machine, or it was stopped.
     Failed(String),
     /// There is no such drill (any more).
     Ended,
+    /// What the backup holds cannot be restored, and why.
+    Unsound(String),
 }
 
 /// What a drill has restored.
@@ -292,6 +294,12 @@ pub struct Drilled {
     pub recorded: u64,
     /// Those that were not equal to them, in words; at most [`MAX_DAMAGE`].
     pub differences: Vec<String>,
+    /// Why none was compared, or not as much of each as usual.
+    pub compared_note: Option<String>,
+    /// Tables whose history (`WITH SYSTEM VERSIONING`) the base does not hold; at most [`MAX_DAMAGE`].
+    pub lacks_history: Vec<String>,
+    /// XA branches that the binary log ends and never prepares: what they changed is in no log; at most [`MAX_DAMAGE`].
+    pub unlogged_branches: Vec<String>,
     /// How long restoring took.
     pub millis: u64,
 }

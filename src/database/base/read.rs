@@ -3,6 +3,7 @@
 use crate::store::manifest::{BoxError, Index, ManifestError};
 use crate::store::{Store, StoreError};
 use ehpc_proto::replication::{Extent, Hash, Manifest};
+use std::error::Error;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -37,15 +38,16 @@ impl BaseReader {
         loop {
             match self.extents.next() {
                 Some(Extent::Data { hash, .. }) => {
-                    self.chunk = self.store.read_blob(&hash).map_err(io::Error::other)?;
+                    self.chunk = self.store.read_blob(&hash).map_err(unreadable)?;
                     self.at = 0;
                     return Ok(true);
                 }
                 // A base has none; one of zeros would be read like this.
-                Some(Extent::Hole { .. }) => return Err(io::Error::other("the list of chunks has a hole")),
+                Some(Extent::Hole { .. }) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the list of chunks has a hole"));
+                }
                 None if self.page < self.index.page_count() => {
-                    let page =
-                        self.index.page(self.page, &mut fetch(&self.store)).map_err(io::Error::other)?;
+                    let page = self.index.page(self.page, &mut fetch(&self.store)).map_err(unreadable)?;
                     self.extents = page.to_vec().into_iter();
                     self.page += 1;
                 }
@@ -65,6 +67,22 @@ impl Read for BaseReader {
         self.at += count;
         Ok(count)
     }
+}
+
+/// With the kind of what is behind it: that of damage, where no file could not be read.
+fn unreadable(error: impl Error + Send + Sync + 'static) -> io::Error {
+    let kind = io_behind(&error).map_or(io::ErrorKind::InvalidData, io::Error::kind);
+    io::Error::new(kind, error)
+}
+
+fn io_behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+/// Does an error of reading what is kept say that it is not there, or not what it was? Else it could not be read.
+pub(crate) fn is_damage(error: &(dyn Error + 'static)) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    io_behind(error).is_none_or(|error| matches!(error.kind(), InvalidData | NotFound | UnexpectedEof))
 }
 
 /// Looks pages up in `store`.

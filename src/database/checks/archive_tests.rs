@@ -2,9 +2,9 @@
 
 use super::local::NARROW;
 use super::*;
-use crate::database::checks::Whole;
+use crate::database::checks::{DatabaseReport, Whole};
 use crate::database::link::BoxFuture;
-use ehpc_proto::replication::database::ArchiveDamage;
+use ehpc_proto::replication::database::{ArchiveDamage, DrillState};
 use ehpc_tools::database::{Maria, Options};
 
 /// Copies of a server's files as an archive holds them, and the answers of a backup about them.
@@ -12,6 +12,8 @@ struct Copies {
     dir: tempfile::TempDir,
     files: Vec<ArchivedFile>,
     damage: Vec<ArchiveDamage>,
+    /// What becomes of a drill.
+    drill: Option<DrillState>,
 }
 
 impl Copies {
@@ -30,7 +32,7 @@ impl Copies {
                 ArchivedFile { lineage: 1, ordinal, name, len: bytes.len() as u64, closed }
             })
             .collect();
-        Copies { dir, files, damage: Vec::new() }
+        Copies { dir, files, damage: Vec::new(), drill: None }
     }
 
     fn path(&self, at: usize) -> PathBuf {
@@ -39,6 +41,7 @@ impl Copies {
 
     fn ask(&self) -> Ask {
         let (dir, files, damage) = (self.dir.path().to_owned(), self.files.clone(), self.damage.clone());
+        let drill = self.drill.clone();
         Arc::new(move |query| {
             let answer = match query {
                 DbQuery::Files { from } => DbAnswer::Files(
@@ -57,6 +60,10 @@ impl Copies {
                     let bytes = std::fs::read(dir.join(&file.name)).unwrap();
                     let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
                     DbAnswer::Hash(Hash::of(&bytes[from..to]))
+                }
+                DbQuery::Drill { .. } => DbAnswer::Drill(drill.clone().unwrap()),
+                DbQuery::StandbySql { .. } | DbQuery::StandbyClose { .. } => {
+                    DbAnswer::Failed { reason: "no standby there".to_owned() }
                 }
                 other => panic!("{other:?}"),
             };
@@ -88,19 +95,19 @@ fn check_from(server: &Maria, directory: Option<PathBuf>, copies: &Copies) -> Ar
 }
 
 /// What verify as a whole says.
-fn whole(server: &Maria, copies: &Copies) -> Result<String, String> {
+fn whole(server: &Maria, copies: &Copies) -> DatabaseReport {
     let primary = dsn(server);
     let whole = Whole {
         primary: &primary,
         ask: copies.ask(),
-        standby: false,
-        drill: false,
+        standby: copies.drill.is_some(),
+        drill: copies.drill.is_some(),
         deep: false,
         progress: &|_| {},
         tell: &|_| {},
         stop: Arc::default(),
     };
-    run(whole.run()).map(|report| report.to_string())
+    run(whole.run()).unwrap()
 }
 
 fn server() -> Maria {
@@ -131,19 +138,37 @@ fn equal_with_a_file_in_use() {
     assert_eq!((&report.differences, &report.unchecked), (&Vec::new(), &Vec::new()), "{report}");
     assert_eq!((report.files, report.compared, report.older), (6, 6, 0));
     assert!(report.bytes > 400_000 && report.bytes == report.compared_bytes);
+    // What fails after that takes nothing of what was found away; a backup that cannot be restored is a finding.
+    let mut copies = copies;
+    for (state, equal) in [
+        (DrillState::Failed("no mariadbd".to_owned()), true),
+        (DrillState::Unsound("ERROR 1146".to_owned()), false),
+    ] {
+        copies.drill = Some(state);
+        let report = whole(&server, &copies);
+        let said = report.to_string();
+        assert_eq!((report.archive.compared, report.equal), (6, equal), "{said}");
+        assert!(report.failed[0].contains("no standby there") && said.contains("no standby there"), "{said}");
+        assert_eq!((report.failed.len() == 2, report.unsound.is_some()), (equal, !equal), "{said}");
+        assert!(said.contains(if equal { "no mariadbd" } else { "NOT SOUND ERROR 1146" }), "{said}");
+    }
+    copies.drill = None;
     // Purged files are the backup's alone.
     server.sql("PURGE BINARY LOGS TO 'bin.000003'").unwrap();
     let report = check_with(&server, &copies);
     assert_eq!((report.differences.len(), report.compared, report.older), (0, 4, 2), "{report}");
-    let said = whole(&server, &copies).unwrap();
+    let said = whole(&server, &copies).to_string();
     assert!(said.contains("EQUAL") && said.contains("as far as its binary logs are still there"), "{said}");
     // With nothing left to compare with, nothing is said.
     server.sql("FLUSH BINARY LOGS").unwrap();
     // One goes only when nothing that is in it can be needed to recover.
     let gone = || server.sql("PURGE BINARY LOGS TO 'bin.000007'; SHOW BINARY LOGS").unwrap().len() == 1;
     ehpc_tools::process::wait_until("purged files", std::time::Duration::from_secs(20), gone).unwrap();
-    let error = whole(&server, &copies).unwrap_err();
-    assert!(error.contains("none of the archive's 6 files could be compared"), "{error}");
+    let said = whole(&server, &copies).to_string();
+    assert!(
+        said.starts_with("NOT VERIFIED") && said.contains("none of the archive's 6 files could be compared"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::remote::{Ask, RemoteStandby};
 use super::report::Comparison;
 use super::{CheckError, Compare, Progress};
+use crate::database::restore::is_of_machine;
 use crate::database::sql::Dsn;
 use ehpc_proto::replication::database::{DbAnswer, DbQuery, DrillState, DrillStep, Drilled};
 use serde::{Deserialize, Serialize};
@@ -36,28 +37,45 @@ pub struct DrillReport {
     pub recorded: u64,
     /// Those that were not equal to them, in words.
     pub recorded_differences: Vec<String>,
-    /// The restored server ("standby" here) and the primary.
-    pub comparison: Comparison,
+    /// Why none was compared, or not as much of each as usual.
+    pub compared_note: Option<String>,
+    /// Tables that have lost their earlier rows (`WITH SYSTEM VERSIONING`): the base does not hold them.
+    pub lacks_history: Vec<String>,
+    /// XA branches that the binary log ends and never prepares: what they changed is in no log.
+    pub unlogged_branches: Vec<String>,
+    /// The restored server ("standby" here) and the primary; `None`: they could not be compared.
+    pub comparison: Option<Comparison>,
+}
+
+/// Why a drill has not come to its end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum DrillFault {
+    /// What the backup holds cannot be restored, or cannot go on: a finding.
+    Unsound(String),
+    /// Something else, which says nothing about the backup.
+    Failed(String),
 }
 
 impl DrillReport {
-    fn of(drilled: Drilled, comparison: Comparison) -> DrillReport {
-        let Drilled { base, file, offset, gtid, recorded, differences, millis } = drilled;
+    fn of(drilled: Drilled) -> DrillReport {
         DrillReport {
-            base,
-            file,
-            offset,
-            gtid,
-            seconds: Duration::from_millis(millis).as_secs_f64(),
-            recorded,
-            recorded_differences: differences,
-            comparison,
+            base: drilled.base,
+            file: drilled.file,
+            offset: drilled.offset,
+            gtid: drilled.gtid,
+            seconds: Duration::from_millis(drilled.millis).as_secs_f64(),
+            recorded: drilled.recorded,
+            recorded_differences: drilled.differences,
+            compared_note: drilled.compared_note,
+            lacks_history: drilled.lacks_history,
+            unlogged_branches: drilled.unlogged_branches,
+            comparison: None,
         }
     }
 
     /// Whether everything that was compared is equal.
     pub fn is_equal(&self) -> bool {
-        self.recorded_differences.is_empty() && self.comparison.is_equal()
+        self.recorded_differences.is_empty() && self.comparison.as_ref().is_none_or(Comparison::is_equal)
     }
 }
 
@@ -70,23 +88,50 @@ impl fmt::Display for DrillReport {
             self.base, self.file, self.offset, self.gtid, self.seconds
         )?;
         let (recorded, not) = (self.recorded, self.recorded_differences.len());
-        match (recorded, not) {
-            (0, _) => writeln!(f, "            nothing was recorded of its tables when the base was taken")?,
-            (_, 0) => {
+        match (recorded, not, &self.compared_note) {
+            (0, _, Some(note)) => writeln!(f, "            {note}")?,
+            (0, _, None) => {
+                writeln!(f, "            nothing was recorded of its tables when the base was taken")?
+            }
+            (_, 0, Some(note)) => writeln!(
+                f,
+                "            {recorded} tables do not contradict what was recorded with the base ({note})"
+            )?,
+            (_, 0, None) => {
                 writeln!(f, "            {recorded} tables are what was recorded when the base was taken")?
             }
-            _ => {
+            (_, _, note) => {
+                let note = note.as_ref().map_or(String::new(), |note| format!(" ({note})"));
                 writeln!(
                     f,
-                    "            {not} of {recorded} tables are not what was recorded with the base:"
+                    "            {not} of {recorded} tables are not what was recorded with the base{note}:"
                 )?;
                 for difference in &self.recorded_differences {
                     writeln!(f, "  {difference}")?;
                 }
             }
         }
-        writeln!(f, "            it is what is called the standby here:")?;
-        self.comparison.fmt(f)
+        if !self.lacks_history.is_empty() {
+            let tables = self.lacks_history.join(", ");
+            writeln!(
+                f,
+                "  NOT WHOLE the base does not hold the earlier rows (WITH SYSTEM VERSIONING) of {tables}"
+            )?;
+        }
+        for branch in &self.unlogged_branches {
+            writeln!(
+                f,
+                "  NOT WHOLE the changes of XA branch {branch}: the binary log ends it and never prepares it (its server was \
+                 killed within XA PREPARE)"
+            )?;
+        }
+        match &self.comparison {
+            Some(comparison) => {
+                writeln!(f, "            it is what is called the standby here:")?;
+                comparison.fmt(f)
+            }
+            None => writeln!(f, "            it was not compared with the primary"),
+        }
     }
 }
 
@@ -102,13 +147,22 @@ pub(super) struct Drill<'a> {
 }
 
 impl Drill<'_> {
-    /// Runs it to the end; whatever happens, the backup is told that it is over.
-    pub(super) async fn run(&self) -> Result<DrillReport, String> {
+    /// Runs it to the end; whatever happens, the backup is told that it is over. What was restored, and why that is not all.
+    pub(super) async fn run(&self) -> (Option<DrillReport>, Option<DrillFault>) {
         let drill = rand::random();
-        let found = self.restored(drill).await;
-        let found = match found {
-            Ok(drilled) => self.compared(drill).await.map(|comparison| DrillReport::of(drilled, comparison)),
-            Err(why) => Err(why),
+        let found = match self.restored(drill).await {
+            Ok(drilled) => {
+                let mut report = DrillReport::of(drilled);
+                let fault = match self.compared(drill).await {
+                    Ok(comparison) => {
+                        report.comparison = Some(comparison);
+                        None
+                    }
+                    Err(fault) => Some(fault),
+                };
+                (Some(report), fault)
+            }
+            Err(fault) => (None, Some(fault)),
         };
         // Without an answer it ends by itself.
         let _ = self.step(drill, DrillStep::End).await;
@@ -123,20 +177,21 @@ impl Drill<'_> {
         }
     }
 
-    async fn restored(&self, drill: u64) -> Result<Drilled, String> {
-        let failed = |why: String| format!("the restore drill on the backup: {why}");
+    async fn restored(&self, drill: u64) -> Result<Drilled, DrillFault> {
+        let failed = |why: String| DrillFault::Failed(format!("the restore drill on the backup: {why}"));
         let mut state = self.step(drill, DrillStep::Begin).await.map_err(failed)?;
         let mut heard = Instant::now();
         loop {
             match state {
                 DrillState::Ready(drilled) => return Ok(drilled),
                 DrillState::Failed(why) => return Err(failed(why)),
+                DrillState::Unsound(why) => return Err(DrillFault::Unsound(why)),
                 DrillState::Ended => return Err(failed("it has ended; its log says why".to_owned())),
                 DrillState::Working(text) => (self.tell)(format!("drill: {text}")),
             }
             state = loop {
                 if self.stop.load(Ordering::Relaxed) {
-                    return Err(CheckError::Stopped.to_string());
+                    return Err(failed(CheckError::Stopped.to_string()));
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
                 match self.step(drill, DrillStep::Look).await {
@@ -149,7 +204,7 @@ impl Drill<'_> {
         }
     }
 
-    async fn compared(&self, drill: u64) -> Result<Comparison, String> {
+    async fn compared(&self, drill: u64) -> Result<Comparison, DrillFault> {
         let restored = RemoteStandby::drill(Arc::clone(self.ask));
         let compare = Compare {
             primary: self.primary,
@@ -174,16 +229,21 @@ impl Drill<'_> {
 }
 
 /// What is wrong, of the server of a drill.
-fn said(error: CheckError) -> String {
+fn said(error: CheckError) -> DrillFault {
     match error {
-        CheckError::Standby(error) => format!("the restored server: {error}"),
-        CheckError::NotRunning(why) => format!(
-            "what was restored cannot go on with the archive ({why}): it is not what the primary was. Take a new base \
-             snapshot (`ehpc-store db snapshot`), and drill once more"
-        ),
-        CheckError::Ahead { standby, primary } => format!(
+        CheckError::Applier { number, what } if !is_of_machine(number) => DrillFault::Unsound(format!(
+            "what was restored cannot go on with the archive (error {number}: {what}): it is not what the primary was"
+        )),
+        CheckError::Ahead { standby, primary } => DrillFault::Unsound(format!(
             "what was restored, {standby}, is not in the primary's history, which is at {primary}: has it lost transactions?"
-        ),
-        other => other.to_string(),
+        )),
+        CheckError::Standby(error) => DrillFault::Failed(format!("the restored server: {error}")),
+        CheckError::Applier { number, what } => {
+            DrillFault::Failed(format!("the restored server does not replicate (error {number}: {what})"))
+        }
+        CheckError::NotRunning(why) => {
+            DrillFault::Failed(format!("the restored server does not replicate ({why})"))
+        }
+        other => DrillFault::Failed(other.to_string()),
     }
 }

@@ -4,7 +4,9 @@
 use super::sessions::{Absent, StandbySessions};
 use crate::database::archive::{Archive, Target};
 use crate::database::base::BaseStore;
-use crate::database::restore::{self, RestoreMoment, RestoreOptions, RestoreTarget, Restored, Vault};
+use crate::database::restore::{
+    self, RestoreError, RestoreMoment, RestoreOptions, RestoreTarget, Restored, Vault,
+};
 use crate::database::server::{Flavor, Mysqld, Tools};
 use crate::database::sql::{Dsn, Sql, SqlError};
 use crate::database::standby::Upstream;
@@ -171,17 +173,19 @@ impl One {
                 }
             }
         };
-        let server = match outcome.map_err(|error| error.to_string()).and_then(|outcome| outcome) {
+        let outcome = outcome.unwrap_or_else(|error| Err(Failure::of_machine(&error.to_string())));
+        let server = match outcome {
             Ok((drilled, server)) => {
                 set(&self.now, DrillState::Ready(drilled), Some(server.dsn()));
                 Some(server)
             }
-            Err(why) => {
-                let why = full.unwrap_or(why);
+            Err(failure) => {
+                let Failure { unsound, why } = full.map_or(failure, |why| Failure::of_machine(&why));
                 tracing::warn!("a restore drill failed: {why}");
                 // What it took is free again, whoever reads the reason.
                 remove(&directory).await;
-                set(&self.now, DrillState::Failed(short(&why)), None);
+                let state = if unsound { DrillState::Unsound } else { DrillState::Failed };
+                set(&self.now, state(why), None);
                 None
             }
         };
@@ -224,6 +228,25 @@ async fn remove(directory: &Path) {
     }
 }
 
+/// Why nothing was restored.
+struct Failure {
+    /// It is what the backup holds.
+    unsound: bool,
+    why: String,
+}
+
+impl Failure {
+    fn of_machine(why: &str) -> Failure {
+        Failure { unsound: false, why: short(why) }
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Failure {
+        Failure { unsound: error.is_of_backup(), why: short(&error.to_string()) }
+    }
+}
+
 /// The server with everything in it, which follows the archive. Blocks.
 fn restored(
     parts: &DrillParts,
@@ -231,25 +254,26 @@ fn restored(
     runtime: &Handle,
     tell: &dyn Fn(String),
     stop: &AtomicBool,
-) -> Result<(Drilled, Mysqld), String> {
+) -> Result<(Drilled, Mysqld), Failure> {
     let started = Instant::now();
     let DrillParts { archive, bases, tools, .. } = parts;
     if archive.lineages().last().is_some_and(|record| record.lineage.flavor == Flavor::MySql) {
         // It would have to follow in MySQL's own way, which no test here has shown.
-        return Err("the archive is of a MySQL, and a drill restores MariaDB only; `ehpc-store db restore` restores both, \
-                    and compares with what was recorded when the base was taken"
-            .to_owned());
+        return Err(Failure::of_machine(
+            "the archive is of a MySQL, and a drill restores MariaDB only; `ehpc-store db restore` restores both, and \
+             compares with what was recorded when the base was taken",
+        ));
     }
     let newest = bases.list().last().map_or(0, |base| base.bytes);
     let (free, needed) = (free_bytes(&parts.directory), newest * 2 + SERVER_BYTES);
     if free.is_some_and(|free| free < needed) {
         let bytes = crate::observe::words::bytes;
-        return Err(format!(
+        return Err(Failure::of_machine(&format!(
             "it may need {}, and {} has {} left",
             bytes(needed),
             parts.directory.display(),
             bytes(free.unwrap_or(0))
-        ));
+        )));
     }
     let options = RestoreOptions {
         moment: RestoreMoment::At(Target::Latest),
@@ -261,14 +285,15 @@ fn restored(
         scratch: parts.directory.clone(),
     };
     let vault = Vault { archive, bases, tools, runtime };
-    let mut restored = restore::run(&vault, &options, tell, stop).map_err(|error| error.to_string())?;
-    let server = restored.server.take().ok_or("the restored server has ended")?;
+    let mut restored = restore::run(&vault, &options, tell, stop)?;
+    let ended = || Failure::of_machine("the restored server has ended");
+    let server = restored.server.take().ok_or_else(ended)?;
     tell("it follows the archive".to_owned());
     match runtime.block_on(follow(&server.dsn(), &parts.upstream)) {
         Ok(()) => Ok((drilled(&restored, started), server)),
         Err(error) => {
             runtime.block_on(server.discard());
-            Err(error.to_string())
+            Err(Failure::of_machine(&error.to_string()))
         }
     }
 }
@@ -282,14 +307,18 @@ async fn follow(dsn: &Dsn, upstream: &Upstream) -> Result<(), SqlError> {
 }
 
 fn drilled(restored: &Restored, started: Instant) -> Drilled {
-    let differences = restored.differences.iter().take(DIFFERENCES);
+    let some =
+        |texts: &mut dyn Iterator<Item = String>| texts.take(DIFFERENCES).map(|text| short(&text)).collect();
     Drilled {
         base: restored.base,
         file: restored.file.clone(),
         offset: restored.place.offset,
         gtid: restored.gtid.clone(),
         recorded: restored.compared as u64,
-        differences: differences.map(|difference| short(&difference.to_string())).collect(),
+        differences: some(&mut restored.differences.iter().map(ToString::to_string)),
+        compared_note: restored.compared_note.as_deref().map(short),
+        lacks_history: some(&mut restored.lacks_history.iter().cloned()),
+        unlogged_branches: some(&mut restored.unlogged_branches.iter().cloned()),
         millis: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
 }

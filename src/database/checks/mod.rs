@@ -75,6 +75,11 @@ pub enum CheckError {
     )]
     NotRunning(String),
     #[error(
+        "the standby does not replicate (error {number}: {what}); `ehpc-store db standby --start`, or --init when it cannot \
+         go on"
+    )]
+    Applier { number: u32, what: String },
+    #[error(
         "the standby is at {standby}, which the primary's position {primary} does not hold: it has transactions that \
          the primary does not have; `ehpc-store db standby --init` builds it anew"
     )]

@@ -244,10 +244,7 @@ impl Replica {
                 return Replica::of(control, &status).await;
             }
             match status.text(0, "Last_SQL_Errno").filter(|number| number != "0") {
-                Some(number) => {
-                    let what = status.text(0, "Last_SQL_Error").unwrap_or_default();
-                    return Err(CheckError::NotRunning(format!("error {number}: {what}")));
-                }
+                Some(number) => return Err(applier(&status, 0, &number)),
                 None if start.elapsed() > STARTS => {
                     return Err(CheckError::NotRunning("it was stopped".to_owned()));
                 }
@@ -323,8 +320,7 @@ impl Replica {
             let applied = self.applied(control).await?;
             if status.text(row, names.sql_running).as_deref() == Some("No") {
                 if let Some(number) = status.text(row, "Last_SQL_Errno").filter(|number| number != "0") {
-                    let what = status.text(row, "Last_SQL_Error").unwrap_or_default();
-                    return Err(CheckError::NotRunning(format!("error {number}: {what}")));
+                    return Err(applier(&status, row, &number));
                 }
                 if self.is_at(&applied, at) {
                     return Ok(());
@@ -340,6 +336,12 @@ impl Replica {
             pause(stop).await?;
         }
     }
+}
+
+/// Its applier has failed.
+fn applier(status: &Table, row: usize, number: &str) -> CheckError {
+    let what = status.text(row, "Last_SQL_Error").unwrap_or_default();
+    CheckError::Applier { number: number.parse().unwrap_or(0), what }
 }
 
 async fn status(control: &mut dyn Session) -> Result<Table, CheckError> {

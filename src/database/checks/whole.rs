@@ -1,10 +1,10 @@
 //! The whole of a database's verification: archive and tables, in one report.
 
 use super::archive::{self, ArchiveReport, FileDifference};
-use super::drill::{Drill, DrillReport};
+use super::drill::{Drill, DrillFault, DrillReport};
 use super::remote::{Ask, RemoteStandby};
 use super::report::Comparison;
-use super::{Compare, Progress};
+use super::{CheckError, Compare, Progress};
 use crate::database::sql::Dsn;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -14,14 +14,18 @@ use std::sync::atomic::AtomicBool;
 /// What a verification of the database has found.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DatabaseReport {
-    /// Everything that was compared is equal.
+    /// Everything that was compared is equal, and nothing that the backup holds stood in a restore's way.
     pub equal: bool,
     /// The archive and the server's binary logs.
     pub archive: ArchiveReport,
-    /// The standby and the server; `None`: there is no standby.
+    /// The standby and the server; `None`: there is no standby, or it could not be compared.
     pub tables: Option<Comparison>,
-    /// The restore drill, where one was asked for.
+    /// What the restore drill has restored, where one was asked for.
     pub drill: Option<DrillReport>,
+    /// Why the backup cannot be restored, or what was restored cannot go on: a finding of the drill.
+    pub unsound: Option<String>,
+    /// What could not be verified, and why: nothing is said about that.
+    pub failed: Vec<String>,
     /// Files of the archive that differed, and were fetched from the server again (`--repair`).
     pub repaired: Vec<FileDifference>,
     /// What else one should know.
@@ -31,7 +35,7 @@ pub struct DatabaseReport {
 impl DatabaseReport {
     /// Comparisons with other servers: the standby, that of a drill.
     fn comparisons(&self) -> impl Iterator<Item = &Comparison> {
-        self.tables.iter().chain(self.drill.iter().map(|drill| &drill.comparison))
+        self.tables.iter().chain(self.drill.iter().filter_map(|drill| drill.comparison.as_ref()))
     }
 
     /// One line for `status`.
@@ -39,9 +43,11 @@ impl DatabaseReport {
         let tables = self.comparisons().map(|comparison| comparison.tables).max().unwrap_or(0);
         let files = self.archive.files;
         let (different, unchecked) = self.counts();
-        let mut text = match self.equal {
-            true => format!("equal, {files} binary logs, {tables} tables"),
-            false => format!("DIFFERENT: {different} of {files} binary logs and {tables} tables"),
+        let mut text = match (self.equal, &self.unsound, self.failed.first()) {
+            (true, _, None) => format!("equal, {files} binary logs, {tables} tables"),
+            (true, _, Some(why)) => format!("could not be verified as a whole: {why}"),
+            (false, Some(why), _) => format!("the backup CANNOT BE RESTORED: {why}"),
+            (false, None, _) => format!("DIFFERENT: {different} of {files} binary logs and {tables} tables"),
         };
         if unchecked > 0 {
             text.push_str(&format!(", {unchecked} unchecked"));
@@ -63,8 +69,14 @@ impl DatabaseReport {
     }
 
     fn verdict(&self) -> String {
+        if self.unsound.is_some() {
+            return "NOT SOUND: the database's backup cannot be restored (below)".to_owned();
+        }
         if !self.equal {
             return "DIFFERENT: the database".to_owned();
+        }
+        if !self.failed.is_empty() {
+            return "NOT VERIFIED as a whole: the database; nothing that was compared differs".to_owned();
         }
         if self.counts().1 > 0 {
             return "EQUAL: the database, but for what could not be compared (below)".to_owned();
@@ -92,6 +104,12 @@ impl fmt::Display for DatabaseReport {
         if let Some(drill) = &self.drill {
             drill.fmt(f)?;
         }
+        if let Some(why) = &self.unsound {
+            writeln!(f, "  NOT SOUND {why}")?;
+        }
+        for why in &self.failed {
+            writeln!(f, "  FAILED    {why}")?;
+        }
         if !self.repaired.is_empty() {
             writeln!(f, "were different before the repair ({}):", self.repaired.len())?;
             for file in &self.repaired {
@@ -113,7 +131,7 @@ impl fmt::Display for DatabaseReport {
                 "next: `ehpc-store db standby --init --force` on the backup builds the standby anew"
             )?;
         }
-        if self.drill.as_ref().is_some_and(|drill| !drill.is_equal()) {
+        if self.unsound.is_some() || self.drill.as_ref().is_some_and(|drill| !drill.is_equal()) {
             writeln!(
                 f,
                 "next: `ehpc-store db snapshot` takes a new base, from which a restore is right again; rows that were changed \
@@ -146,45 +164,67 @@ pub struct Whole<'a> {
 
 impl Whole<'_> {
     /// Runs to the end. What the server committed before the call must be on the backup already (a fence).
-    /// The error says why nothing is said about equality.
+    /// The error says why nothing is said about equality; what fails after something was found is part of the report.
     pub async fn run(&self) -> Result<DatabaseReport, String> {
         let archive =
             archive::check(self.primary, &self.ask, &self.stop).await.map_err(|error| error.to_string())?;
+        let mut report = DatabaseReport {
+            equal: false,
+            archive,
+            tables: None,
+            drill: None,
+            unsound: None,
+            failed: Vec::new(),
+            repaired: Vec::new(),
+            notes: Vec::new(),
+        };
+        let archive = &report.archive;
         if archive.files > 0 && archive.compared == 0 && archive.is_equal() {
-            return Err(nothing_compared(&archive));
+            report.failed.push(nothing_compared(archive));
         }
-        let mut notes = Vec::new();
-        let mut tables = None;
         if self.standby {
-            let standby = RemoteStandby::new(Arc::clone(&self.ask));
-            let compare = Compare {
-                primary: self.primary,
-                standby: &standby,
-                deep: self.deep,
-                progress: self.progress,
-                stop: &self.stop,
-            };
-            tables = Some(compare.run().await.map_err(|error| error.to_string())?);
+            match self.compared().await {
+                Ok(tables) => report.tables = Some(tables),
+                Err(error) => report.failed.push(error.to_string()),
+            }
         } else if !self.drill {
-            notes.push(
+            report.notes.push(
                 "there is no [database.standby]: the log that makes the tables was compared, the tables were not; --drill \
                  restores and compares them"
                     .to_owned(),
             );
         }
-        let mut drill = None;
-        if self.drill && archive.is_equal() {
-            drill = Some(self.drilled().await?);
+        if self.drill && report.archive.is_equal() {
+            let fault;
+            (report.drill, fault) = self.drilled().await;
+            match fault {
+                Some(DrillFault::Unsound(why)) => report.unsound = Some(why),
+                Some(DrillFault::Failed(why)) => report.failed.push(why),
+                None => {}
+            }
         } else if self.drill {
-            notes.push("the drill was left out: the archive that it restores is not sound".to_owned());
+            report.notes.push("the drill was left out: the archive that it restores is not sound".to_owned());
         }
-        let equal = archive.is_equal()
-            && tables.as_ref().is_none_or(Comparison::is_equal)
-            && drill.as_ref().is_none_or(DrillReport::is_equal);
-        Ok(DatabaseReport { equal, archive, tables, drill, repaired: Vec::new(), notes })
+        report.equal = report.unsound.is_none()
+            && report.archive.is_equal()
+            && report.tables.as_ref().is_none_or(Comparison::is_equal)
+            && report.drill.as_ref().is_none_or(DrillReport::is_equal);
+        Ok(report)
     }
 
-    async fn drilled(&self) -> Result<DrillReport, String> {
+    async fn compared(&self) -> Result<Comparison, CheckError> {
+        let standby = RemoteStandby::new(Arc::clone(&self.ask));
+        let compare = Compare {
+            primary: self.primary,
+            standby: &standby,
+            deep: self.deep,
+            progress: self.progress,
+            stop: &self.stop,
+        };
+        compare.run().await
+    }
+
+    async fn drilled(&self) -> (Option<DrillReport>, Option<DrillFault>) {
         let drill = Drill {
             primary: self.primary,
             ask: &self.ask,

@@ -1,7 +1,7 @@
 //! Why a restore was not done, for people.
 
 use crate::database::archive::ArchiveError;
-use crate::database::base::BaseError;
+use crate::database::base::{BaseError, is_damage};
 use crate::database::server::ServerError;
 use crate::database::sql::SqlError;
 
@@ -15,6 +15,9 @@ pub enum RestoreError {
     Base(#[from] BaseError),
     #[error("{0}")]
     Server(#[from] ServerError),
+    /// A program that runs what the backup holds, over it.
+    #[error("{0}")]
+    Content(#[source] ServerError),
     #[error("{0}")]
     Sql(#[from] SqlError),
     #[error("`{0}` is not a transaction's GTID: write it as 0-1-4711 (MariaDB) or as UUID:4711 (MySQL)")]
@@ -64,4 +67,85 @@ pub enum RestoreError {
     File { what: String, source: std::io::Error },
     #[error("stopped: this daemon is shutting down, or the request was withdrawn")]
     Stopped,
+}
+
+/// Errors of a server that say nothing about the statement: no space, no memory, no thread, a shutdown, a lock.
+const OF_MACHINE: [u32; 15] =
+    [3, 20, 28, 1021, 1026, 1037, 1038, 1041, 1053, 1114, 1135, 1205, 1213, 1317, 1927];
+
+/// Is an error of that number one of the machine, or of the connection, whatever was to be done?
+pub(in crate::database) fn is_of_machine(number: u32) -> bool {
+    OF_MACHINE.contains(&number) || (2000..3000).contains(&number)
+}
+
+impl RestoreError {
+    /// An error of a program that runs what the backup holds.
+    pub(super) fn running(error: ServerError) -> RestoreError {
+        match error {
+            ServerError::Stopped => RestoreError::Stopped,
+            error @ (ServerError::Failed { .. } | ServerError::Source(_)) => RestoreError::Content(error),
+            other => other.into(),
+        }
+    }
+
+    /// Is it what the backup holds that cannot be restored? Else it is something of this machine, or of the asker's.
+    pub fn is_of_backup(&self) -> bool {
+        match self {
+            RestoreError::NoBase { .. }
+            | RestoreError::LostBranch { .. }
+            | RestoreError::LostBefore { .. } => true,
+            RestoreError::Content(ServerError::Failed { said, .. }) => is_refusal(said),
+            // A disk that fails is found by the archive's own check.
+            RestoreError::Content(ServerError::Source(source)) | RestoreError::File { source, .. } => {
+                is_damage(source)
+            }
+            RestoreError::Archive(ArchiveError::InUse { .. } | ArchiveError::Closed) => false,
+            RestoreError::Archive(error) => is_damage(error),
+            RestoreError::Base(error @ (BaseError::Store(_) | BaseError::Manifest(_))) => is_damage(error),
+            RestoreError::Base(error) => {
+                matches!(error, BaseError::Damaged { .. } | BaseError::Unknown { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Do these last words of a client program (`ERROR 1062 (23000) at line 7: ..`) or of a binary log program (`ERROR: ..`) say
+/// that it is what it was given that is wrong?
+fn is_refusal(said: &str) -> bool {
+    let numbers = said.match_indices("ERROR ").filter_map(|(at, word)| {
+        let digits = said[at + word.len()..].split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    });
+    let no_space = said.contains("Errcode: 28") || said.contains("No space left");
+    said.contains("ERROR") && !no_space && !numbers.into_iter().any(is_of_machine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_backup_holds_is_told_from_trouble_of_the_machine() {
+        let failed = |said: &str| {
+            let failed = ServerError::Failed {
+                program: "mariadb".into(),
+                status: "exit status: 1".to_owned(),
+                said: said.to_owned(),
+            };
+            RestoreError::running(failed).is_of_backup()
+        };
+        assert!(failed("ERROR 1062 (23000) at line 7: Duplicate entry '1' for key 'PRIMARY'"));
+        assert!(failed("ERROR: Error in Log_event::read_log_event(): 'Event crc check failed!'"));
+        assert!(!failed("ERROR 2013 (HY000) at line 7: Lost connection to server during query"));
+        assert!(!failed("ERROR 1114 (HY000) at line 7: The table 't' is full"));
+        assert!(!failed(
+            "ERROR 1 (HY000): Can't create/write to file '/x' (Errcode: 28 \"No space left on device\")"
+        ));
+        assert!(!failed(""));
+        assert!(!RestoreError::running(ServerError::Stopped).is_of_backup());
+        let source =
+            |kind| RestoreError::running(ServerError::Source(std::io::Error::from(kind))).is_of_backup();
+        assert!(source(std::io::ErrorKind::InvalidData) && !source(std::io::ErrorKind::PermissionDenied));
+    }
 }

@@ -174,17 +174,17 @@ impl Vault<'_> {
         // Of a base that does not tell where they are, everything is loaded.
         let accounts = route.base.accounts.unwrap_or(AccountsAt { early: 0, late: u64::MAX });
         let mut text = Without::new(text, accounts, account);
-        let bytes = client.load(&mut text, &mut tell, stop).map_err(stopped)?;
+        let bytes = client.load(&mut text, &mut tell, stop).map_err(RestoreError::running)?;
         let replay = self.replay(route, means);
         for group in &means.prepared {
             let at = |offset| Place { lineage: group.lineage, file: group.file, offset };
             let segment = Segment { from: at(group.bytes.start), to: at(group.bytes.end), skip: None };
             replay.run(&segment, &mut client, &mut |_| {}, stop)?;
             // A connection has one branch at most; another begins only when this one is left to itself.
-            client.finish()?;
+            client.finish().map_err(RestoreError::running)?;
             client = Client::start(&means.client, dsn, LoadOptions { unlogged })?;
         }
-        client.finish().map_err(stopped)?;
+        client.finish().map_err(RestoreError::running)?;
         Ok(bytes)
     }
 
@@ -252,7 +252,7 @@ impl Vault<'_> {
             };
             filled.replayed_bytes += replay.run(segment, &mut client, &mut tell, stop)?;
         }
-        client.finish().map_err(stopped)
+        client.finish().map_err(RestoreError::running)
     }
 }
 
@@ -262,11 +262,4 @@ async fn own_account(dsn: &Dsn) -> Result<Account, RestoreError> {
     let account = Account::of(&mut sql).await?;
     sql.close().await;
     Ok(account)
-}
-
-fn stopped(error: ServerError) -> RestoreError {
-    match error {
-        ServerError::Stopped => RestoreError::Stopped,
-        other => other.into(),
-    }
 }

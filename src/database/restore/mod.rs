@@ -16,6 +16,7 @@ mod tests;
 
 pub use compare::Difference;
 pub use error::RestoreError;
+pub(in crate::database) use error::is_of_machine;
 pub(crate) use fill::Route;
 pub use fill::Vault;
 pub use run::{RestoreMoment, RestoreOptions, RestoreTarget, Restored, check, run};

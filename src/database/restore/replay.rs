@@ -46,8 +46,7 @@ impl Replay<'_> {
                 reader.finish()?;
                 Ok(bytes)
             }
-            Err(ServerError::Stopped) => Err(RestoreError::Stopped),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(RestoreError::running(error)),
         }
     }
 }
@@ -114,7 +113,8 @@ impl Reader {
         let fed = self.fed.take().map(JoinHandle::join);
         let said = self.said.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         if !status.success() || said.contains("ERROR") {
-            return Err(ServerError::Failed { program, status: status.to_string(), said }.into());
+            let failed = ServerError::Failed { program, status: status.to_string(), said };
+            return Err(RestoreError::running(failed));
         }
         match fed {
             Some(Ok(Err(source))) => {

@@ -148,14 +148,19 @@ fn answer(answer: &DbAnswer) -> Checked {
 
 fn drill(state: &DrillState) -> Checked {
     match state {
-        DrillState::Working(text) | DrillState::Failed(text) => {
+        DrillState::Working(text) | DrillState::Failed(text) | DrillState::Unsound(text) => {
             at_most("answer", "bytes of text", text.len(), MAX_TEXT)
         }
-        DrillState::Ready(Drilled { file, gtid, differences, .. }) => {
+        DrillState::Ready(drilled) => {
+            let Drilled { file, gtid, differences, lacks_history, unlogged_branches, compared_note, .. } =
+                drilled;
             at_most("answer", "bytes of a file's name", file.len(), MAX_NAME)?;
             at_most("answer", "bytes of GTID state", gtid.len(), MAX_GTID)?;
-            at_most("answer", "differences", differences.len(), MAX_DAMAGE)?;
-            differences.iter().try_for_each(|text| at_most("answer", "bytes of text", text.len(), MAX_TEXT))
+            for texts in [differences, lacks_history, unlogged_branches] {
+                at_most("answer", "differences", texts.len(), MAX_DAMAGE)?;
+            }
+            let texts = differences.iter().chain(lacks_history).chain(unlogged_branches).chain(compared_note);
+            texts.into_iter().try_for_each(|text| at_most("answer", "bytes of text", text.len(), MAX_TEXT))
         }
         DrillState::Ended => Ok(()),
     }

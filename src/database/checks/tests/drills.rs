@@ -1,6 +1,6 @@
 //! Restore drills of a real server's history, and what becomes of those that are not waited for.
 
-use super::super::drill::{Drill, DrillReport};
+use super::super::drill::{Drill, DrillFault};
 use super::super::drills::{DrillParts, Drills};
 use super::super::remote::Ask;
 use crate::database::server::Tools;
@@ -62,27 +62,43 @@ fn a_drill_is_equal_or_names_what_differs_and_leaves_nothing() {
     };
     let never = AtomicBool::new(false);
     // Under load.
-    let found: DrillReport = run(&never, &|text| println!("{text}")).unwrap();
+    let (found, fault) = run(&never, &|text| println!("{text}"));
+    let found = found.unwrap_or_else(|| panic!("{fault:?}"));
     println!("{found}");
     load.stop().unwrap();
-    assert!(found.is_equal() && found.comparison.unchecked.is_empty(), "{found}");
-    assert!(found.recorded > 0 && found.comparison.tables > 1 && found.base == 1, "{found}");
+    let comparison = found.comparison.as_ref().unwrap();
+    assert!(found.is_equal() && comparison.unchecked.is_empty(), "{found}");
+    assert!(found.recorded > 0 && comparison.tables > 1 && found.base == 1, "{found}");
     assert_eq!(left(directory), [""; 0]);
-    // What no archive holds.
-    access.sql("SET sql_log_bin = 0; UPDATE d.t SET a = 1 WHERE id = 4242").unwrap();
-    let found = run(&never, &|_| {}).unwrap();
+    // What no archive holds; and the end of a branch that was never prepared there.
+    access
+        .sql(
+            "SET sql_log_bin = 0; UPDATE d.t SET a = 1 WHERE id = 4242; XA START 'u'; DELETE FROM d.t WHERE id = 7; XA END 'u'; \
+             XA PREPARE 'u'",
+        )
+        .unwrap();
+    access.sql("XA ROLLBACK 'u'").unwrap();
+    world.ship();
+    let found = run(&never, &|_| {}).0.unwrap();
     let said = found.to_string();
+    assert!(said.contains("NOT WHOLE the changes of XA branch X'75'"), "{said}");
     assert!(
         !found.is_equal() && said.contains("table `d`.`t`") && said.contains("`id` = 4242: different"),
         "{said}"
     );
-    assert_eq!(found.comparison.differences.len(), 1, "{said}");
+    assert_eq!(found.comparison.unwrap().differences.len(), 1, "{said}");
     assert_eq!(left(directory), [""; 0]);
     // Withdrawn while it restores.
     let now = AtomicBool::new(false);
-    let error = run(&now, &|_| now.store(true, Ordering::Relaxed)).unwrap_err();
-    assert!(error.contains("stopped"), "{error}");
-    assert_eq!(left(directory), [""; 0]);
+    let (found, fault) = run(&now, &|_| now.store(true, Ordering::Relaxed));
+    assert!(matches!(&fault, Some(DrillFault::Failed(why)) if why.contains("stopped")), "{fault:?}");
+    assert_eq!((found, left(directory)), (None, Vec::new()));
+    // A log that goes on from what no log made.
+    access.sql("SET sql_log_bin = 0; CREATE TABLE d.unlogged (a INT)").unwrap();
+    access.sql("INSERT INTO d.unlogged VALUES (1)").unwrap();
+    world.ship();
+    let (_, fault) = run(&never, &|_| {});
+    assert!(matches!(&fault, Some(DrillFault::Unsound(why)) if why.contains("1146")), "{fault:?}");
     // One at a time; and the end of the backup is that of its drill.
     let step = |drill, step| {
         let answer = world.runtime.block_on(ask(DbQuery::Drill { drill, step })).unwrap();
