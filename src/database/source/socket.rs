@@ -2,6 +2,7 @@
 //! A socket that is watched wakes its reader at each commit, even one that sleeps, and its server pays for that as well.
 
 use super::pace::{GATHER, Pace};
+use crate::host::reactor::register_shared;
 use crate::host::receive::receive;
 use rustix::net::{SendFlags, Shutdown};
 use std::io;
@@ -52,7 +53,7 @@ impl Socket {
 }
 
 fn watched(fd: &Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    AsyncFd::with_interest(Arc::clone(fd), Interest::READABLE | Interest::WRITABLE)
+    register_shared(Arc::clone(fd), Interest::READABLE | Interest::WRITABLE)
 }
 
 impl AsyncRead for Socket {
