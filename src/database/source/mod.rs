@@ -20,6 +20,7 @@ pub mod session;
 mod shared;
 mod shell;
 pub mod ship;
+mod socket;
 mod stream;
 
 use crate::database::dsn::Dsn;
@@ -150,6 +151,16 @@ impl Source {
     /// next attempt that needs it.
     pub fn accept_loss(&self) {
         self.shared.accept_loss();
+    }
+
+    /// A complete file of the archive is fetched again, as the server of its lineage has it now: one that is damaged, that
+    /// has lost its end, or that is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::refetch`].
+    pub async fn refetch_file(&self, lineage: u32, ordinal: u32) -> Result<(), String> {
+        self.shared.refetch_file(lineage, ordinal).await
     }
 
     /// A damaged range of a complete file of the archive is fetched from the server again, which must still be the one of
