@@ -18,6 +18,7 @@ mod names;
 pub mod object;
 pub mod process;
 pub mod reactor;
+pub mod receive;
 pub mod signals;
 pub mod statx;
 pub mod tree;

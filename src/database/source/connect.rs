@@ -2,6 +2,8 @@
 
 use crate::database::dsn::{Dsn, Server, Tls, TlsMode};
 use crate::database::source::fault::{Blame, SourceFault};
+use crate::database::source::pace::Pace;
+use crate::database::source::socket::Socket;
 use crate::database::sql::CONNECT_WITHIN;
 use bytes::BytesMut;
 use ehpc_proto::mysql::packet::Assembler;
@@ -12,8 +14,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -61,9 +64,10 @@ async fn talk(dsn: &Dsn, plan: Plan, blame: &Blame) -> Result<Stream, SourceFaul
         |error: io::Error| SourceFault::Unreachable { server: blame.server.clone(), text: error.to_string() };
     let password = dsn.secret()?.unwrap_or_default().into_bytes();
     let credentials = Credentials { user: dsn.user.clone(), password };
-    let (stream, wish): (Box<dyn Bytes>, _) = match &dsn.server {
+    let (fd, wish): (OwnedFd, _) = match &dsn.server {
         Server::Socket(path) => {
-            (Box::new(UnixStream::connect(path).await.map_err(unreachable)?), TlsWish::Socket)
+            let unix = UnixStream::connect(path).await.and_then(UnixStream::into_std).map_err(unreachable)?;
+            (unix.into(), TlsWish::Socket)
         }
         Server::Tcp(host, port) => {
             let tcp = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
@@ -71,9 +75,12 @@ async fn talk(dsn: &Dsn, plan: Plan, blame: &Blame) -> Result<Stream, SourceFaul
             let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
             socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(unreachable)?;
             let wish = if dsn.tls.mode == TlsMode::Off { TlsWish::Off } else { TlsWish::On };
-            (Box::new(tcp), wish)
+            (tcp.into_std().map_err(unreachable)?.into(), wish)
         }
     };
+    // Who waits for the backup's disk is not made to wait for more.
+    let pace = (!plan.semi_sync && !plan.non_blocking).then(|| Pace::new(Instant::now()));
+    let stream: Box<dyn Bytes> = Box::new(Socket::new(fd, pace).map_err(unreachable)?);
     let mut talk =
         Talk { stream, dialogue: ReplicaDialogue::new(plan, credentials, wish), rest: BytesMut::new() };
     talk.run(dsn, blame).await?;

@@ -19,6 +19,7 @@ pub mod semisync;
 pub mod session;
 mod shared;
 mod shell;
+mod socket;
 mod stream;
 
 use crate::database::dsn::Dsn;

@@ -1,12 +1,12 @@
 //! When to read again: to follow every commit of a busy server costs a wake-up, a message and a sync of the backup each,
 //! and all of them take processor and disk from others. So what comes in quick succession is gathered for a moment. A
-//! commit now and then is never held back, nor is a stream that fills its buffers anyway.
+//! commit now and then is never held back, nor is a stream that is never read to its end.
 
 use std::time::{Duration, Instant};
 
 /// The moment: so much later, at most, is on the backup what a busy server commits.
 pub(super) const GATHER: Duration = Duration::from_millis(4);
-/// Reads within [`GATHER`] from which on a server counts as busy; a commit takes one or a few.
+/// Reads to the end within [`GATHER`] from which on a server counts as busy; a commit takes one or a few.
 const READS: u32 = 6;
 /// A gathered read of fewer bytes (a small commit) shows that it is busy no more.
 const FEW: usize = 600;
@@ -25,8 +25,8 @@ impl Pace {
         Pace { began: now, reads: 0, busy: false }
     }
 
-    /// After a read of `bytes`, where `much` is worth a message of its own: wait for [`GATHER`] before the next?
-    pub(super) fn gathers(&mut self, now: Instant, bytes: usize, much: usize) -> bool {
+    /// All that had come was read, `bytes`: wait for [`GATHER`] before the next look?
+    pub(super) fn gathers(&mut self, now: Instant, bytes: usize) -> bool {
         if self.busy {
             self.busy = bytes >= FEW;
         } else if now.duration_since(self.began) > GATHER {
@@ -35,15 +35,13 @@ impl Pace {
             self.reads += 1;
             self.busy = self.reads > READS;
         }
-        self.busy && bytes < much
+        self.busy
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MUCH: usize = 32 * 1024;
 
     #[test]
     fn a_commit_now_and_then_is_read_at_once() {
@@ -53,7 +51,7 @@ mod tests {
             now += Duration::from_millis(5);
             for _ in 0..5 {
                 now += Duration::from_micros(20);
-                assert!(!pace.gathers(now, 80, MUCH));
+                assert!(!pace.gathers(now, 80));
             }
         }
     }
@@ -64,18 +62,11 @@ mod tests {
         let mut pace = Pace::new(now);
         let first = (0..100).position(|_| {
             now += Duration::from_micros(300);
-            pace.gathers(now, 450, MUCH)
+            pace.gathers(now, 450)
         });
         assert_eq!(first, Some(READS as usize));
-        assert!(pace.gathers(now + GATHER, 5000, MUCH));
-        assert!(!pace.gathers(now + 2 * GATHER, 450, MUCH), "a single commit");
-        assert!(!pace.gathers(now + 4 * GATHER, 450, MUCH), "and the next");
-    }
-
-    #[test]
-    fn a_stream_that_fills_buffers_is_never_held_back() {
-        let now = Instant::now();
-        let mut pace = Pace::new(now);
-        assert!((0..100).all(|_| !pace.gathers(now, MUCH, MUCH)));
+        assert!(pace.gathers(now + GATHER, 5000));
+        assert!(!pace.gathers(now + 2 * GATHER, 450), "a single commit");
+        assert!(!pace.gathers(now + 4 * GATHER, 450), "and the next");
     }
 }

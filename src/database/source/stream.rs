@@ -6,7 +6,6 @@ use super::connect::{Reader, Stream, Writer};
 use super::fault::{Blame, SourceFault};
 use super::lane::Lane;
 use super::locate::Located;
-use super::pace::{GATHER, Pace};
 use super::session::{Ship, StreamFault, StreamSession};
 use super::shared::{Cursor, Shared};
 use crate::observe::metrics;
@@ -20,7 +19,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
@@ -87,9 +86,7 @@ pub(super) async fn ship(
     let acks = Arc::new(Mutex::new(Acks::default()));
     let wanted = Arc::new(Notify::new());
     let mut tasks: JoinSet<io::Error> = JoinSet::new();
-    // Who waits for the backup's disk is not made to wait for more.
-    let pace = (!shared.options.semi_sync).then(|| Pace::new(Instant::now()));
-    tasks.spawn(read(stream.reader, stream.rest, chunks, pace));
+    tasks.spawn(read(stream.reader, stream.rest, chunks));
     tasks.spawn(acknowledge(stream.writer, shared.clone(), acks.clone(), wanted.clone()));
     let closing = located.closing.clone();
     let mut shipper = Shipper::new(shared, lane, located, acks, wanted);
@@ -146,12 +143,7 @@ fn patience(live: bool) -> Duration {
 }
 
 /// Reads, without a time-out around a read: one that is cut could lose bytes.
-async fn read(
-    mut reader: Reader,
-    rest: BytesMut,
-    chunks: mpsc::Sender<Bytes>,
-    mut pace: Option<Pace>,
-) -> io::Error {
+async fn read(mut reader: Reader, rest: BytesMut, chunks: mpsc::Sender<Bytes>) -> io::Error {
     let gone = || io::Error::other("nobody reads any more");
     if !rest.is_empty() && chunks.send(rest.freeze()).await.is_err() {
         return gone();
@@ -161,18 +153,13 @@ async fn read(
         if buffer.capacity() < SMALL {
             buffer.reserve(READ);
         }
-        let count = match reader.read_buf(&mut buffer).await {
+        match reader.read_buf(&mut buffer).await {
             Ok(0) => return io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"),
-            Ok(count) => count,
+            Ok(_) => {}
             Err(error) => return error,
-        };
+        }
         if chunks.send(buffer.split().freeze()).await.is_err() {
             return gone();
-        }
-        if let Some(pace) = &mut pace
-            && pace.gathers(Instant::now(), count, SMALL)
-        {
-            tokio::time::sleep(GATHER).await;
         }
     }
 }

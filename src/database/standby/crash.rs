@@ -66,8 +66,12 @@ fn next(archive: &Archive, at: &GtidState) -> Result<Option<Next>, ArchiveError>
     Ok(None)
 }
 
+/// The GTID state after the group that follows `at`.
+pub(super) fn after(archive: &Archive, at: &GtidState) -> Result<Option<GtidState>, ArchiveError> {
+    Ok(next(archive, at)?.map(|next| next.state))
+}
+
 /// The GTID state after the group that follows `at`, which failed with `error`, when that says that it was applied already.
-///
 pub(super) fn applied_already(
     archive: &Archive,
     error: u32,

@@ -44,6 +44,9 @@ pub(super) struct Keeper {
     level: Instant,
     /// What it had applied when its server was started: the next group may have been applied before a kill.
     started_at: Option<GtidState>,
+    /// It applies one group only, after a failure: of threads side by side, the one whose error is told need not have the
+    /// group that comes next.
+    single: bool,
     /// An error of its applier, and what it means.
     explained: Option<(String, String)>,
 }
@@ -63,6 +66,7 @@ impl Keeper {
             failed: None,
             level: now,
             started_at: None,
+            single: false,
             explained: None,
         }
     }
@@ -214,25 +218,37 @@ impl Keeper {
         if self.server.is_some() || Instant::now() < self.not_before {
             return Ok(());
         }
-        let was_killed = self.record.as_ref().is_some_and(|record| record.running);
-        self.note(|record| record.running = true);
-        let started = match build::start(&self.parts, &self.shared.stop).await {
-            Ok(server) => {
-                self.server = Some(server);
-                let at = self.applied().await.ok().filter(|_| was_killed);
-                // Where it failed before the kill, it fails for a reason.
-                let failed_at = self.record.as_ref().and_then(|record| record.failed_at.clone());
-                self.started_at = at.filter(|at| Some(at.to_string()) != failed_at);
-                self.follow().await
-            }
-            Err(error) => Err(error),
-        };
+        let started = self.begin().await;
         if let Err(error) = &started
             && !matches!(error, StandbyError::Stopped)
         {
             self.later(&error.to_string());
         }
         started
+    }
+
+    /// Starts the server, and replication.
+    async fn begin(&mut self) -> Result<(), StandbyError> {
+        let was_killed = self.record.as_ref().is_some_and(|record| record.running);
+        // Where it failed before the kill, it fails for a reason.
+        let failed_at = self.record.as_ref().and_then(|record| record.failed_at.clone());
+        self.note(|record| record.running = true);
+        self.server = Some(build::start(&self.parts, &self.shared.stop).await?);
+        (self.started_at, self.single) = (None, false);
+        if was_killed {
+            match self.applied().await {
+                Ok(at) => self.started_at = Some(at).filter(|at| Some(at.to_string()) != failed_at),
+                // Without that it could not be told what a kill explains: it is started once more, as one that was killed.
+                Err(error) => {
+                    self.sql = None;
+                    if let Some(server) = self.server.take() {
+                        server.stop().await?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        self.follow().await
     }
 
     fn dsn(&self) -> Option<Dsn> {
@@ -259,7 +275,7 @@ impl Keeper {
         for statement in ["STOP ALL SLAVES", change.as_str(), "START SLAVE"] {
             sql.run(statement).await?;
         }
-        (self.halted, self.failed) = (None, None);
+        (self.halted, self.failed, self.single) = (None, None, false);
         Ok(())
     }
 
@@ -273,10 +289,9 @@ impl Keeper {
     /// Goes on behind a group that failed, where that is known to be right: it was applied right before a kill, or rolls
     /// back a branch that no log prepared. True = that was it.
     async fn pass_over(&mut self, said: &Said) -> Result<bool, StandbyError> {
-        let started = self.started_at.take();
         let at = self.applied().await?;
-        let here = at.to_string();
-        let is_first = started.as_ref() == Some(&at);
+        let here = at.clone();
+        let is_first = self.started_at.as_ref() == Some(&at);
         let (archive, error) = (Arc::clone(&self.parts.archive), said.applier_errno);
         let look = move || {
             if let Some(found) = crash::unprepared(&archive, error, &at)? {
@@ -289,7 +304,13 @@ impl Keeper {
         let found = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)??;
         let next = match found {
             None => {
-                self.note(|record| record.failed_at = Some(here));
+                let place = Some(here.to_string());
+                let is_known = self.record.as_ref().is_some_and(|record| record.failed_at == place);
+                if !std::mem::take(&mut self.single) && !is_known && self.apply_one(here).await? {
+                    return Ok(true);
+                }
+                self.started_at = None;
+                self.note(|record| record.failed_at = place);
                 return Ok(false);
             }
             Some((Some(branch), _)) if !said.applier_error.contains("XA ROLLBACK") => {
@@ -319,6 +340,19 @@ impl Keeper {
         // The one after it may have been applied as well.
         self.started_at = is_first.then_some(next);
         self.follow().await?;
+        Ok(true)
+    }
+
+    /// Applies what comes after `at`, and nothing behind it. False: nothing is known to come.
+    async fn apply_one(&mut self, at: GtidState) -> Result<bool, StandbyError> {
+        let archive = Arc::clone(&self.parts.archive);
+        let look = move || crash::after(&archive, &at).map_err(RestoreError::from);
+        let next = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)??;
+        let Some(next) = next else { return Ok(false) };
+        let sql = self.connected().await?;
+        sql.run("STOP ALL SLAVES").await?;
+        sql.run(&format!("START SLAVE UNTIL master_gtid_pos = {}", quote_text(&next.to_string()))).await?;
+        self.single = true;
         Ok(true)
     }
 
@@ -397,6 +431,7 @@ impl Keeper {
                 (self.halted, self.failed, self.pause) = (None, None, PAUSE.0);
                 Ok(())
             }
+            Health::Halted if self.single => self.follow().await,
             Health::Halted if since(&mut self.halted, now) < HALTED => Ok(()),
             Health::Halted => self.follow().await,
             Health::Failed(_) if self.pass_over(said).await? => Ok(()),

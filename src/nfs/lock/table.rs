@@ -2,7 +2,9 @@
 //!
 //! A lock that can be had is given at once, even when others wait for one that it is in the way of, as the kernel
 //! does it for local files. What is released is given to those who wait in the order in which they asked. A waiter
-//! that is served holds the lock from then on, and is told so by a callback until it says that it knows.
+//! that is served holds the lock from then on, and is told so by a callback until it says that it knows. Until then it
+//! may say as well that it does not want it, and has again what it had before: so what it held exclusively stays so, and
+//! nothing else is given to it there. Whatever else it does with these bytes means that it knows.
 
 use super::ranges::{Client, Held, Owner, Range, Ranges};
 use core::net::IpAddr;
@@ -149,14 +151,16 @@ impl Table {
         request: Request,
         callback: Option<Callback>,
     ) -> Answer {
-        if self.is_pending(file, &request) {
-            // It asks again instead of waiting for the callback: now it knows.
-            self.pending.retain(|_, pending| !pending.is_of(file, &request));
+        if self.pending.values().any(|pending| pending.is_of(file, &request)) {
+            // It asks again instead of waiting for the callback.
+            self.settle(file, &request.owner, request.range);
+            self.serve(file);
             return Answer::Granted;
         }
         if self.test(file, &request).is_none() {
             if self.room(&request.owner.client, 2) {
                 self.set_aside(file, &request);
+                self.settle(file, &request.owner, request.range);
                 self.give(file, &request);
                 // A write lock that became a read lock lets readers in.
                 self.serve(file);
@@ -189,13 +193,8 @@ impl Table {
 
     /// Takes the bytes from their owner. What nobody holds is no error.
     pub(in crate::nfs) fn unlock(&mut self, file: &FileKey, owner: &Owner, range: Range) {
+        self.settle(file, owner, range);
         self.change(file, &owner.client, |ranges| ranges.release(owner, range));
-        // A grant that it gives back was heard of.
-        self.pending.retain(|_, pending| {
-            pending.file != *file
-                || *pending.request.owner != *owner
-                || !pending.request.range.overlaps(range)
-        });
         self.serve(file);
     }
 
@@ -214,7 +213,10 @@ impl Table {
 
     /// The client knows of a grant.
     pub(in crate::nfs) fn acknowledged(&mut self, ticket: u64) {
-        self.pending.remove(&ticket);
+        let Some(Pending { file, request, .. }) = self.pending.get(&ticket) else { return };
+        let (file, owner, range) = (Arc::clone(file), Arc::clone(&request.owner), request.range);
+        self.settle(&file, &owner, range);
+        self.serve(&file);
     }
 
     /// The client does not want what it was granted.
@@ -289,7 +291,8 @@ impl Table {
         let gone =
             |client: &Arc<Client>, state: u32| (except == 0 || state != except) && clients.contains(client);
         self.pending.retain(|_, pending| !gone(&pending.request.owner.client, pending.request.state));
-        let files: Vec<FileKey> = self.files.keys().cloned().collect();
+        let mut files: Vec<FileKey> = self.files.keys().cloned().collect();
+        files.sort_unstable();
         for file in &files {
             if let Some(entry) = self.files.get_mut(file) {
                 entry.ranges.forget(|held| gone(&held.owner.client, held.state));
@@ -354,8 +357,22 @@ impl Table {
         false
     }
 
-    fn is_pending(&self, file: &FileKey, request: &Request) -> bool {
-        self.pending.values().any(|pending| pending.is_of(file, request))
+    /// The owner knows of what it was granted in this range.
+    fn settle(&mut self, file: &FileKey, owner: &Owner, range: Range) {
+        let known: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.is_within(file, owner, range))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for Pending { request, before, .. } in
+            known.iter().filter_map(|ticket| self.pending.remove(ticket)).collect::<Vec<_>>()
+        {
+            let Request { exclusive, state, .. } = request;
+            self.change(file, &owner.client, |ranges| {
+                before.into_iter().for_each(|held| ranges.grant(Held { exclusive, state, ..held }));
+            });
+        }
     }
 
     /// Whether a client may hold `more` stretches.
@@ -399,9 +416,11 @@ impl Table {
     fn serve(&mut self, file: &FileKey) {
         loop {
             let Some(entry) = self.files.get_mut(file) else { return };
+            let pending = &self.pending;
             let free = |waiter: &Waiter| {
                 let Request { owner, range, exclusive, .. } = &waiter.request;
                 entry.ranges.conflict(owner, *range, *exclusive).is_none()
+                    && !pending.values().any(|pending| pending.is_within(file, owner, *range))
             };
             let Some(at) = entry.waiting.iter().position(free) else { break };
             let Waiter { request, callback } = entry.waiting.remove(at);
@@ -410,6 +429,10 @@ impl Table {
                 used.waiting -= 1;
             }
             self.give(file, &request);
+            let exclusive: Vec<Held> = before.iter().filter(|held| held.exclusive).cloned().collect();
+            self.change(file, &request.owner.client, |ranges| {
+                exclusive.into_iter().for_each(|held| ranges.grant(held));
+            });
             let ticket = self.next_ticket;
             self.next_ticket += 1;
             self.pending.insert(ticket, Pending { file: Arc::clone(file), request: request.clone(), before });
@@ -456,6 +479,10 @@ impl Waiter {
 impl Pending {
     fn is_of(&self, file: &FileKey, request: &Request) -> bool {
         self.file == *file && self.request.is_same(request)
+    }
+
+    fn is_within(&self, file: &FileKey, owner: &Owner, range: Range) -> bool {
+        self.file == *file && *self.request.owner == *owner && self.request.range.overlaps(range)
     }
 }
 
