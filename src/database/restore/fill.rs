@@ -214,8 +214,10 @@ impl Vault<'_> {
         let mut own = self.runtime.block_on(Kept::of(dsn))?;
         let filled = self.fill_as(&mut own, what, dsn, progress, stop);
         let able = self.put_back(&mut own).and_then(|()| {
-            let again = async { Ok(Sql::connect(dsn).await?.close().await) };
-            self.runtime.block_on(again)
+            self.runtime.block_on(async {
+                Sql::connect(dsn).await?.close().await;
+                Ok(())
+            })
         });
         match (filled, able) {
             (Ok(filled), able) => able.map(|()| filled),
