@@ -75,7 +75,7 @@ async fn mend(database: &DatabaseSource, report: &DatabaseReport) -> Vec<String>
             continue;
         }
         let fetched = match file.closed {
-            true => database.source().refetch(file.lineage, file.ordinal, 0, file.bytes).await,
+            true => database.source().refetch_file(file.lineage, file.ordinal).await,
             false => {
                 Err("the server still writes it; FLUSH BINARY LOGS there, then repair once more".to_owned())
             }

@@ -41,7 +41,7 @@ pub(super) struct Verify {
     /// The backup re-reads its live replica and its packs too; else its recorded hashes stand for them
     #[arg(long)]
     read_data: bool,
-    /// Send files that differ anew, mend the backup's disk, fetch damaged binary logs again, then verify once more
+    /// Send files that differ anew, mend the backup's disk, fetch binary logs again that are damaged or gone, then verify once more
     #[arg(long)]
     repair: bool,
     /// The report as JSON

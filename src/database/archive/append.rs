@@ -190,7 +190,7 @@ impl Appender {
             if let Some(last) = newest.files.last_mut() {
                 last.closed = true;
             }
-            newest.files.push(FileEntry { name, len: 0, closed: false, there: true });
+            newest.files.push(FileEntry { name, len: 0, closed: false, there: true, lost: false });
         }
         Ok(())
     }

@@ -2,18 +2,30 @@
 
 use super::Archive;
 use super::ArchiveError;
+use super::disk::{ArchiveDisk, folder};
 use super::index;
-use super::mending::Mending;
-use super::recover::clock_before;
+use super::mending::{self, Source};
 use super::seal;
-use super::tail::file_name;
+use super::tail::{file_name, read_head};
+use ehpc_proto::binlog::Checksum;
 use ehpc_proto::replication::database::ArchivedFile;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 
 /// Most files that are named in `status`.
 const NAMED_MAX: usize = 3;
+/// Longest reason that is kept over a restart, characters.
+const REASON_MAX: usize = 500;
+/// What a file has that nobody pruned.
+pub(super) const GONE: &str = "it is gone, and was not pruned";
+
+/// The mark of a damaged file.
+pub(super) fn mark_name(path: &str) -> String {
+    format!("{path}.damaged")
+}
 
 /// Something that is wrong with a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,27 +55,80 @@ impl fmt::Display for DamagedFile {
     }
 }
 
-/// The files that were found damaged and are not repaired yet.
-#[derive(Default)]
-pub(super) struct Damages(Mutex<BTreeMap<(u32, u32), DamagedFile>>);
+/// The files that were found damaged and are not repaired yet. Each has a mark beside it on the disk, `NAME.damaged`, so
+/// that it is known after a restart, too: that it is there counts, what it holds is for people.
+pub(super) struct Damages {
+    disk: Arc<dyn ArchiveDisk>,
+    files: Mutex<BTreeMap<(u32, u32), DamagedFile>>,
+    /// Held while a mark is written or removed.
+    marking: Mutex<()>,
+}
 
 impl Damages {
+    /// What a start has found: it would find that again.
+    pub(super) fn of(disk: Arc<dyn ArchiveDisk>, found: &[DamagedFile]) -> Damages {
+        let files = found.iter().map(|file| ((file.lineage, file.ordinal), file.clone())).collect();
+        Damages { disk, files: Mutex::new(files), marking: Mutex::new(()) }
+    }
+
+    /// A disk that does not take the mark is no reason to say nothing.
     pub(super) fn add(&self, file: DamagedFile) {
-        self.0.lock().insert((file.lineage, file.ordinal), file);
+        let shown = file.to_string();
+        if let Err(error) = self.mark(file) {
+            tracing::warn!("the next start will not know of the damage of {shown}: {error}");
+        }
     }
 
-    /// It is whole, or is to be looked at again.
+    /// As [`Damages::add`]; the mark is on the disk when this returns.
+    pub(super) fn mark(&self, file: DamagedFile) -> io::Result<()> {
+        let _alone = self.marking.lock();
+        let reason: String = file.reason.chars().take(REASON_MAX).collect();
+        let (folder, name) = (folder(file.lineage), mark_name(&file_name(file.lineage, &file.name)));
+        self.files.lock().insert((file.lineage, file.ordinal), file);
+        let mark = match self.disk.create(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.disk.open(&name)?,
+            made => made?,
+        };
+        mark.truncate(0)?;
+        mark.write_at([reason.as_bytes(), b"\n"], 0)?;
+        mark.sync()?;
+        self.disk.sync_folder(&folder)
+    }
+
+    /// It is whole.
     pub(super) fn forget(&self, lineage: u32, ordinal: u32) {
-        self.0.lock().remove(&(lineage, ordinal));
+        let _alone = self.marking.lock();
+        let Some(file) = self.files.lock().remove(&(lineage, ordinal)) else { return };
+        let name = mark_name(&file_name(lineage, &file.name));
+        let removed = match self.disk.remove(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| self.disk.sync_folder(&folder(lineage))),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(
+                "the next start will take {} for damaged until verify reads it: {error}",
+                file.name
+            );
+        }
     }
 
-    fn knows(&self, file: &ArchivedFile) -> bool {
-        self.0.lock().contains_key(&(file.lineage, file.ordinal))
+    /// Nobody needs these any more.
+    pub(super) fn forget_until(&self, lineage: u32, ordinal: u32) {
+        let old: Vec<_> = self.files.lock().range(..=(lineage, ordinal)).map(|(key, _)| *key).collect();
+        old.into_iter().for_each(|(lineage, ordinal)| self.forget(lineage, ordinal));
+    }
+
+    fn of_file(&self, lineage: u32, ordinal: u32) -> Option<String> {
+        self.files.lock().get(&(lineage, ordinal)).map(|file| file.reason.clone())
+    }
+
+    pub(super) fn knows(&self, file: &ArchivedFile) -> bool {
+        self.files.lock().contains_key(&(file.lineage, file.ordinal))
     }
 
     /// For `status`.
     pub(super) fn text(&self) -> Option<String> {
-        let files = self.0.lock();
+        let files = self.files.lock();
         let named: Vec<String> = files.values().take(NAMED_MAX).map(DamagedFile::to_string).collect();
         let more = files.len().checked_sub(named.len()).filter(|more| *more > 0);
         let more = more.map_or(String::new(), |more| format!("; and {more} more"));
@@ -78,41 +143,62 @@ impl Damages {
 }
 
 impl Archive {
-    /// Reads a whole file: checksum and position of each event, and the hash that it was sealed with. `stop` ends it
-    /// early, as an I/O error of kind `Interrupted`.
+    /// Reads a whole file: checksum and position of each event, and the hash that it was sealed with. A file that is
+    /// lost or cannot be read is damaged. `stop` ends it early, as an I/O error of kind `Interrupted`.
     ///
     /// # Errors
     ///
-    /// The file is not in the archive, or cannot be read.
+    /// The file is not in the archive, or no more; `stop`.
     pub fn check(
         &self,
         lineage: u32,
         ordinal: u32,
         stop: &dyn Fn() -> bool,
     ) -> Result<Vec<Damage>, ArchiveError> {
-        let file = self.file(lineage, ordinal)?;
+        let listed =
+            || self.shared.listed(lineage, ordinal).ok_or(ArchiveError::NoFile { lineage, file: ordinal });
+        let file = listed()?;
         let path = file_name(lineage, &file.name);
-        let opened = self.disk.open(&path).map_err(self.io("open", &path))?;
-        let read =
-            seal::read(&*opened, file.len, stop, &mut |_| Ok(Ok(()))).map_err(self.io("read", &path))?;
         let mut damage = Vec::new();
-        if let Some((at, reason)) = &read.fault {
-            damage.push(Damage { at: Some(*at), reason: reason.clone() });
-        }
-        if let Some(seal) = seal::load(&*self.disk, &path).filter(|_| file.closed) {
-            if seal.len != read.len {
-                let reason = format!("it has {} bytes, and had {} when it was sealed", read.len, seal.len);
-                damage.push(Damage { at: None, reason });
-            } else if seal.blake3 != read.hash.to_string() && damage.is_empty() {
-                let reason = "its bytes are not those that were sealed".to_owned();
-                damage.push(Damage { at: None, reason });
+        match self.disk.open(&path) {
+            Ok(opened) => {
+                let read = seal::read(&*opened, file.len, stop, &mut |_| Ok(Ok(())));
+                let read = read.map_err(self.io("read", &path))?;
+                let differs = || seal::contradiction(&*self.disk, &path, &read).filter(|_| file.closed);
+                if let Some((at, reason)) = &read.fault {
+                    damage.push(Damage { at: Some(*at), reason: reason.clone() });
+                } else if let Some(reason) = differs() {
+                    damage.push(Damage { at: None, reason });
+                }
             }
+            Err(error) => damage.push(Damage { at: None, reason: unopened(&error) }),
         }
         match damage.first() {
-            Some(first) => self.shared.damages.add(damaged(file, first.reason.clone())),
+            Some(first) => {
+                // Pruned meanwhile?
+                listed()?;
+                self.shared.damages.add(damaged(file, first.reason.clone()));
+            }
             None => self.shared.damages.forget(lineage, ordinal),
         }
         Ok(damage)
+    }
+
+    /// What is known to be wrong with a file, without reading it.
+    pub fn known_damage(&self, lineage: u32, ordinal: u32) -> Option<String> {
+        self.shared.damages.of_file(lineage, ordinal)
+    }
+
+    /// Whether the events of a file have checksums, by which the server's own programs find damage.
+    ///
+    /// # Errors
+    ///
+    /// The file is not in the archive, or cannot be read.
+    pub fn has_checksums(&self, lineage: u32, ordinal: u32) -> Result<bool, ArchiveError> {
+        let path = file_name(lineage, &self.file(lineage, ordinal)?.name);
+        let head = self.disk.open(&path).and_then(|file| read_head(&*file, u64::MAX));
+        let head = head.map_err(self.io("read", &path))?;
+        Ok(head.is_some_and(|head| head.format.checksum != Checksum::None))
     }
 
     /// Seals complete files that are not sealed yet, and looks at the index of one that is. Reads each new file once; call
@@ -121,23 +207,31 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// The disk; `stop`.
+    /// `stop`; the first file that could not be sealed because of its index or the disk. All others are.
     pub fn maintain(&self, stop: &dyn Fn() -> bool) -> Result<Vec<DamagedFile>, ArchiveError> {
-        let mut found = Vec::new();
-        let closed: Vec<ArchivedFile> = self.files().into_iter().filter(|file| file.closed).collect();
+        let (mut found, mut failed) = (Vec::new(), None);
+        let mut closed = self.files();
+        // If the one behind it is taken back, it goes on.
+        closed.pop();
+        closed.retain(|file| file.closed);
         for file in &closed {
             let path = file_name(file.lineage, &file.name);
             if self.shared.damages.knows(file) || seal::is_sealed(&*self.disk, &path) {
                 continue;
             }
-            if let Some(reason) = self.seal(file, &path, stop)? {
-                let file = damaged(file.clone(), reason);
-                self.shared.damages.add(file.clone());
-                found.push(file);
+            match self.seal(file, &path, stop) {
+                Ok(None) => {}
+                Ok(Some(reason)) => {
+                    let file = damaged(file.clone(), reason);
+                    self.shared.damages.add(file.clone());
+                    found.push(file);
+                }
+                Err(error) if stop() => return Err(error),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        self.look_at_an_index(&closed)?;
-        Ok(found)
+        let looked = self.look_at_an_index(&closed);
+        failed.map_or(looked, Err).map(|()| found)
     }
 
     /// What is wrong with the file, if it cannot be sealed.
@@ -147,22 +241,17 @@ impl Archive {
         path: &str,
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<String>, ArchiveError> {
-        let failed = self.io("seal", path);
-        let _alone = self.mending.lock();
-        let lineages = self.shared.lineages.read().clone();
-        let clock = clock_before(&*self.disk, &lineages, (file.lineage, file.ordinal));
-        let mut mending = Mending::begin(&*self.disk, path, clock).map_err(&failed)?;
-        let opened = self.disk.open(path).map_err(&failed)?;
-        let read =
-            seal::read(&*opened, file.len, stop, &mut |event| mending.event(event)).map_err(&failed)?;
-        if let Some((at, reason)) = read.fault {
-            return Ok(Some(format!("{reason} (at {at})")));
+        let _alone = self.shared.mending.lock();
+        if self.shared.file(file.lineage, file.ordinal).is_none() {
+            return Ok(None); // pruned meanwhile
         }
-        let mended = mending.finish().map_err(&failed)?;
-        if mended > 0 {
-            tracing::warn!(file = path, records = mended, "the index was damaged, and is whole again");
-        }
-        seal::write(&*self.disk, path, &read).map_err(&failed)?;
+        let clock = self.clock_before(file);
+        let read = match mending::mend(&*self.disk, (path, file.len), clock, Source::Archive, stop) {
+            Ok(Ok(read)) => read,
+            Ok(Err(reason)) => return Ok(Some(reason)),
+            Err(error) => return Err(self.io("seal", path)(error)),
+        };
+        seal::write(&*self.disk, path, &read).map_err(self.io("seal", path))?;
         Ok(None)
     }
 
@@ -172,13 +261,22 @@ impl Archive {
         let behind = closed.iter().find(|file| (file.lineage, file.ordinal) > *looked);
         let Some(file) = behind.or(closed.first()) else { return Ok(()) };
         *looked = (file.lineage, file.ordinal);
-        if self.shared.damages.knows(file) {
+        let there = self.shared.file(file.lineage, file.ordinal).is_some();
+        if !there || self.shared.damages.knows(file) {
             return Ok(());
         }
         self.ask_index(file, &mut |index, _| index::walk_sound(index, file.len, &mut |_| ())).map(drop)
     }
 }
 
-fn damaged(file: ArchivedFile, reason: String) -> DamagedFile {
+pub(super) fn damaged(file: ArchivedFile, reason: String) -> DamagedFile {
     DamagedFile { lineage: file.lineage, ordinal: file.ordinal, name: file.name, reason }
+}
+
+/// What is wrong with a file that is listed and gives this error.
+pub(super) fn unopened(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => GONE.to_owned(),
+        _ => format!("it cannot be read: {error}"),
+    }
 }

@@ -270,7 +270,7 @@ impl Connection {
 fn look(archive: &Archive, query: DbQuery) -> DbAnswer {
     match query {
         DbQuery::Files { from } => {
-            let files = archive.files().into_iter().filter(|file| (file.lineage, file.ordinal) >= from);
+            let files = archive.listed().into_iter().filter(|file| (file.lineage, file.ordinal) >= from);
             DbAnswer::Files(files.take(MAX_FILES).collect())
         }
         DbQuery::Hash { lineage, ordinal, from, to } => match archive.hash(lineage, ordinal, from, to) {

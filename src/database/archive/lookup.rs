@@ -1,6 +1,7 @@
 //! Where in the history a moment, a position or a transaction is. Everything is answered from the indexes.
 
 use super::catalog::LineageEntry;
+use super::check::GONE;
 use super::disk::ArchiveDisk;
 use super::error::ArchiveError;
 use super::index::{self, Entry, IndexFault, IndexedKind};
@@ -80,9 +81,13 @@ impl Archive {
 
     /// The last group at or before `time`.
     fn at(&self, time: Timestamp) -> Result<Stop, ArchiveError> {
-        let mut first = None;
-        let files = self.files();
+        let (mut first, mut lost) = (None, None);
+        let files = self.listed();
         for file in files.iter().rev() {
+            if file.len == 0 {
+                lost = Some(file);
+                continue;
+            }
             let found = self.ask_index(file, &mut |index, count| {
                 if count == 0 {
                     return Ok(None);
@@ -94,15 +99,21 @@ impl Archive {
                 }))
             })?;
             match found {
+                // It may be in the one that is lost.
+                Some(Ok((_, true))) if lost.is_some() => break,
                 Some(Ok((entry, true))) if first.is_none() => return self.end_behind(file, &entry, &files),
                 Some(Ok((entry, _))) => return self.behind(file, &entry),
                 Some(Err(later)) => first = Some(later),
                 None => {}
             }
         }
-        match first {
-            Some(first) => Err(ArchiveError::BeforeStart { first: rfc3339(first) }),
-            None => Err(ArchiveError::Empty),
+        match (lost, first) {
+            (Some(file), _) => Err(ArchiveError::Damaged {
+                name: file_name(file.lineage, &file.name),
+                reason: GONE.to_owned(),
+            }),
+            (None, Some(first)) => Err(ArchiveError::BeforeStart { first: rfc3339(first) }),
+            (None, None) => Err(ArchiveError::Empty),
         }
     }
 
@@ -180,6 +191,11 @@ impl Archive {
         self.ask_index(file, &mut |index, count| {
             count.checked_sub(1).map(|last| index::entry(index, last)).transpose()
         })
+    }
+
+    /// The first group of a file.
+    pub(super) fn first_group(&self, file: &ArchivedFile) -> Result<Option<Entry>, ArchiveError> {
+        self.ask_index(file, &mut |index, count| (count > 0).then(|| index::entry(index, 0)).transpose())
     }
 
     /// GTID state after the groups that end at or before `place`.

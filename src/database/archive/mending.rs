@@ -1,10 +1,11 @@
 //! An index that does not tell what its file holds is made whole again: the file is the truth. Records that are sound
 //! stay, because times of arrival are told by nothing else.
 
+use super::check::{damaged, unopened};
 use super::disk::ArchiveDisk;
 use super::index::{self, Entry, IndexFault};
 use super::recover::clock_before;
-use super::seal;
+use super::seal::{self, Read};
 use super::tail::{file_name, measured, open_index};
 use super::{Archive, ArchiveError};
 use crate::database::moment::Running;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 const NEXT_WITHIN: u64 = 64;
 
 /// Compares an index with its file's events as they are read, and puts right what differs.
-pub(super) struct Mending {
+struct Mending {
     index: Arc<dyn PackFile>,
     grouper: Grouper,
     /// Times never go back.
@@ -27,18 +28,18 @@ pub(super) struct Mending {
     /// Records that are as they must be.
     count: u64,
     /// Records that were not.
-    pub(super) mended: u64,
+    mended: u64,
 }
 
 impl Mending {
     /// Of the file at `path`; `clock` is that of the files before it.
-    pub(super) fn begin(disk: &dyn ArchiveDisk, path: &str, clock: Running) -> io::Result<Mending> {
+    fn begin(disk: &dyn ArchiveDisk, path: &str, clock: Running) -> io::Result<Mending> {
         let index = open_index(disk, path)?;
         Ok(Mending { index, grouper: Grouper::new(), clock, count: 0, mended: 0 })
     }
 
     /// The file's next event.
-    pub(super) fn event(&mut self, event: &Event<'_>) -> io::Result<Result<(), String>> {
+    fn event(&mut self, event: &Event<'_>) -> io::Result<Result<(), String>> {
         Ok(match self.grouper.event(event) {
             Err(fault) => Err(fault.to_string()),
             Ok(None) => Ok(()),
@@ -76,7 +77,7 @@ impl Mending {
     }
 
     /// The whole file was read and is sound: nothing follows its last group. Gives the number of records put right.
-    pub(super) fn finish(mut self) -> io::Result<u64> {
+    fn finish(mut self) -> io::Result<u64> {
         if self.index.len()? != self.count * index::LEN as u64 {
             self.index.truncate(self.count * index::LEN as u64)?;
             self.mended += 1;
@@ -88,20 +89,42 @@ impl Mending {
     }
 }
 
-/// Reads a complete file and puts its index right. What is wrong with the file itself, and where.
+/// Whose bytes a file holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Source {
+    /// Those that were there: they must be what the file's seal says.
+    Archive,
+    /// They have just come from the server.
+    Server,
+}
+
+/// Reads a complete file of so many bytes and puts its index right. What was read, or what is wrong with the file itself.
 pub(super) fn mend(
     disk: &dyn ArchiveDisk,
-    path: &str,
-    len: u64,
+    (path, len): (&str, u64),
     clock: Running,
-) -> io::Result<Result<u64, (u64, String)>> {
-    let file = disk.open(path)?;
+    source: Source,
+    stop: &dyn Fn() -> bool,
+) -> io::Result<Result<Read, String>> {
+    let file = match disk.open(path) {
+        Ok(file) => file,
+        Err(error) => return Ok(Err(unopened(&error))),
+    };
     let mut mending = Mending::begin(disk, path, clock)?;
-    let read = seal::read(&*file, len, &|| false, &mut |event| mending.event(event))?;
-    match read.fault {
-        Some(fault) => Ok(Err(fault)),
-        None => Ok(Ok(mending.finish()?)),
+    let read = seal::read(&*file, len, stop, &mut |event| mending.event(event))?;
+    if let Some((at, reason)) = &read.fault {
+        return Ok(Err(format!("{reason} (at {at})")));
     }
+    if source == Source::Archive
+        && let Some(reason) = seal::contradiction(disk, path, &read)
+    {
+        return Ok(Err(reason));
+    }
+    let records = mending.finish()?;
+    if records > 0 {
+        tracing::warn!(file = path, records, "the index was damaged, and is whole again");
+    }
+    Ok(Ok(read))
 }
 
 impl Archive {
@@ -155,20 +178,27 @@ impl Archive {
 
     /// Puts the index of a complete file right.
     pub(super) fn mend_index(&self, file: &ArchivedFile, path: &str) -> Result<(), ArchiveError> {
+        let failed = |reason| ArchiveError::Damaged { name: path.to_owned(), reason };
+        if let Some(reason) = self.known_damage(file.lineage, file.ordinal) {
+            return Err(failed(reason));
+        }
         // Two at a time would write the same records.
-        let _alone = self.mending.lock();
-        let lineages = self.shared.lineages.read().clone();
-        let clock = clock_before(&*self.disk, &lineages, (file.lineage, file.ordinal));
-        let mended = mend(&*self.disk, path, file.len, clock).map_err(self.io("read", path))?;
-        match mended {
-            Ok(0) => Ok(()),
-            Ok(records) => {
-                tracing::warn!(file = path, records, "the index was damaged, and is whole again");
-                Ok(())
-            }
-            Err((at, reason)) => {
-                Err(ArchiveError::Damaged { name: path.to_owned(), reason: format!("{reason} (at {at})") })
+        let _alone = self.shared.mending.lock();
+        let mended = mend(&*self.disk, (path, file.len), self.clock_before(file), Source::Archive, &|| false);
+        match mended.map_err(self.io("read", path))? {
+            Ok(_) => Ok(()),
+            Err(reason) => {
+                // Not one that was pruned meanwhile.
+                if self.shared.file(file.lineage, file.ordinal).is_some() {
+                    self.shared.damages.add(damaged(file.clone(), reason.clone()));
+                }
+                Err(failed(reason))
             }
         }
+    }
+
+    pub(super) fn clock_before(&self, file: &ArchivedFile) -> Running {
+        let lineages = self.shared.lineages.read().clone();
+        clock_before(&*self.disk, &lineages, (file.lineage, file.ordinal))
     }
 }

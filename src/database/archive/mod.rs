@@ -6,7 +6,9 @@
 //! DIR/0001/files               names of its files, in order
 //! DIR/0001/bin.000001          byte for byte, IN_USE = 0; the server's own tools read it
 //! DIR/0001/bin.000001.index    derived: one record a group
-//! DIR/0001/bin.000001.sealed   derived: length and BLAKE3 once the file is complete
+//! DIR/0001/bin.000001.sealed   length and BLAKE3 once the file is complete
+//! DIR/0001/bin.000001.damaged  it was found damaged, why, and is not yet whole again
+//! DIR/0001/bin.000000.pruned   empty: up to here files were removed because nobody needs them
 //! ```
 //!
 //! What may be relied on: a place that was published as durable is on the disk, with everything before it; a start finds
@@ -110,6 +112,8 @@ struct Shared {
     damages: Damages,
     /// Number of the connection that stands; 0: none.
     connected: AtomicU64,
+    /// Held by whoever writes into a complete file or its index, or removes them.
+    mending: Mutex<()>,
 }
 
 impl Shared {
@@ -117,6 +121,13 @@ impl Shared {
         let lineages = self.lineages.read();
         let entry = lineages.iter().find(|entry| entry.record.lineage.number == lineage)?;
         entry.archived().find(|file| file.ordinal == ordinal)
+    }
+
+    /// As [`Shared::file`]; one that is lost is found, too, and has no bytes.
+    fn listed(&self, lineage: u32, ordinal: u32) -> Option<ArchivedFile> {
+        let lineages = self.lineages.read();
+        let entry = lineages.iter().find(|entry| entry.record.lineage.number == lineage)?;
+        entry.listed().find(|file| file.ordinal == ordinal)
     }
 
     fn set_error(&self, error: Option<String>) {
@@ -132,8 +143,6 @@ pub struct Archive {
     work: crossbeam_channel::Sender<Work>,
     writing: Mutex<Option<JoinHandle<()>>>,
     next_party: AtomicU64,
-    /// Held by whoever writes into the index of a complete file.
-    mending: Mutex<()>,
     /// The file whose index was looked at last.
     looked_at: Mutex<(u32, u32)>,
 }
@@ -172,10 +181,10 @@ impl Archive {
             lineages: RwLock::new(lineages),
             durable: watch::Sender::new(Durable::default()),
             error: Mutex::new(None),
-            damages: Damages::default(),
+            damages: Damages::of(disk.clone(), &recovered.damage),
             connected: AtomicU64::new(0),
+            mending: Mutex::new(()),
         });
-        recovered.damage.iter().cloned().for_each(|file| shared.damages.add(file));
         let appender = Appender::new(disk.clone(), shared.clone(), tail);
         let refetches = Refetches::new(disk.clone(), shared.clone());
         let writer = Writer {
@@ -193,7 +202,6 @@ impl Archive {
             work,
             writing: Mutex::new(None),
             next_party: AtomicU64::new(1),
-            mending: Mutex::new(()),
             looked_at: Mutex::new((0, 0)),
         };
         Ok((Arc::new(archive), writer, queue, recovered))
@@ -222,6 +230,11 @@ impl Archive {
     /// Its files, oldest first, with their durable lengths.
     pub fn files(&self) -> Vec<ArchivedFile> {
         self.shared.lineages.read().iter().flat_map(LineageEntry::archived).collect()
+    }
+
+    /// The same, and those that are lost: they have no bytes.
+    pub fn listed(&self) -> Vec<ArchivedFile> {
+        self.shared.lineages.read().iter().flat_map(LineageEntry::listed).collect()
     }
 
     /// One file.

@@ -1,16 +1,18 @@
 //! What a start, and a connection after a fault, find on the disk, and what they make of it.
 //!
 //! A file's name is in `files` before the file is made, so that a name without a file at the list's end, and a file
-//! without one whole event, were never acknowledged: both are taken back. A lineage without files is none.
+//! without one whole event, were never acknowledged: both are taken back. A lineage without files is none. Any other file
+//! that is not there and was not pruned is lost, and one that is shorter than it was is damaged.
 
 use super::catalog::{FileEntry, LineageEntry};
-use super::check::DamagedFile;
+use super::check::{DamagedFile, GONE, mark_name, unopened};
 use super::disk::{ArchiveDisk, folder, lineage_of};
 use super::error::ArchiveError;
 use super::index::{self, IndexFault};
 use super::lineage::{self, LineageRecord, list_name, record_name};
 use super::lookup::gtid_in;
-use super::mending;
+use super::mending::{self, Source};
+use super::prune;
 use super::refetch::BESIDE;
 use super::seal;
 use super::tail::{Before, Tail, file_name, open_index};
@@ -28,6 +30,16 @@ pub struct Recovered {
     pub damage: Vec<DamagedFile>,
 }
 
+impl Recovered {
+    fn damaged(&mut self, (lineage, ordinal): (u32, u32), name: &str, reason: String) {
+        self.damage.push(DamagedFile { lineage, ordinal, name: name.to_owned(), reason });
+    }
+
+    fn knows(&self, key: (u32, u32)) -> bool {
+        self.damage.iter().any(|file| (file.lineage, file.ordinal) == key)
+    }
+}
+
 fn failed<'a>(
     disk: &'a dyn ArchiveDisk,
     action: &'static str,
@@ -43,34 +55,53 @@ pub(super) fn load(
 ) -> Result<Vec<LineageEntry>, ArchiveError> {
     let folders = disk.folders().map_err(failed(disk, "list", ""))?;
     let numbers: BTreeSet<u32> = folders.iter().filter_map(|name| lineage_of(name)).collect();
-    let mut lineages = Vec::new();
-    for number in numbers {
-        if let Some(entry) = load_lineage(disk, number, recovered)? {
+    let (mut lineages, mut pruned) = (Vec::new(), None);
+    for number in numbers.into_iter().rev() {
+        // Only what comes last may have been left unfinished.
+        let last = lineages.is_empty();
+        if let Some((entry, until)) = load_lineage(disk, number, last, recovered)? {
+            pruned = pruned.max(until.map(|ordinal| (number, ordinal)));
             lineages.push(entry);
         }
     }
+    lineages.reverse();
     // Nothing is appended to a lineage that another one follows.
     for entry in lineages.iter_mut().rev().skip(1) {
         entry.files.iter_mut().for_each(|file| file.closed = true);
     }
+    for entry in &mut lineages {
+        let numbered = entry.files.iter_mut().zip(1..);
+        for (file, ordinal) in numbered.filter(|(file, _)| !file.there) {
+            let key = (entry.record.lineage.number, ordinal);
+            file.lost = Some(key) > pruned;
+            if file.lost {
+                recovered.damaged(key, &file.name, GONE.to_owned());
+            }
+        }
+    }
     Ok(lineages)
 }
+
+/// Its files, and up to which of them it was pruned.
+type Loaded = (LineageEntry, Option<u32>);
 
 fn load_lineage(
     disk: &dyn ArchiveDisk,
     number: u32,
+    last: bool,
     recovered: &mut Recovered,
-) -> Result<Option<LineageEntry>, ArchiveError> {
+) -> Result<Option<Loaded>, ArchiveError> {
     let (of, list) = (folder(number), list_name(number));
     let there = disk.files(&of).map_err(failed(disk, "list", &of))?;
     for copy in there.iter().filter(|name| name.ends_with(BESIDE)) {
         remove(disk, &format!("{of}/{copy}")).map_err(failed(disk, "remove", copy))?;
     }
-    let there: BTreeSet<&str> = there.iter().map(String::as_str).filter(|name| name_is_valid(name)).collect();
+    let all: BTreeSet<&str> = there.iter().map(String::as_str).collect();
+    let there: BTreeSet<&str> = all.iter().copied().filter(|name| name_is_valid(name)).collect();
     let (mut names, used) = lineage::names(disk, number).map_err(failed(disk, "read", &list))?;
     let mut keep = used;
-    while let Some(name) = names.last().filter(|name| !there.contains(name.as_str())) {
-        // Every file of an old lineage may be pruned: its list stays.
+    while let Some(name) = names.last().filter(|name| last && !there.contains(name.as_str())) {
+        // All of them were not left unfinished.
         if there.is_empty() && names.len() > 1 {
             break;
         }
@@ -94,7 +125,20 @@ fn load_lineage(
         return Ok(None);
     }
     cut_list(disk, number, keep).map_err(failed(disk, "cut", &list))?;
-    Ok(Some(entry(disk, record, names, &there, recovered)?))
+    let marked = |name: &String, mark: fn(&str) -> String| all.contains(mark(name).as_str());
+    for (name, ordinal) in names.iter().zip(1..) {
+        if there.contains(name.as_str()) && marked(name, mark_name) {
+            let mark = disk.open(&mark_name(&file_name(number, name)));
+            let text = mark.and_then(|mark| lineage::read_whole(&*mark)).unwrap_or_default();
+            let reason = match String::from_utf8_lossy(&text).trim() {
+                "" => "it was found damaged before the last start".to_owned(),
+                reason => reason.to_owned(),
+            };
+            recovered.damaged((number, ordinal), name, reason);
+        }
+    }
+    let pruned = names.iter().rposition(|name| marked(name, prune::mark_name)).map(|at| at as u32 + 1);
+    Ok(Some((entry(disk, record, names, &there)?, pruned)))
 }
 
 fn entry(
@@ -102,7 +146,6 @@ fn entry(
     record: LineageRecord,
     names: Vec<String>,
     there: &BTreeSet<&str>,
-    recovered: &mut Recovered,
 ) -> Result<LineageEntry, ArchiveError> {
     let number = record.lineage.number;
     let count = names.len();
@@ -114,12 +157,7 @@ fn entry(
             true => disk.open(&path).and_then(|file| file.len()).map_err(failed(disk, "open", &path))?,
             false => 0,
         };
-        if !is_there && files.iter().any(|file| file.there) {
-            let reason = "it is gone; files before and after it are there".to_owned();
-            let (lineage, ordinal, name) = (number, at as u32 + 1, name.clone());
-            recovered.damage.push(DamagedFile { lineage, ordinal, name, reason });
-        }
-        files.push(FileEntry { name, len, closed: at + 1 < count, there: is_there });
+        files.push(FileEntry { name, len, closed: at + 1 < count, there: is_there, lost: false });
     }
     Ok(LineageEntry { record, files })
 }
@@ -160,24 +198,47 @@ pub(super) fn mend(
         let mut before = Before::nothing(entry.record.lineage.flavor);
         before.clock = clock_before(disk, lineages, (number, 1));
         for (at, file) in entry.files.iter().enumerate() {
-            if !file.there || last == Some((number, at + 1)) {
+            let key = (number, at as u32 + 1);
+            if !file.there || last == Some((number, at + 1)) || recovered.knows(key) {
                 continue;
             }
             let path = file_name(number, &file.name);
             if seal::is_sealed(disk, &path) {
                 continue;
             }
-            before.clock = clock_before(disk, lineages, (number, at as u32 + 1));
-            let mended = Tail::mend(disk, (number, at as u32 + 1), &file.name, before);
-            let (next, damage) = mended.map_err(failed(disk, "read", &path))?;
-            before = next;
+            // Nothing is taken from what remains: its index tells more than it does.
+            if let Some(reason) = shortened(disk, &path, file.len) {
+                recovered.damaged(key, &file.name, reason);
+                continue;
+            }
+            before.clock = clock_before(disk, lineages, key);
+            let mended = Tail::mend(disk, key, &file.name, before);
+            let damage;
+            (before, damage) = match mended {
+                Ok(mended) => mended,
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    return Err(failed(disk, "write the index of", &path)(error));
+                }
+                Err(error) => (Before::nothing(entry.record.lineage.flavor), Some(unopened(&error))),
+            };
             if let Some(damage) = damage {
-                let (lineage, ordinal, name) = (number, at as u32 + 1, file.name.clone());
-                recovered.damage.push(DamagedFile { lineage, ordinal, name, reason: damage });
+                recovered.damaged(key, &file.name, damage);
             }
         }
     }
     Ok(())
+}
+
+/// That a complete file is not as long as its seal says, or as the last group in its index, which was written only when
+/// the group was on the disk.
+fn shortened(disk: &dyn ArchiveDisk, path: &str, len: u64) -> Option<String> {
+    if let Some(seal) = seal::load(disk, path) {
+        return (seal.len != len).then(|| seal::other_length(&seal, len));
+    }
+    let index = disk.open(&format!("{path}.index")).ok()?;
+    let last = index::count(&*index).ok()?.checked_sub(1)?;
+    let end = index::nth(&*index, last).ok()??.end;
+    (end > len).then(|| format!("it has {len} bytes, and its index tells of {end}"))
 }
 
 /// The running clock at the beginning of a file: the time of the last group before it.
@@ -266,10 +327,11 @@ fn before_last(
     let mut found = gtid();
     if matches!(found, Err(IndexFault::Rotten(_))) {
         let clock = clock_before(disk, lineages, (number, ordinal));
-        let mended = mending::mend(disk, &path, file.len, clock).map_err(failed(disk, "read", &path))?;
-        if let Err((at, reason)) = mended {
-            let reason = format!("{reason} (at {at})");
-            recovered.damage.push(DamagedFile { lineage: number, ordinal, name: file.name.clone(), reason });
+        let mended = mending::mend(disk, (&path, file.len), clock, Source::Archive, &|| false);
+        if let Err(reason) = mended.map_err(failed(disk, "read", &path))? {
+            if !recovered.knows((number, ordinal)) {
+                recovered.damaged((number, ordinal), &file.name, reason);
+            }
             return Ok(before);
         }
         found = gtid();

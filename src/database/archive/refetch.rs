@@ -1,8 +1,13 @@
-//! A damaged range of a complete file is written anew: the bytes collect beside the file, and take the range's place when
-//! all are there and are whole, sound events. That last step has a thread of its own: acknowledgements do not wait for it.
+//! A damaged range of a complete file, or all of it, is written anew: the bytes collect beside the file, and take the
+//! range's place when all are there and are whole, sound events. That last step has a thread of its own: acknowledgements
+//! do not wait for it. From before its first byte until it is done the file counts as damaged, also after a kill.
 
 use super::Shared;
-use super::disk::ArchiveDisk;
+use super::check::damaged;
+use super::disk::{ArchiveDisk, folder};
+use super::mending::{self, Source};
+use super::recover::clock_before;
+use super::seal;
 use super::tail::{file_name, read_head};
 use crate::store::pack::disk::PackFile;
 use ehpc_proto::binlog::FileScan;
@@ -28,6 +33,8 @@ pub(super) struct Wanted {
 
 struct Open {
     wanted: Wanted,
+    /// It is the whole file as the server has it.
+    whole: bool,
     path: String,
     beside: String,
     copy: Arc<dyn PackFile>,
@@ -72,18 +79,22 @@ impl Refetches {
     /// Patches for this range follow. Nobody says that one is given up (nfs1 may have lost its server): one of the same
     /// file, and of too many the one that had no bytes for longest, make room. Gives their numbers.
     pub(super) fn begin(&mut self, id: u64, wanted: Wanted) -> Result<Vec<u64>, String> {
-        let Some(file) = self.shared.file(wanted.lineage, wanted.ordinal) else {
+        let Some(file) = self.shared.listed(wanted.lineage, wanted.ordinal) else {
             return Err(format!("file {} of lineage {} is not here", wanted.ordinal, wanted.lineage));
         };
-        if !file.closed || wanted.to > file.len {
+        let path = file_name(wanted.lineage, &file.name);
+        // It may have lost its end, or all.
+        let least = seal::load(&*self.disk, &path).map_or(file.len, |seal| seal.len);
+        let whole = wanted.from == 0 && wanted.to >= least;
+        if !file.closed || (wanted.to > file.len && !whole) {
             return Err(format!(
-                "{} is {} and has {} bytes: only closed files are written anew",
+                "{} is {} and has {} bytes, {least} when it was sealed: only closed files are written anew, and are not \
+                 made shorter than they were",
                 file.name,
                 if file.closed { "closed" } else { "open" },
                 file.len
             ));
         }
-        let path = file_name(wanted.lineage, &file.name);
         if self.busy.lock().contains(&path) {
             return Err(format!("a range of {path} is being replaced right now"));
         }
@@ -103,7 +114,7 @@ impl Refetches {
         let copy = made.and_then(|copy| copy.truncate(0).map(|()| copy));
         let copy = copy.map_err(|error| format!("cannot write {beside}: {error}"))?;
         let touched = self.patches;
-        self.open.insert(id, Open { wanted, path, beside, copy, at: wanted.from, touched });
+        self.open.insert(id, Open { wanted, whole, path, beside, copy, at: wanted.from, touched });
         Ok(gone)
     }
 
@@ -143,21 +154,36 @@ pub(super) struct Replacement {
 }
 
 impl Replacement {
-    /// Checks the copy and writes it over the range. Takes its time: a file may have gigabytes.
+    /// Checks the copy, writes it over the range, and puts index and seal right. Takes its time: a file may have gigabytes.
     pub(super) fn run(self) -> Result<(), String> {
         let Replacement { disk, shared, open, .. } = &self;
-        let done = check(&**disk, open).and_then(|file| {
-            // The file is read anew, and its index with it, before it counts as complete again.
-            match disk.remove(&format!("{}.sealed", open.path)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),
-                _ => {}
+        let Wanted { lineage, ordinal, to, .. } = open.wanted;
+        let failed = |error: io::Error| format!("{}: {error}", open.path);
+        check(&**disk, open)?;
+        let _alone = shared.mending.lock();
+        let listed = shared.listed(lineage, ordinal);
+        let file = listed.ok_or_else(|| format!("{} was pruned meanwhile", open.path))?;
+        let len = if open.whole { to } else { file.len };
+        let broken = "it was being fetched from the server again when that broke off".to_owned();
+        shared.damages.mark(damaged(file.clone(), broken)).map_err(failed)?;
+        replace(&**disk, open).map_err(failed)?;
+        let clock = clock_before(&**disk, &shared.lineages.read().clone(), (lineage, ordinal));
+        let source = if open.whole { Source::Server } else { Source::Archive };
+        match mending::mend(&**disk, (&open.path, len), clock, source, &|| false).map_err(failed)? {
+            Ok(read) => seal::write(&**disk, &open.path, &read).map_err(failed)?,
+            Err(reason) => {
+                shared.damages.add(damaged(file, reason.clone()));
+                return Err(format!("the range is replaced, and {} is still damaged: {reason}", open.path));
             }
-            replace(&*file, open)
-        });
-        if done.is_ok() {
-            shared.damages.forget(open.wanted.lineage, open.wanted.ordinal);
         }
-        done
+        let mut lineages = shared.lineages.write();
+        let of = lineages.iter_mut().find(|entry| entry.record.lineage.number == lineage);
+        if let Some(entry) = of.and_then(|of| of.files.get_mut(ordinal as usize - 1)) {
+            (entry.len, entry.there, entry.lost) = (len, true, false);
+        }
+        drop(lineages);
+        shared.damages.forget(lineage, ordinal);
+        Ok(())
     }
 }
 
@@ -169,48 +195,54 @@ impl Drop for Replacement {
     }
 }
 
-/// The copy must be whole, sound events that fit; gives the file.
-fn check(disk: &dyn ArchiveDisk, open: &Open) -> Result<Arc<dyn PackFile>, String> {
+/// The copy must be whole, sound events that fit.
+fn check(disk: &dyn ArchiveDisk, open: &Open) -> Result<(), String> {
     let Wanted { from, to, .. } = open.wanted;
-    let failed = |error: io::Error| format!("{}: {error}", open.path);
-    let file = disk.open(&open.path).map_err(failed)?;
     let mut scan = match from {
         0 => FileScan::new(),
         _ => {
-            let head = read_head(&*file, from).map_err(failed)?;
+            let head = disk.open(&open.path).and_then(|file| read_head(&*file, from));
+            let head = head.map_err(|error| format!("{}: {error}", open.path))?;
             let head = head.ok_or("its format description is damaged: fetch it again from 0")?;
             FileScan::resume(from, &head.format)
         }
     };
     each(&*open.copy, to - from, |_, mut bytes| {
-        while scan.next(&mut bytes).map_err(|fault| fault.to_string())?.is_some() {}
+        while scan.next(&mut bytes).map_err(|fault| io::Error::other(fault.to_string()))?.is_some() {}
         Ok(())
-    })?;
+    })
+    .map_err(|error| error.to_string())?;
     if scan.boundary() != to || scan.position() != to {
         return Err(format!("the range ends at {to}, where no event ends"));
     }
-    Ok(file)
+    Ok(())
 }
 
-fn replace(file: &dyn PackFile, open: &Open) -> Result<(), String> {
-    let Wanted { from, to, .. } = open.wanted;
-    let failed = |error: io::Error| format!("{}: {error}", open.path);
-    each(&*open.copy, to - from, |at, bytes| file.write_at([bytes, &[]], from + at).map_err(failed))?;
-    file.sync().map_err(failed)
+fn replace(disk: &dyn ArchiveDisk, open: &Open) -> io::Result<()> {
+    let Wanted { lineage, from, to, .. } = open.wanted;
+    let file = match disk.open(&open.path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && open.whole => {
+            let file = disk.create(&open.path)?;
+            disk.sync_folder(&folder(lineage))?;
+            file
+        }
+        opened => opened?,
+    };
+    each(&*open.copy, to - from, |at, bytes| file.write_at([bytes, &[]], from + at))?;
+    if open.whole && file.len()? > to {
+        file.truncate(to)?;
+    }
+    file.sync()
 }
 
-fn each(
-    file: &dyn PackFile,
-    len: u64,
-    mut take: impl FnMut(u64, &[u8]) -> Result<(), String>,
-) -> Result<(), String> {
+fn each(file: &dyn PackFile, len: u64, mut take: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut buffer = vec![0; READ];
     let mut at = 0;
     while at < len {
         let wanted = (len - at).min(READ as u64) as usize;
-        let read = file.read_at(&mut buffer[..wanted], at).map_err(|error| error.to_string())?;
+        let read = file.read_at(&mut buffer[..wanted], at)?;
         if read == 0 {
-            return Err("the copy is too short".to_owned());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the copy is too short"));
         }
         take(at, &buffer[..read])?;
         at += read as u64;

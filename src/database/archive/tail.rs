@@ -4,7 +4,7 @@
 use super::disk::{ArchiveDisk, folder};
 use super::error::Fault;
 use super::index::{self, Entry};
-use super::mending;
+use super::mending::{self, Source};
 use crate::database::moment::{Running, of_header};
 use crate::store::pack::disk::PackFile;
 use ehpc_proto::binlog::header::{FLAG_ARTIFICIAL, FLAG_IN_USE};
@@ -207,7 +207,7 @@ impl Tail {
         let index = open_index(disk, &path)?;
         if index::walk(&*index, length, &mut |_| ())?.rotten {
             // Records behind a rotten one are worth more than what the file tells. What is wrong with it is said below.
-            let _ = mending::mend(disk, &path, length, before.clock)?;
+            let _ = mending::mend(disk, (&path, length), before.clock, Source::Archive, &|| false)?;
         }
         let mut tail = Tail::over(file, index, (lineage, ordinal), name, before);
         tail.resume(head, length, false)?;

@@ -6,6 +6,7 @@ mod desk;
 mod joined;
 mod lane;
 mod lookup;
+mod seals;
 
 use super::append::{Append, Appender, End};
 use super::disk::ArchiveDisk;
@@ -22,6 +23,7 @@ use rand::{Rng, RngCore};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 impl ArchiveDisk for SimulatedDisk {
     fn folders(&self) -> io::Result<Vec<String>> {
@@ -38,6 +40,20 @@ impl ArchiveDisk for SimulatedDisk {
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         self.sync_names_in(Some(folder))
+    }
+}
+
+/// Opens it as soon as nobody has it: the lock outlives its holder for a moment, because a program that another test
+/// starts has it until it is executed.
+fn open_patiently(directory: &Path, options: Options) -> (Arc<Archive>, Recovered) {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        match Archive::open(directory, options) {
+            Err(super::ArchiveError::InUse { .. }) if Instant::now() < deadline => {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            opened => return opened.unwrap(),
+        }
     }
 }
 

@@ -131,6 +131,8 @@ pub enum ArchiveCheckError {
     Server(#[from] SqlError),
     #[error("the backup: {0}")]
     Backup(String),
+    #[error("the backup: {0}")]
+    Refused(String),
     #[error("stopped before it was finished")]
     Stopped,
 }
@@ -162,28 +164,51 @@ async fn check_at(
         if stop.load(Ordering::Relaxed) {
             return Err(ArchiveCheckError::Stopped);
         }
-        let damaged = own_check(ask, &file, &mut report).await?;
         let on_server = listed.iter().find(|row| row.string(0) == file.name);
-        let Some(row) = on_server.filter(|_| Some(file.lineage) == newest) else {
-            report.older += 1;
-            continue;
-        };
-        // What is damaged is said already, with the place.
-        if damaged {
-            continue;
+        let on_server = on_server.filter(|_| Some(file.lineage) == newest);
+        let on_server = on_server.map(|row| (dsn, row.number(1).unwrap_or(0), directory.as_deref()));
+        match check_file(&Archived { ask, file: &file, stop }, on_server).await {
+            Ok(checked) => report.add(&file, checked),
+            // The others are looked at all the same. One that was pruned meanwhile is nothing any more.
+            Err(ArchiveCheckError::Refused(reason)) if is_listed(ask, &file).await? => {
+                report.unchecked.push(FileUnchecked { name: file.name, reason });
+            }
+            Err(ArchiveCheckError::Refused(_)) => {}
+            Err(error) => return Err(error),
         }
-        let archived = Archived { ask, file: &file, stop };
-        let here = match &directory {
-            Some(directory) => local::compare(&archived, &directory.join(&file.name)).await?,
-            None => None,
-        };
-        let (found, fetched) = match here {
-            Some(found) => (found, false),
-            None => (fetched::compare(&archived, dsn, row.number(1).unwrap_or(0)).await?, true),
-        };
-        report.add(&file, found, fetched);
     }
     Ok(report)
+}
+
+/// What checking one file has come to.
+enum Checked {
+    /// Damaged on the backup, in words.
+    Damaged { what: Vec<String>, on_server: bool },
+    /// It is sound; the server has it no more.
+    Older,
+    /// It is sound; compared with the server's own, which was sent once more for it or not.
+    Compared(Found, bool),
+}
+
+/// `on_server`: the server that has it, its length there, and where it may be on this host.
+async fn check_file(
+    archived: &Archived<'_>,
+    on_server: Option<(&Dsn, u64, Option<&Path>)>,
+) -> Result<Checked, ArchiveCheckError> {
+    let what = own_check(archived).await?;
+    // What is damaged is said with the place.
+    if !what.is_empty() {
+        return Ok(Checked::Damaged { what, on_server: on_server.is_some() });
+    }
+    let Some((dsn, listed, directory)) = on_server else { return Ok(Checked::Older) };
+    let here = match directory {
+        Some(directory) => local::compare(archived, &directory.join(&archived.file.name)).await?,
+        None => None,
+    };
+    Ok(match here {
+        Some(found) => Checked::Compared(found, false),
+        None => Checked::Compared(fetched::compare(archived, dsn, listed).await?, true),
+    })
 }
 
 /// What comparing one file has come to.
@@ -197,7 +222,21 @@ pub(super) enum Found {
 }
 
 impl ArchiveReport {
-    fn add(&mut self, file: &ArchivedFile, found: Found, fetched: bool) {
+    fn add(&mut self, file: &ArchivedFile, checked: Checked) {
+        self.files += 1;
+        self.bytes += file.len;
+        let (found, fetched) = match checked {
+            Checked::Damaged { what, on_server } => {
+                self.older += u64::from(!on_server);
+                self.differences.extend(what.into_iter().map(|what| FileDifference::of(file, what)));
+                return;
+            }
+            Checked::Older => {
+                self.older += 1;
+                return;
+            }
+            Checked::Compared(found, fetched) => (found, fetched),
+        };
         match found {
             Found::Unknown(reason) => {
                 self.unchecked.push(FileUnchecked { name: file.name.clone(), reason });
@@ -233,18 +272,12 @@ impl Archived<'_> {
     }
 }
 
-/// All files of the archive, in order.
+/// All files of the archive, in order; those that it has lost are among them.
 async fn files(ask: &Ask) -> Result<Vec<ArchivedFile>, ArchiveCheckError> {
     let mut all: Vec<ArchivedFile> = Vec::new();
     loop {
         let from = all.last().map_or((0, 0), |last| (last.lineage, last.ordinal + 1));
-        let mut more = Vec::new();
-        for part in asked(ask, DbQuery::Files { from }).await? {
-            match part {
-                DbAnswer::Files(files) => more.extend(files),
-                other => return Err(unfit(&other)),
-            }
-        }
+        let more = files_from(ask, from).await?;
         if more.is_empty() {
             return Ok(all);
         }
@@ -252,11 +285,29 @@ async fn files(ask: &Ask) -> Result<Vec<ArchivedFile>, ArchiveCheckError> {
     }
 }
 
+/// As many as it tells at once.
+async fn files_from(ask: &Ask, from: (u32, u32)) -> Result<Vec<ArchivedFile>, ArchiveCheckError> {
+    let mut files = Vec::new();
+    for part in asked(ask, DbQuery::Files { from }).await? {
+        match part {
+            DbAnswer::Files(part) => files.extend(part),
+            other => return Err(unfit(&other)),
+        }
+    }
+    Ok(files)
+}
+
+async fn is_listed(ask: &Ask, file: &ArchivedFile) -> Result<bool, ArchiveCheckError> {
+    let key = (file.lineage, file.ordinal);
+    let files = files_from(ask, key).await?;
+    Ok(files.iter().any(|file| (file.lineage, file.ordinal) == key))
+}
+
 async fn asked(ask: &Ask, query: DbQuery) -> Result<Vec<DbAnswer>, ArchiveCheckError> {
     let parts = ask(query).await.map_err(ArchiveCheckError::Backup)?;
     for part in &parts {
         if let DbAnswer::Failed { reason } = part {
-            return Err(ArchiveCheckError::Backup(reason.clone()));
+            return Err(ArchiveCheckError::Refused(reason.clone()));
         }
     }
     Ok(parts)
@@ -267,28 +318,18 @@ fn unfit(answer: &DbAnswer) -> ArchiveCheckError {
     ArchiveCheckError::Backup(format!("an answer that does not fit the question: {shown}"))
 }
 
-/// The backup reads the file; whether it is damaged.
-async fn own_check(
-    ask: &Ask,
-    file: &ArchivedFile,
-    report: &mut ArchiveReport,
-) -> Result<bool, ArchiveCheckError> {
-    report.files += 1;
-    report.bytes += file.len;
-    let mut damaged = false;
-    let query = DbQuery::Check { lineage: file.lineage, ordinal: file.ordinal };
-    for part in asked(ask, query).await? {
+/// The backup reads the file; what is damaged, in words.
+async fn own_check(archived: &Archived<'_>) -> Result<Vec<String>, ArchiveCheckError> {
+    let mut what = Vec::new();
+    let query = DbQuery::Check { lineage: archived.file.lineage, ordinal: archived.file.ordinal };
+    for part in asked(archived.ask, query).await? {
         let DbAnswer::Checked(damage) = part else { return Err(unfit(&part)) };
-        for place in damage {
-            damaged = true;
-            let what = match place.at {
-                Some(at) => format!("damaged on the backup at byte {at}: {}", place.reason),
-                None => format!("damaged on the backup: {}", place.reason),
-            };
-            report.differences.push(FileDifference::of(file, what));
-        }
+        what.extend(damage.into_iter().map(|place| match place.at {
+            Some(at) => format!("damaged on the backup at byte {at}: {}", place.reason),
+            None => format!("damaged on the backup: {}", place.reason),
+        }));
     }
-    Ok(damaged)
+    Ok(what)
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ struct Copies {
     dir: tempfile::TempDir,
     files: Vec<ArchivedFile>,
     damage: Vec<ArchiveDamage>,
+    /// Files that the backup has no answer about, by their ordinals: one that is listed, and one that is pruned meanwhile.
+    refused: [Option<u32>; 2],
     /// What becomes of a drill.
     drill: Option<DrillState>,
 }
@@ -27,7 +29,7 @@ impl Copies {
             ArchivedFile { lineage: 1, ordinal, name, len: bytes.len() as u64, closed }
         });
         let files = files.collect();
-        Copies { dir, files, damage: Vec::new(), drill: None }
+        Copies { dir, files, damage: Vec::new(), refused: [None; 2], drill: None }
     }
 
     fn path(&self, at: usize) -> PathBuf {
@@ -36,12 +38,18 @@ impl Copies {
 
     fn ask(&self) -> Ask {
         let (dir, files, damage) = (self.dir.path().to_owned(), self.files.clone(), self.damage.clone());
+        let (refused, pruned) = (self.refused, AtomicBool::new(false));
         let drill = self.drill.clone();
         Arc::new(move |query| {
             let answer = match query {
+                DbQuery::Check { ordinal, .. } if refused.contains(&Some(ordinal)) => {
+                    pruned.fetch_or(refused[1] == Some(ordinal), Ordering::Relaxed);
+                    DbAnswer::Failed { reason: "no such luck".to_owned() }
+                }
                 DbQuery::Files { from } => DbAnswer::Files(
                     files
                         .iter()
+                        .filter(|file| !pruned.load(Ordering::Relaxed) || Some(file.ordinal) != refused[1])
                         .filter(|file| (file.lineage, file.ordinal) >= from)
                         .take(2)
                         .cloned()
@@ -234,7 +242,14 @@ fn differences_are_found_where_they_are() {
 #[test]
 fn a_torn_event_of_a_killed_server_is_no_difference() {
     let server = server();
-    let copies = Copies::of(&server);
+    let mut copies = Copies::of(&server);
+    // A file about which nothing is said is not compared, the others are; one that was pruned meanwhile is nothing.
+    copies.refused = [Some(2), Some(3)];
+    let report = check_with(&server, &copies);
+    assert_eq!((report.files, report.compared, report.differences.len()), (3, 3, 0), "{report}");
+    let unchecked = FileUnchecked { name: "bin.000002".to_owned(), reason: "no such luck".to_owned() };
+    assert_eq!(report.unchecked, [unchecked]);
+    copies.refused = [None; 2];
     let path = &server.binlog_files().unwrap()[0];
     let mut bytes = std::fs::read(path).unwrap();
     // The first part of an event that says it is longer.

@@ -65,6 +65,12 @@ pub enum RestoreError {
     Switch { name: &'static str, server: String, source: Box<SqlError> },
     #[error("{what}: {source}")]
     File { what: String, source: std::io::Error },
+    #[error(
+        "binary log {ordinal} of lineage {lineage}, which is on the way to that moment, is damaged in the archive: {reason}. \
+         On nfs1, `ehpc-store verify --database --repair` fetches it from the server again; where the server has it no more, \
+         choose a moment before it, or one that a later base leads to (`ehpc-store db bases`)"
+    )]
+    Unsound { lineage: u32, ordinal: u32, reason: String },
     #[error("stopped: this daemon is shutting down, or the request was withdrawn")]
     Stopped,
 }

@@ -13,9 +13,9 @@ use crate::database::server::{Client, Flavor, LoadOptions, Program, ServerError,
 use crate::database::sql::Sql;
 use ehpc_proto::binlog::{GtidState, Xid};
 use ehpc_proto::replication::database::Place;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 
 /// What everything is taken from.
@@ -131,11 +131,11 @@ impl Vault<'_> {
                 return Err(RestoreError::LostBefore { base: base.number, file: base.before.file.clone() });
             }
         };
-        for segment in &route.segments {
-            // A lineage's files are numbered one after the other: one that is not listed is lost.
-            for ordinal in segment.from.file..=segment.to.file {
-                self.archive.file(segment.from.lineage, ordinal)?;
+        for (lineage, ordinal) in files_read(route, &prepared) {
+            if let Some(reason) = self.archive.known_damage(lineage, ordinal) {
+                return Err(RestoreError::Unsound { lineage, ordinal, reason });
             }
+            self.archive.file(lineage, ordinal)?;
         }
         for file in self.archive.files() {
             let is_on = |segment: &Segment| {
@@ -159,6 +159,28 @@ impl Vault<'_> {
         let mut seen = HashSet::new();
         unlogged.retain(|branch| seen.insert(branch.clone()));
         Ok(Means { client, binlog, prepared, holes, unlogged })
+    }
+
+    /// Reads the binary logs on the way whose events have no checksums: whoever applies them would not notice damage, but
+    /// what they were sealed with tells.
+    pub(super) fn prove(
+        &self,
+        (route, means): (&Route, &Means),
+        stop: &AtomicBool,
+    ) -> Result<(), RestoreError> {
+        for (lineage, ordinal) in files_read(route, &means.prepared) {
+            if self.archive.has_checksums(lineage, ordinal)? {
+                continue;
+            }
+            let damage = self.archive.check(lineage, ordinal, &|| stop.load(Ordering::Relaxed));
+            if stop.load(Ordering::Relaxed) {
+                return Err(RestoreError::Stopped);
+            }
+            if let Some(first) = damage?.into_iter().next() {
+                return Err(RestoreError::Unsound { lineage, ordinal, reason: first.reason });
+            }
+        }
+        Ok(())
     }
 
     /// Loads the base, with the branches that were prepared at its place. What it says of our own account is left out, and what
@@ -317,6 +339,15 @@ fn is_state(record: &BaseRecord, gtid: &GtidState) -> bool {
     let of = GtidState::parse(Flavor::MariaDb, &record.gtid);
     let same = |of: GtidState| of.contains_all(gtid) && gtid.contains_all(&of);
     record.flavor == Flavor::MariaDb && !gtid.is_empty() && of.is_ok_and(same)
+}
+
+/// Lineage and ordinal of every binary log that is read on the way, in order. A lineage's files are numbered one after the
+/// other: one that is not there is lost.
+fn files_read(route: &Route, prepared: &[Group]) -> BTreeSet<(u32, u32)> {
+    let of_segments = route.segments.iter().flat_map(|segment| {
+        (segment.from.file..=segment.to.file).map(|ordinal| (segment.from.lineage, ordinal))
+    });
+    of_segments.chain(prepared.iter().map(|group| (group.lineage, group.file))).collect()
 }
 
 /// The account that we are there.

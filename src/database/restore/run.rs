@@ -119,6 +119,7 @@ pub fn run(
     let (at, route, means) = prepare(vault, options)?;
     let way = Way { at: &at, route: &route, means: &means };
     progress(format!("to {}:{}, from base {}", at.file, at.place.offset, route.base.number));
+    vault.prove((&route, &means), stop)?;
     match (&options.target, &options.only) {
         (RestoreTarget::Server(dsn), Some(table)) => {
             only::run(vault, options, dsn, table, way, progress, stop)

@@ -519,7 +519,7 @@ fn what_is_missing_or_rotten_on_the_way_ends_a_restore() {
     let open =
         || Archive::open(&world.directory.path().join("database"), archive::Options::default()).unwrap().0;
     let error = restore(&open()).unwrap_err().to_string();
-    assert!(error.contains("file 3 of lineage 1"), "{error}");
+    assert!(error.contains("binary log 3 of lineage 1") && error.contains("it is gone"), "{error}");
     let archive = world.archive();
     let mut bytes = std::fs::read(lineage.join("bin.000003")).unwrap();
     let at = bytes.windows(9).position(|part| part == b"xxxxxxxxx").unwrap();
@@ -527,4 +527,28 @@ fn what_is_missing_or_rotten_on_the_way_ends_a_restore() {
     std::fs::write(lineage.join("bin.000003"), bytes).unwrap();
     let error = restore(&archive).unwrap_err().to_string();
     assert!(error.to_lowercase().contains("crc"), "{error}");
+    // What is known is said before anything begins.
+    assert_eq!(archive.check(1, 3, &|| false).unwrap().len(), 1);
+    let error = restore(&archive).unwrap_err().to_string();
+    assert!(error.contains("binary log 3 of lineage 1") && error.contains("--repair"), "{error}");
+    drop(archive);
+    // Where events have no checksums only the seal tells.
+    world.server.sql("SET GLOBAL binlog_checksum = NONE").unwrap();
+    world.server.sql("INSERT INTO d.t VALUES (9, REPEAT('z', 150)); FLUSH BINARY LOGS").unwrap();
+    let archive = world.archive();
+    let file = archive.files().into_iter().rev().nth(1).unwrap();
+    assert!(!archive.has_checksums(1, file.ordinal).unwrap() && archive.has_checksums(1, 1).unwrap());
+    archive.maintain(&|| false).unwrap();
+    let path = lineage.join(&file.name);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(9).position(|part| part == b"zzzzzzzzz").unwrap();
+    bytes[at] = b'y';
+    std::fs::write(&path, &bytes).unwrap();
+    let error = restore(&archive).unwrap_err().to_string();
+    assert!(error.contains(&format!("binary log {} of", file.ordinal)), "{error}");
+    assert!(error.contains("not those that were sealed"), "{error}");
+    bytes[at] = b'z';
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(archive.check(1, file.ordinal, &|| false).unwrap(), []);
+    restore(&archive).unwrap();
 }

@@ -32,6 +32,18 @@ pub struct Dump {
     failed: Option<SourceFault>,
 }
 
+/// Where the last whole event of a file ends that the server has closed.
+pub(super) async fn end(dsn: &Dsn, file: &str) -> Result<u64, SourceFault> {
+    let mut dump = Dump::open(dsn, file, 0, None).await?;
+    loop {
+        match dump.next().await {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(SourceFault::Torn { .. }) => return Ok(dump.from),
+            Err(fault) => return Err(fault),
+        }
+    }
+}
+
 impl Dump {
     /// Begins to read `file` at `from` (0, or a border of events) up to `to`, or up to its present end. It shows itself
     /// without a number of its own, so that it throws no replica out.

@@ -152,6 +152,16 @@ impl Source {
         self.shared.accept_loss();
     }
 
+    /// A complete file of the archive is fetched again, as the server of its lineage has it now: one that is damaged, that
+    /// has lost its end, or that is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::refetch`].
+    pub async fn refetch_file(&self, lineage: u32, ordinal: u32) -> Result<(), String> {
+        self.shared.refetch_file(lineage, ordinal).await
+    }
+
     /// A damaged range of a complete file of the archive is fetched from the server again, which must still be the one of
     /// that lineage and have the file. `from` and `to` are borders of events, or 0.
     ///

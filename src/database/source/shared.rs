@@ -1,7 +1,7 @@
 //! What the source's tasks and those who ask about it share.
 
 use super::SourceOptions;
-use super::dump::Dump;
+use super::dump::{self, Dump};
 use super::fault::SourceFault;
 use super::lane::Exchange;
 use super::semisync::SemiSyncWatch;
@@ -9,7 +9,7 @@ use crate::database::dsn::Dsn;
 use crate::database::sql::{Sql, SqlError};
 use crate::observe::status::DatabaseSourceStatus;
 use crate::observe::words::now_ms;
-use ehpc_proto::replication::database::{DbAnswer, DbQuery, Place};
+use ehpc_proto::replication::database::{ArchivedFile, DbAnswer, DbQuery, Place};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -284,8 +284,8 @@ impl Shared {
         })
     }
 
-    /// Fetches a range of a complete file anew.
-    pub(super) async fn refetch(&self, lineage: u32, ordinal: u32, from: u64, to: u64) -> Result<(), String> {
+    /// The server of that lineage, and that file of it as the archive knows it.
+    async fn held(&self, lineage: u32, ordinal: u32) -> Result<(Dsn, ArchivedFile), String> {
         let used = self.server.borrow().clone().filter(|(_, current)| *current == lineage);
         let dsn = used.map(|(dsn, _)| dsn);
         let dsn = dsn.ok_or_else(|| {
@@ -297,9 +297,31 @@ impl Shared {
             _ => None,
         });
         let file = file.filter(|file| (file.lineage, file.ordinal) == (lineage, ordinal));
-        let name =
-            file.ok_or_else(|| format!("the archive has no file {ordinal} in lineage {lineage}"))?.name;
-        let mut dump = Dump::open(&dsn, &name, from, Some(to)).await.map_err(|fault| fault.to_string())?;
+        let file = file.ok_or_else(|| format!("the archive has no file {ordinal} in lineage {lineage}"))?;
+        Ok((dsn, file))
+    }
+
+    /// Fetches a whole complete file anew, also one that the archive has lost.
+    pub(super) async fn refetch_file(&self, lineage: u32, ordinal: u32) -> Result<(), String> {
+        let (dsn, file) = self.held(lineage, ordinal).await?;
+        let mut sql = Sql::connect(&dsn).await.map_err(|error| error.to_string())?;
+        let listed = sql.rows("SHOW BINARY LOGS").await.map_err(|error| error.to_string())?;
+        sql.close().await;
+        let listed = listed.iter().find(|row| row.string(0) == file.name).and_then(|row| row.number(1));
+        let end = match listed {
+            None => return Err("the server has purged it (SHOW BINARY LOGS)".to_owned()),
+            Some(len) if len == file.len => len,
+            // What a killed server left half written is counted there, and is not part of the log.
+            Some(_) => dump::end(&dsn, &file.name).await.map_err(|fault| fault.to_string())?,
+        };
+        self.refetch(lineage, ordinal, 0, end).await
+    }
+
+    /// Fetches a range of a complete file anew.
+    pub(super) async fn refetch(&self, lineage: u32, ordinal: u32, from: u64, to: u64) -> Result<(), String> {
+        let (dsn, file) = self.held(lineage, ordinal).await?;
+        let dump = Dump::open(&dsn, &file.name, from, Some(to)).await;
+        let mut dump = dump.map_err(|fault| fault.to_string())?;
         let query = DbQuery::Refetch { lineage, ordinal, from, to };
         let (id, answer) = self.exchange.question(query).await?;
         let patches = async {

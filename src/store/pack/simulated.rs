@@ -3,7 +3,7 @@
 use super::disk::{Disk, PackFile};
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Error, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,6 +74,8 @@ struct State {
     capacity: u64,
     /// The next so many syncs fail, each losing what it should have written.
     failing_syncs: u32,
+    /// Files that give an error when they are read.
+    unreadable: BTreeSet<String>,
     /// Every call fails from now on, until the crash.
     dead: bool,
     /// Calls that may still be made before the disk is dead.
@@ -105,6 +107,7 @@ impl SimulatedDisk {
             rng: StdRng::seed_from_u64(seed),
             capacity: u64::MAX,
             failing_syncs: 0,
+            unreadable: BTreeSet::new(),
             dead: false,
             calls_left: u64::MAX,
         })))
@@ -122,6 +125,15 @@ impl SimulatedDisk {
         self.0.lock().failing_syncs = count;
     }
 
+    /// Whoever reads this file gets EIO, or no more.
+    pub(crate) fn fail_reads(&self, name: &str, fail: bool) {
+        let mut state = self.0.lock();
+        match fail {
+            true => drop(state.unreadable.insert(name.to_owned())),
+            false => drop(state.unreadable.remove(name)),
+        }
+    }
+
     /// The power goes after so many more calls.
     pub(crate) fn die_after(&self, calls: u64) {
         self.0.lock().calls_left = calls;
@@ -130,7 +142,7 @@ impl SimulatedDisk {
     /// Power cut and start: what was not synced is there, or not, or in part.
     pub(crate) fn crash(&self) {
         let mut state = self.0.lock();
-        let State { files, rng, dead, calls_left, failing_syncs, capacity } = &mut *state;
+        let State { files, rng, dead, calls_left, failing_syncs, capacity, .. } = &mut *state;
         files.retain(|_, file| {
             file.apply_torn(rng);
             file.visible = file.durable.clone();
@@ -273,6 +285,9 @@ impl SimulatedFile {
 impl PackFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|state, name| {
+            if state.unreadable.contains(name) {
+                return Err(Error::from_raw_os_error(5));
+            }
             let held = state.files[name].visible.get(offset as usize..).unwrap_or_default();
             let len = held.len().min(buffer.len());
             buffer[..len].copy_from_slice(&held[..len]);

@@ -323,11 +323,21 @@ fn a_rotten_record_is_found_without_being_asked_for_and_kept_apart_where_nothing
     disk.flip("0001/bin.000001", 200, 3);
     let error = life.archive.prepare_group(&xid(), Place { lineage: 1, file: 2, offset: 4 }).unwrap_err();
     assert!(error.to_string().contains("verify --database --repair"), "{error}");
-    let far = (Place { lineage: 9, file: 1, offset: 0 }, Timestamp { seconds: i64::MAX, nanos: 0 });
-    assert!(life.archive.prune(far.0, far.1, false).is_err());
-    assert!(opened(&disk, "0001/bin.000001"));
-    // The index of a file that is being written is the writer's: a start makes it anew.
+    // Its age is not after the first group of the next one.
+    let prune = |seconds, dry_run| {
+        let far = Place { lineage: 9, file: 1, offset: 0 };
+        let pruned = life.archive.prune(far, Timestamp { seconds, nanos: 0 }, dry_run);
+        pruned.map(|pruned| pruned.files.len()).map_err(|error| error.to_string())
+    };
+    assert_eq!((prune(7000, true), prune(7001, true)), (Ok(0), Ok(1)));
     disk.open("0001/bin.000002.index").unwrap().sync().unwrap();
+    disk.flip("0001/bin.000002.index", 20, 3);
+    let error = prune(7001, true).unwrap_err();
+    assert!(error.contains("verify --database --repair"), "nothing tells: {error}");
+    disk.flip("0001/bin.000002.index", 20, 3);
+    assert_eq!(prune(7001, false), Ok(1));
+    assert!(!opened(&disk, "0001/bin.000001") && life.archive.status().error.is_none());
+    // The index of a file that is being written is the writer's: a start makes it anew.
     disk.flip("0001/bin.000002.index", 20, 3);
     let error = life.archive.find(&Target::Latest).unwrap_err();
     assert!(error.to_string().contains("FLUSH BINARY LOGS"), "{error}");

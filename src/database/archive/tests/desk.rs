@@ -11,7 +11,6 @@ use ehpc_proto::replication::wire::{self, Payload};
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -226,7 +225,7 @@ async fn garbage_is_refused_with_the_reason() {
 fn child_that_appends() {
     use std::io::Write as _;
     let Some(directory) = std::env::var_os("EHPC_ARCHIVE_CHILD") else { return };
-    let (archive, recovered) = Archive::open(Path::new(&directory), Options { sync_every: 20_000 }).unwrap();
+    let (archive, recovered) = open_patiently(Path::new(&directory), Options { sync_every: 20_000 });
     assert_eq!(recovered.damage, []);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -302,7 +301,7 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(seen >= wanted, "round {round}: the child ended by itself after {seen} of {wanted}");
-        let (archive, recovered) = Archive::open(directory.path(), Options::default()).unwrap();
+        let (archive, recovered) = open_patiently(directory.path(), Options::default());
         assert_eq!(recovered.damage, []);
         let place = archive.durable().borrow().place;
         assert!((place.file, place.offset) >= acked, "{acked:?} was acknowledged, {place:?} is there");

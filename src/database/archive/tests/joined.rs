@@ -1,7 +1,7 @@
 //! A real server, the source, a lane that is cut, and the archive, which is closed and opened again meanwhile: in the end
 //! both have the same bytes.
 
-use super::super::{ArchiveDesk, ArchiveError, Target};
+use super::super::{ArchiveDesk, Target};
 use super::*;
 use crate::database::dsn::Dsn;
 use crate::database::link::{BoxFuture, Dial, Wire, WireIn, WireOut};
@@ -10,7 +10,6 @@ use ehpc_proto::replication::wire::Payload;
 use ehpc_tools::database::{Maria, Work, Workload};
 use parking_lot::Mutex;
 use rand::SeedableRng;
-use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -82,16 +81,7 @@ impl WireOut for Out {
 
 impl Backup {
     fn open(&self, directory: &Path) -> Arc<Archive> {
-        let deadline = Instant::now() + DEADLINE;
-        // The lock outlives its holder for a moment: a program that another test starts has it until it is executed.
-        let (archive, recovered) = loop {
-            match Archive::open(directory, Options::default()) {
-                Err(ArchiveError::InUse { .. }) if Instant::now() < deadline => {
-                    std::thread::park_timeout(Duration::from_millis(5));
-                }
-                opened => break opened.unwrap(),
-            }
-        };
+        let (archive, recovered) = open_patiently(directory, Options::default());
         assert_eq!(recovered.damage, []);
         let others = Arc::new(|_| Box::pin(async { Vec::new() }) as BoxFuture<'static, _>);
         let desk = ArchiveDesk::new(archive.clone(), Arc::new(|_| {}), others);
