@@ -130,7 +130,7 @@ fn mysql_is_archived_byte_for_byte() {
 fn questions_and_marks_go_the_same_way() {
     use ehpc_proto::replication::database::{DbAnswer, DbQuery, Mark, MarkKind, Place};
     use ehpc_proto::replication::state::Timestamp;
-    let (runtime, server, end, source) = streamed(Options::default());
+    let (runtime, _server, end, source) = streamed(Options::default());
     caught_up(&runtime, &source);
     let answers = runtime.block_on(source.ask(DbQuery::Files { from: (1, 1) })).unwrap();
     assert!(

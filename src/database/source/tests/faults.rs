@@ -120,7 +120,7 @@ fn an_encrypted_log_is_refused_with_the_reason() {
 
 #[test]
 fn a_server_without_binary_log_is_said() {
-    let (runtime, server, end, source) = streamed(Options { log_bin: false, ..Options::default() });
+    let (_runtime, _server, _end, source) = streamed(Options { log_bin: false, ..Options::default() });
     let status = wait_state(&source, "no-binlog");
     assert!(error(&status).contains("log_bin = mysql-bin"), "{}", error(&status));
 }
