@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant};
 
 /// The moment: so much later, at most, is on the backup what a busy server commits.
-pub(super) const GATHER: Duration = Duration::from_millis(4);
+pub(super) const GATHER: Duration = Duration::from_millis(8);
 /// Reads to the end within [`GATHER`] from which on a server counts as busy; a commit takes one or a few.
-const READS: u32 = 6;
+const READS: u32 = 12;
 /// A gathered read of fewer bytes (a small commit) shows that it is busy no more.
 const FEW: usize = 600;
 
@@ -48,7 +48,7 @@ mod tests {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
         for _ in 0..100 {
-            now += Duration::from_millis(5);
+            now += GATHER + Duration::from_millis(1);
             for _ in 0..5 {
                 now += Duration::from_micros(20);
                 assert!(!pace.gathers(now, 80));
