@@ -43,11 +43,15 @@ pub(crate) fn open_at(
         }
     }
     let mut open: HashMap<u64, Group> = HashMap::new();
-    for file in archive.files() {
-        let ArchivedFile { lineage, ordinal, .. } = file;
+    for file in archive.listed() {
+        let ArchivedFile { lineage, ordinal, len, .. } = file;
         if (lineage, ordinal) < (from.lineage, from.file) || (lineage, ordinal) > (place.lineage, place.file)
         {
             continue;
+        }
+        if len == 0 {
+            let reason = archive.known_damage(lineage, ordinal).unwrap_or_default().to_string();
+            return Err(RestoreError::Unsound { lineage, ordinal, reason });
         }
         archive.groups(lineage, ordinal, &mut |entry| {
             let at = |offset| Place { lineage, file: ordinal, offset };
@@ -72,9 +76,12 @@ pub(crate) fn open_at(
     Ok((groups, unlogged))
 }
 
-/// Whether nothing happened before the archive's first file.
+/// Whether nothing happened before the archive's first file, and nothing of it is lost.
 fn is_from_the_start(archive: &Archive) -> Result<bool, RestoreError> {
-    let Some(first) = archive.files().into_iter().next() else { return Ok(false) };
+    let files = archive.listed();
+    let Some(first) = files.first().filter(|_| files.iter().all(|file| file.len > 0)) else {
+        return Ok(false);
+    };
     let begin = Place { lineage: first.lineage, file: first.ordinal, offset: 0 };
     Ok(archive.gtid_at(begin)?.is_empty())
 }
