@@ -41,6 +41,7 @@ const PURE: &[&str] = &[
     "src/database/preflight/rules.rs",
     "src/database/source/acks.rs",
     "src/database/source/session.rs",
+    "src/database/source/ship.rs",
     "src/nfs/reply_cache.rs",
     "src/nfs/lock/ranges.rs",
     "src/nfs/lock/table.rs",

@@ -289,7 +289,7 @@ impl DatabaseArchive {
         let restoring =
             Restoring { keep: &self.keep, store: Some(store), runtime: &runtime, stop, step: &step };
         // What a restore reads stays.
-        let _reading = action.ends_with("restore").then(|| self.keep.in_use.read());
+        let _reading = action.ends_with("restore").then(|| self.keep.in_use.blocking_read());
         match action {
             "db-bases" => Ok(self.bases()),
             "db-log" => Ok(self.log()),
@@ -359,6 +359,7 @@ fn answers(
         tools: Tools::new(settings.tools.clone()),
         upstream,
         directory: settings.directory.clone(),
+        in_use: Arc::clone(&keep.in_use),
     };
     let whereabouts = Arc::new(move || standby_dsn(&settings, standby.as_deref()));
     let sessions = match is_external {
@@ -383,6 +384,7 @@ fn start_standby(keep: &Keep, address: SocketAddr, password: &str) -> Result<Opt
         upstream: upstream(address, password),
         archive: Arc::clone(&keep.archive),
         bases: Arc::clone(&keep.bases),
+        in_use: Arc::clone(&keep.in_use),
     };
     Ok(Some(Arc::new(Standby::start(parts)?)))
 }

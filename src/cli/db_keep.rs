@@ -8,12 +8,12 @@ use crate::observe::words;
 use crate::settings::Database;
 use anyhow::{Context, Result};
 use ehpc_proto::replication::Timestamp;
-use parking_lot::RwLock;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::RwLock;
 
 /// Everything that is kept.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub(super) struct Keep {
     pub(super) archive: Arc<Archive>,
     pub(super) bases: Arc<BaseStore>,
     pub(super) marks: Arc<Marks>,
-    /// Read-locked by restores: what they read must not be pruned.
+    /// Read-locked by restores, drills and whatever builds a standby: what they read must not be pruned.
     pub(super) in_use: Arc<RwLock<()>>,
 }
 

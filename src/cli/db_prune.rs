@@ -37,8 +37,8 @@ impl Keep {
     /// runs. (Base snapshots give their space back at the daemon's start.)
     pub(super) fn prune(&self, dry_run: bool, readers: &dyn Fn() -> Vec<Reader>) -> Result<Value> {
         let nothing = |why: &str| json!({ "text": format!("nothing to remove: {why}"), "files": 0 });
-        let Some(_alone) = self.in_use.try_write() else {
-            return Ok(nothing("a restore reads the archive"));
+        let Ok(_alone) = self.in_use.try_write() else {
+            return Ok(nothing("a restore, a drill or a standby that is built reads the archive"));
         };
         let all = self.bases.list();
         let kept = kept(&all, self.settings.base_keep);
@@ -140,7 +140,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let keep = Keep::open(&Database::at(Vec::new(), directory.path())).unwrap();
         let asked = || keep.prune(false, &|| Vec::new()).unwrap()["text"].to_string();
-        let reading = keep.in_use.read();
+        let reading = keep.in_use.try_read().unwrap();
         assert!(asked().contains("a restore reads"), "{}", asked());
         drop(reading);
         assert!(asked().contains("no base snapshot"), "{}", asked());

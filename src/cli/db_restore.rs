@@ -19,7 +19,9 @@ const PASSWORD: &str = "EHPC_RESTORE_PASSWORD";
 ///
 /// A base snapshot is loaded, then the binary logs are applied up to exactly that moment, and what was recorded of the
 /// tables on the way is compared. With --datadir the result is a data directory that a server can be started on; with
-/// --to the statements run on a server that is there; its account that is used for it stays as it is.
+/// --to the statements run on a server that is there. The account that is used for it keeps its password and its privileges
+/// (on a MariaDB: what the binary logs do to an account of that name is put right; on a MySQL it is found at the end when they
+/// have locked it out). GRANT PROXY of others, which that account may not give, is left out and named.
 ///
 /// A password in --to can be seen by every user of this host while the command runs. Better: password_file=FILE in it (on the
 /// backup; mode 0600), the environment variable EHPC_RESTORE_PASSWORD, or --ask-password.

@@ -278,6 +278,11 @@ fn report(restored: &Restored, options: &RestoreOptions) -> String {
             restored.lacks_history.join(", ")
         ));
     }
+    for statement in &restored.left_out {
+        text.push_str(&format!(
+            "left out, because the account that restored may not grant it (run it as one that may): {statement}\n"
+        ));
+    }
     for branch in &restored.unlogged_branches {
         text.push_str(&format!(
             "NOT WHOLE: the changes of XA branch {branch} are in no binary log (its server was killed within XA PREPARE); a base \

@@ -286,7 +286,29 @@ impl Dialect {
         }
     }
 
-    /// Another name under which `SHOW GRANTS` may list that privilege.
+    /// The privilege that shows whether a server replicates ([`Dialect::replica_status`]).
+    /// MariaDB: knowledge base, "Grant" (REPLICA MONITOR is from 10.5.9 on, SHOW GRANTS calls it SLAVE MONITOR).
+    pub fn replica_privilege(self) -> &'static str {
+        if self.mariadb_from(10, 5, 9) {
+            "SLAVE MONITOR"
+        } else if self.mariadb_from(10, 5, 2) {
+            "REPLICATION SLAVE ADMIN"
+        } else {
+            "REPLICATION CLIENT"
+        }
+    }
+
+    /// The privileges on `*.*` that the binary log's stream takes; of several servers the source asks which of them are
+    /// replicas.
+    pub fn source_privileges(self, several: bool) -> Vec<&'static str> {
+        let mut list = vec!["REPLICATION SLAVE", self.monitor_privilege()];
+        if several && !list.contains(&self.replica_privilege()) {
+            list.push(self.replica_privilege());
+        }
+        list
+    }
+
+    /// Another name under which `SHOW GRANTS` may list the privilege that shows the binary log's state.
     pub fn monitor_privilege_alias(self) -> &'static str {
         match self.mariadb_from(10, 5, 2) {
             true => "REPLICATION CLIENT",
@@ -301,6 +323,11 @@ impl Dialect {
             _ if self.mysql_from(5, 7, 8) => Some("SET SESSION max_execution_time = 0"),
             Dialect::MySql(_) => None,
         }
+    }
+
+    /// Whether a definition that a kill interrupted is repaired, and logged, before the server opens its socket.
+    pub fn repairs_definitions_at_start(self) -> bool {
+        self.mariadb_from(10, 6, 1)
     }
 
     /// Whether a snapshot tells its own place in the binary log (`binlog_snapshot_file`, `binlog_snapshot_position`).

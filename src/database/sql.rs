@@ -274,6 +274,17 @@ impl Sql {
         self.named("STATUS", name).await
     }
 
+    /// Where this session's snapshot is in MariaDB's binary log, without one where its last commit ends
+    /// (`Binlog_snapshot_file`, `Binlog_snapshot_position`); waits for no other commit. `None`: there is no binary log.
+    pub async fn snapshot_place(&mut self) -> Result<Option<(String, u64)>, SqlError> {
+        let rows = self.rows("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
+        let value = |name: &str| {
+            rows.iter().find(|row| row.string(0).eq_ignore_ascii_case(name)).map(|row| row.string(1))
+        };
+        let position = value("binlog_snapshot_position").and_then(|text| text.parse().ok());
+        Ok(value("binlog_snapshot_file").filter(|file| !file.is_empty()).zip(position))
+    }
+
     async fn named(&mut self, what: &str, name: &str) -> Result<Option<String>, SqlError> {
         // `WHERE`, not `LIKE`: the `_` of a name is a wildcard there.
         let statement = format!("SHOW GLOBAL {what} WHERE Variable_name = {}", quote_text(name));

@@ -18,13 +18,7 @@ pub(super) async fn sums(dsn: Dsn, tables: Vec<TableRecord>) -> Result<Option<Su
     let before = identities(&mut sql).await?;
     sql.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
     sql.run("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
-    let status = sql.rows("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
-    let value = |name: &str| {
-        status.iter().find(|row| row.string(0).eq_ignore_ascii_case(name)).map(|row| row.string(1))
-    };
-    let place =
-        (value("binlog_snapshot_file"), value("binlog_snapshot_position").and_then(|text| text.parse().ok()));
-    let (Some(file), Some(offset)) = place else { return Ok(None) };
+    let Some((file, offset)) = sql.snapshot_place().await? else { return Ok(None) };
     let place = LogPlace { file, offset };
     let Some(gtid) = look::gtid_at(&mut sql, &place).await? else { return Ok(None) };
     let mut sums = Sums { place, gtid, tables: Vec::new() };

@@ -84,7 +84,7 @@ impl World {
         let mut client = Client::start(&program, &Dsn::socket(into, "root"), LoadOptions::default()).unwrap();
         let never = AtomicBool::new(false);
         client.load(&mut self.bases.read(number).unwrap(), &mut |_| (), &never).unwrap();
-        client.finish().unwrap();
+        client.finish(&never).unwrap();
     }
 }
 

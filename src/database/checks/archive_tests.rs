@@ -21,19 +21,14 @@ struct Copies {
 impl Copies {
     fn of(server: &Maria) -> Copies {
         let dir = tempfile::tempdir().unwrap();
-        let paths = server.binlog_files().unwrap();
-        let files: Vec<ArchivedFile> = paths
-            .iter()
-            .zip(1..)
-            .map(|(path, ordinal)| {
-                let mut bytes = std::fs::read(path).unwrap();
-                bytes[21] &= !1;
-                let name = path.file_name().unwrap().to_string_lossy().into_owned();
-                std::fs::write(dir.path().join(&name), &bytes).unwrap();
-                let closed = usize::try_from(ordinal).unwrap() < paths.len();
-                ArchivedFile { lineage: 1, ordinal, name, len: bytes.len() as u64, closed }
-            })
-            .collect();
+        let archived = server.archived_binlogs().unwrap();
+        let count = archived.len();
+        let files = archived.into_iter().zip(1..).map(|((name, bytes), ordinal)| {
+            std::fs::write(dir.path().join(&name), &bytes).unwrap();
+            let closed = usize::try_from(ordinal).unwrap() < count;
+            ArchivedFile { lineage: 1, ordinal, name, len: bytes.len() as u64, closed }
+        });
+        let files = files.collect();
         Copies { dir, files, damage: Vec::new(), refused: [None; 2], drill: None }
     }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
 /// A drill that nobody asks about for so long ends.
@@ -43,6 +43,8 @@ pub struct DrillParts {
     pub upstream: Upstream,
     /// Servers are made in `scratch-XXXXXXXX` below it.
     pub directory: PathBuf,
+    /// Read-locked while the archive and the bases are read: nothing of them is pruned then.
+    pub in_use: Arc<RwLock<()>>,
 }
 
 /// Drills, one at a time.
@@ -257,6 +259,7 @@ fn restored(
 ) -> Result<(Drilled, Mysqld), Failure> {
     let started = Instant::now();
     let DrillParts { archive, bases, tools, .. } = parts;
+    let _reading = parts.in_use.blocking_read();
     if archive.lineages().last().is_some_and(|record| record.lineage.flavor == Flavor::MySql) {
         // It would have to follow in MySQL's own way, which no test here has shown.
         return Err(Failure::of_machine(

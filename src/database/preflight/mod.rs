@@ -96,8 +96,8 @@ pub fn judge(facts: &Facts, settings: &Database) -> Vec<Finding> {
 /// MariaDB 10.11: shown to suffice for dump, stream and comparison. MySQL: from its manual (`mysqldump` locks for a
 /// moment, and lists prepared transactions only to those who may).
 pub fn privileges(dialect: Dialect, settings: &Database) -> Vec<&'static str> {
-    let mut list =
-        vec!["SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "REPLICATION SLAVE", dialect.monitor_privilege()];
+    let mut list = vec!["SELECT", "SHOW VIEW", "TRIGGER", "EVENT"];
+    list.extend(dialect.source_privileges(settings.address.len() > 1));
     if !dialect.is_mariadb() {
         list.push("RELOAD");
         if dialect.version().major >= 8 {

@@ -10,6 +10,8 @@ use crate::settings::{Database, Durability};
 const NAMED: usize = 20;
 /// Below it a lost connection turns into a fall-back too easily, in milliseconds.
 const SEMI_SYNC_TIMEOUT: u64 = 10_000;
+/// Above it a restart may take too long, in milliseconds.
+const SEMI_SYNC_LONG: u64 = 60_000;
 /// Clocks may differ so much without a word, in seconds.
 const CLOCKS: u64 = 5;
 /// A base's statements are up to 4 MiB, and a row may be longer.
@@ -426,15 +428,32 @@ fn semi_sync(facts: &Facts) -> Vec<Finding> {
         let found = finding("semi_sync_wait_point", Severity::Warning, format!("{name} = {value}"), why);
         all.push(set(found, name, "AFTER_SYNC"));
     }
-    if let Some(value) = facts.number(names.timeout)
-        && value < SEMI_SYNC_TIMEOUT
-    {
-        let what = format!("{} = {value} ms", names.timeout);
-        let why = "after so short a wait the server goes on without the backup";
-        let found = finding("semi_sync_timeout", Severity::Warning, what, why);
-        all.push(set(found, names.timeout, &SEMI_SYNC_TIMEOUT.to_string()));
-    }
+    all.extend(semi_sync_timeout(facts));
     all
+}
+
+fn semi_sync_timeout(facts: &Facts) -> Option<Finding> {
+    let names = facts.dialect.semi_sync();
+    let value = facts.number(names.timeout)?;
+    let found =
+        |why| finding("semi_sync_timeout", Severity::Warning, format!("{} = {value} ms", names.timeout), why);
+    if value < SEMI_SYNC_TIMEOUT {
+        let found = found("after so short a wait the server goes on without the backup");
+        return Some(set(found, names.timeout, &SEMI_SYNC_TIMEOUT.to_string()));
+    }
+    if value <= SEMI_SYNC_LONG || !facts.dialect.repairs_definitions_at_start() {
+        return None;
+    }
+    let found = found(
+        "a server that was killed within a CREATE, ALTER or DROP repairs that before it opens its socket, and waits there \
+         so long for the backup, which cannot connect yet",
+    );
+    let mut found = set(found, names.timeout, &SEMI_SYNC_LONG.to_string());
+    found.or_else = Some(format!(
+        "for such a start {0} = OFF in its my.cnf, and SET GLOBAL {0} = ON when it is up",
+        names.enabled
+    ));
+    Some(found)
 }
 
 fn engines(facts: &Facts, settings: &Database) -> Option<Finding> {

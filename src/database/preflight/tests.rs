@@ -79,6 +79,24 @@ fn a_good_server_has_no_findings() {
     let (ahead, behind) = (judged(3600), judged(-6));
     assert!(of(&ahead, "clock").what.contains("3600 s ahead of"), "{ahead:?}");
     assert!(of(&behind, "clock").what.contains("6 s behind"), "{behind:?}");
+    // With commits that wait for the backup.
+    let remote = Database { durability: Durability::Remote, ..settings() };
+    let waits = |timeout: u64| {
+        let mut facts = facts.clone();
+        for (name, value) in
+            [("enabled", "ON"), ("wait_point", "AFTER_SYNC"), ("timeout", &timeout.to_string())]
+        {
+            facts.variables.insert(format!("rpl_semi_sync_master_{name}"), value.to_owned());
+        }
+        judge(&facts, &remote)
+    };
+    assert_eq!(waits(60_000), Vec::new());
+    let long = waits(60_001);
+    assert!(of(&long, "semi_sync_timeout").why.contains("before it opens its socket"), "{long:?}");
+    assert_eq!(
+        of(&long, "semi_sync_timeout").repair_sql,
+        ["SET GLOBAL rpl_semi_sync_master_timeout = 60000"]
+    );
 }
 
 #[test]
@@ -286,6 +304,14 @@ fn privileges_are_granted_by_what_is_printed() {
     server.sql(&reserve.repair_sql[0]).unwrap();
     assert!(found_at(&dsn, &settings).iter().all(|finding| finding.name != "max_connections"));
     settings.durability = Durability::Local;
+    // Of several servers the source asks which are replicas.
+    settings.address.push(DatabaseAddress::Socket("/y".into()));
+    let several = found_at(&dsn, &settings);
+    let replica = of(&several, "privileges");
+    assert_eq!(replica.repair_sql, ["GRANT SLAVE MONITOR ON *.* TO 'fresh'@'localhost'"]);
+    server.sql(&replica.repair_sql[0]).unwrap();
+    assert!(found_at(&dsn, &settings).iter().all(|finding| finding.name != "privileges"));
+    settings.address.pop();
     // By a role.
     server.sql("CREATE ROLE r; GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, REPLICATION SLAVE, BINLOG MONITOR, LOCK TABLES, RELOAD, PROCESS, BINLOG ADMIN ON *.* TO r; CREATE USER viarole; GRANT r TO viarole; SET DEFAULT ROLE r FOR viarole").unwrap();
     assert_eq!(found_at(&Dsn::socket(server.socket(), "viarole"), &settings), Vec::new());

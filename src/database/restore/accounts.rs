@@ -1,7 +1,8 @@
-//! The account that a restore works with is left as it is: a base knows one of the same name with another password, and
-//! the next connection would be refused. What it may not grant is left out as well.
+//! The account that a restore works with keeps its password and its privileges: a base, and the binary log after it, may know
+//! one of the same name, and the next connection would be refused. Of the base, what it may not grant is left out, and told.
 
 use crate::database::base::AccountsAt;
+use crate::database::dsn::Dsn;
 use crate::database::server::ACCOUNT;
 use crate::database::sql::{Row, Sql, SqlError, quote_name, quote_text};
 use std::io::{self, Read};
@@ -39,9 +40,9 @@ impl Account {
         Account { spelled, grants_proxy }
     }
 
-    /// Is a line of accounts and privileges to be left out?
-    fn leaves_out(&self, line: &[u8]) -> bool {
-        (!self.grants_proxy && line.starts_with(b"GRANT PROXY ON ")) || self.is_made_by(line)
+    /// Is a line of others' privileges one that this account may not give?
+    fn may_not_give(&self, line: &[u8]) -> bool {
+        !self.grants_proxy && line.starts_with(b"GRANT PROXY ON ")
     }
 
     /// Is it one of these accounts that a line of accounts and privileges makes, or gives something to?
@@ -64,6 +65,67 @@ impl Account {
     }
 }
 
+/// The account as it was, and a connection from before: its session keeps the privileges, whatever becomes of the account.
+pub(super) struct Kept {
+    sql: Sql,
+    /// `name`@`host`.
+    name: String,
+    /// What `SHOW CREATE USER` said, from the name on.
+    made: String,
+    /// What `SHOW GRANTS` said.
+    grants: Vec<String>,
+}
+
+impl Kept {
+    /// `None`: it is a MySQL, which tells and takes these in another way.
+    pub(super) async fn of(dsn: &Dsn) -> Result<Option<Kept>, SqlError> {
+        let mut sql = Sql::connect(dsn).await?;
+        if !sql.dialect().is_mariadb() {
+            return Ok(None);
+        }
+        // It waits for as long as the restore takes.
+        sql.run("SET SESSION wait_timeout = 31536000").await?;
+        let current = sql.text("SELECT CURRENT_USER()").await?.unwrap_or_default();
+        let (name, host) = current.rsplit_once('@').unwrap_or((&current, "%"));
+        let name = format!("{}@{}", quote_name(name), quote_name(host));
+        let mut kept = Kept { sql, name, made: String::new(), grants: Vec::new() };
+        (kept.made, kept.grants) = kept.now().await?;
+        Ok(Some(kept))
+    }
+
+    /// How it is made and what it may, now; empty when it is gone.
+    async fn now(&mut self) -> Result<(String, Vec<String>), SqlError> {
+        let gone = |error: SqlError| match error.number() {
+            Some(1133 | 1141 | 1396) => Ok(Vec::new()),
+            _ => Err(error),
+        };
+        let made = self.sql.rows("SHOW CREATE USER CURRENT_USER()").await.or_else(gone)?;
+        let grants = self.sql.rows("SHOW GRANTS FOR CURRENT_USER()").await.or_else(gone)?;
+        let made = made.first().map(|row| row.string(0)).unwrap_or_default();
+        let made = made.strip_prefix("CREATE USER ").unwrap_or(&made).to_owned();
+        Ok((made, grants.iter().map(|row| row.string(0)).collect()))
+    }
+
+    /// Gives it back what it has lost.
+    pub(super) async fn put_back(&mut self) -> Result<(), SqlError> {
+        let (made, grants) = self.now().await?;
+        if made != self.made {
+            let (name, as_it_was) = (&self.name, &self.made);
+            for statement in [
+                format!("CREATE USER IF NOT EXISTS {as_it_was}"),
+                format!("ALTER USER {name} REQUIRE NONE ACCOUNT UNLOCK"),
+                format!("ALTER USER {as_it_was}"),
+            ] {
+                self.sql.run(&statement).await?;
+            }
+        }
+        for grant in self.grants.iter().filter(|grant| !grants.contains(grant)) {
+            self.sql.run(grant).await?;
+        }
+        Ok(())
+    }
+}
+
 /// A base's SQL without what it says of one account.
 pub(super) struct Without<R> {
     sql: R,
@@ -75,11 +137,26 @@ pub(super) struct Without<R> {
     line: Vec<u8>,
     /// Lines that are to be handed out, and how much of them was.
     ready: (Vec<u8>, usize),
+    /// Statements of other accounts that are left out.
+    left_out: Vec<String>,
 }
 
 impl<R: Read> Without<R> {
     pub(super) fn new(sql: R, accounts: AccountsAt, account: Account) -> Without<R> {
-        Without { sql, at: 0, accounts, account, line: Vec::new(), ready: (Vec::new(), 0) }
+        Without {
+            sql,
+            at: 0,
+            accounts,
+            account,
+            line: Vec::new(),
+            ready: (Vec::new(), 0),
+            left_out: Vec::new(),
+        }
+    }
+
+    /// What was left out although it is not of that account: it may not give it.
+    pub(super) fn left_out(self) -> Vec<String> {
+        self.left_out
     }
 
     /// Takes whole lines of accounts in; false at the end.
@@ -107,8 +184,12 @@ impl<R: Read> Without<R> {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
-        if !self.account.leaves_out(&line) {
-            self.ready.0.extend(line);
+        if self.account.is_made_by(&line) {
+            return;
+        }
+        match self.account.may_not_give(&line) {
+            true => self.left_out.push(String::from_utf8_lossy(&line).trim_end().to_owned()),
+            false => self.ready.0.extend(line),
         }
     }
 }
@@ -165,11 +246,16 @@ mod tests {
             assert!(account.is_made_by(line.as_bytes()), "{line}");
         }
         for line in others {
-            assert!(!account.leaves_out(line.as_bytes()), "{line}");
+            assert!(!account.is_made_by(line.as_bytes()) && !account.may_not_give(line.as_bytes()), "{line}");
         }
         let proxy = "GRANT PROXY ON ``@`%` TO `other`@`%` WITH GRANT OPTION;\n";
-        assert!(!account.leaves_out(proxy.as_bytes()));
-        assert!(Account::named("root@localhost", false).leaves_out(proxy.as_bytes()));
+        assert!(!account.may_not_give(proxy.as_bytes()));
+        let text = format!("{}{proxy}", others[1]);
+        let at = AccountsAt { early: text.len() as u64, late: text.len() as u64 };
+        let mut sql = Without::new(text.as_bytes(), at, Account::named("root@localhost", false));
+        let mut read = String::new();
+        sql.read_to_string(&mut read).unwrap();
+        assert_eq!((read.as_str(), sql.left_out()), (others[1], vec![proxy.trim_end().to_owned()]));
         // In accounts, whatever pieces they come in; not in the data between them, where such a line may be part of a body.
         let (accounts, data) = (made.concat() + "\n" + &others.concat(), made.concat());
         let text = format!("{accounts}{data}{accounts}");

@@ -1,10 +1,13 @@
 //! Tables as they are against what was recorded of them.
 
+use super::error::RestoreError;
+use super::target::unless_stopped;
 use crate::database::base::{BaseRecord, Sums, TableSum};
 use crate::database::dsn::Dsn;
 use crate::database::sql::{Sql, SqlError, quote_table};
 use serde::Serialize;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 
 /// A table that is not what it was.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -43,9 +46,17 @@ pub(super) struct Compared {
 
 /// Compares every table of `sums`, which are of `record`, on the server at `dsn`. How a row is stored, and so what
 /// `CHECKSUM TABLE` makes of it, may differ between versions: a server of another series is asked for the number of rows
-/// only.
-pub(super) async fn compare(dsn: &Dsn, record: &BaseRecord, sums: &Sums) -> Result<Compared, SqlError> {
-    let mut sql = Sql::connect(dsn).await?;
+/// only. `stop` ends it at once.
+pub(super) async fn compare(
+    dsn: &Dsn,
+    record: &BaseRecord,
+    sums: &Sums,
+    stop: &AtomicBool,
+) -> Result<Compared, RestoreError> {
+    unless_stopped(dsn, stop, async |sql| compare_on(sql, record, sums).await).await
+}
+
+async fn compare_on(sql: &mut Sql, record: &BaseRecord, sums: &Sums) -> Result<Compared, SqlError> {
     sql.set_statement_time(None);
     let version = sql.text("SELECT @@version").await?.unwrap_or_default();
     let same = series(&version) == series(&record.version);
@@ -60,7 +71,7 @@ pub(super) async fn compare(dsn: &Dsn, record: &BaseRecord, sums: &Sums) -> Resu
         ..Compared::default()
     };
     for recorded in &sums.tables {
-        let found = found(&mut sql, recorded, same).await?;
+        let found = found(sql, recorded, same).await?;
         let equal = found.is_some_and(|(rows, checksum)| {
             rows == recorded.rows && checksum.is_none_or(|checksum| checksum == recorded.checksum)
         });
@@ -70,7 +81,6 @@ pub(super) async fn compare(dsn: &Dsn, record: &BaseRecord, sums: &Sums) -> Resu
             compared.differences.push(Difference { table, recorded, found });
         }
     }
-    sql.close().await;
     Ok(compared)
 }
 

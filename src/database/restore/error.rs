@@ -97,7 +97,8 @@ impl RestoreError {
     /// Is it what the backup holds that cannot be restored? Else it is something of this machine, or of the asker's.
     pub fn is_of_backup(&self) -> bool {
         match self {
-            RestoreError::NoBase { .. }
+            RestoreError::Unsound { .. }
+            | RestoreError::NoBase { .. }
             | RestoreError::LostBranch { .. }
             | RestoreError::LostBefore { .. } => true,
             RestoreError::Content(ServerError::Failed { said, .. }) => is_refusal(said),

@@ -1,20 +1,19 @@
 //! A base, then the archive, into a server: exactly up to a place.
 
-use super::accounts::{Account, Without};
+use super::accounts::{Account, Kept, Without};
 use super::branches::{self, Group};
 use super::compare::{Compared, compare};
 use super::error::RestoreError;
-use super::orphans;
-use super::plan::{self, BaseAt, Segment, Span};
+use super::plan::{self, BaseAt, Hole, Segment, Span};
 use super::replay::Replay;
 use crate::database::archive::{Archive, Stop};
 use crate::database::base::{AccountsAt, BaseRecord, BaseStore, LogPlace};
 use crate::database::dsn::Dsn;
 use crate::database::server::{Client, Flavor, LoadOptions, Program, ServerError, Tool, Tools};
 use crate::database::sql::Sql;
-use ehpc_proto::binlog::Xid;
+use ehpc_proto::binlog::{GtidState, Xid};
 use ehpc_proto::replication::database::Place;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
@@ -47,16 +46,18 @@ pub(crate) struct Means {
     binlog: Program,
     /// Those that prepared what was neither committed nor rolled back at the base's place.
     prepared: Vec<Group>,
-    /// Branches that were prepared at the base's place, and in no log.
+    /// Ends of branches that nothing prepares: they are left out.
+    holes: Vec<Hole>,
+    /// Branches that were prepared at the base's place, or are ended on the way, and that no log prepares. Each once.
     pub(super) unlogged: Vec<Xid>,
-    /// Branches that are ended on the way and were never prepared there.
-    pub(super) orphans: Vec<Xid>,
 }
 
 /// What was applied.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Filled {
     pub(crate) base_bytes: u64,
+    /// Statements of the base that were left out, because the account that works may not run them.
+    pub(super) left_out: Vec<String>,
     pub(crate) replayed_bytes: u64,
     /// `None`: the base has no sums, or they are of a later moment.
     pub(super) compared: Option<Compared>,
@@ -85,7 +86,12 @@ impl Vault<'_> {
     pub(crate) fn route(&self, stop: &Stop) -> Result<Route, RestoreError> {
         let records = self.bases.list();
         let at = |record: &BaseRecord| {
-            Some(BaseAt { number: record.number, place: self.place(record.lineage, &record.place)? })
+            let mut place = self.place(record.lineage, &record.place)?;
+            // Nothing lies between them but the beginning of another file.
+            if place.lineage == stop.place.lineage && is_state(record, &stop.gtid) {
+                place = place.min(stop.place);
+            }
+            Some(BaseAt { number: record.number, place })
         };
         let usable: Vec<BaseAt> = records.iter().filter_map(at).collect();
         let Some((chosen, segments)) = plan::choose(&usable, stop.place, &self.spans()) else {
@@ -95,7 +101,8 @@ impl Vault<'_> {
         let lineages = self.archive.lineages();
         let lineage = lineages.into_iter().find(|record| record.lineage.number == stop.place.lineage);
         let flavor = lineage.map_or(base.flavor, |record| record.lineage.flavor);
-        Ok(Route { base, place: chosen.place, segments, flavor })
+        let place = self.place(base.lineage, &base.place).unwrap_or(chosen.place);
+        Ok(Route { base, place, segments, flavor })
     }
 
     fn no_base(&self, records: &[BaseRecord], usable: &[BaseAt], stop: &Stop) -> RestoreError {
@@ -117,7 +124,7 @@ impl Vault<'_> {
         let (client, binlog) = (find(Tool::Client)?, find(Tool::Binlog)?);
         let base = &route.base;
         self.bases.is_whole(base.number)?;
-        let (prepared, unlogged) = match self.place(base.lineage, &base.before) {
+        let (prepared, open) = match self.place(base.lineage, &base.before) {
             // MySQL does not log a prepared branch.
             _ if route.flavor == Flavor::MySql => (Vec::new(), Vec::new()),
             Some(before) => branches::open_at(self.archive, base, before, route.place)?,
@@ -146,11 +153,15 @@ impl Vault<'_> {
                 })?;
             }
         }
-        let orphans = match route.flavor {
+        let unprepared = match route.flavor {
             Flavor::MySql => Vec::new(),
-            Flavor::MariaDb => orphans::ended(self.archive, &route.segments, &prepared)?,
+            Flavor::MariaDb => branches::unprepared(self.archive, &route.segments, &prepared)?,
         };
-        Ok(Means { client, binlog, prepared, unlogged, orphans })
+        let (holes, mut unlogged): (Vec<Hole>, Vec<Xid>) = unprepared.into_iter().unzip();
+        unlogged.extend(open);
+        let mut seen = HashSet::new();
+        unlogged.retain(|branch| seen.insert(branch.clone()));
+        Ok(Means { client, binlog, prepared, holes, unlogged })
     }
 
     /// Reads the binary logs on the way whose events have no checksums: whoever applies them would not notice damage, but
@@ -175,8 +186,8 @@ impl Vault<'_> {
         Ok(())
     }
 
-    /// Loads the base, with the branches that were prepared at its place. What it says of our own account is left out.
-    /// `unlogged`: not into the target's binary log.
+    /// Loads the base, with the branches that were prepared at its place. What it says of our own account is left out, and what
+    /// that may not grant; returned are the bytes, and the latter. `unlogged`: not into the target's binary log.
     pub(crate) fn load_base(
         &self,
         (route, means): (&Route, &Means),
@@ -184,7 +195,7 @@ impl Vault<'_> {
         unlogged: bool,
         progress: &dyn Fn(String),
         stop: &AtomicBool,
-    ) -> Result<u64, RestoreError> {
+    ) -> Result<(u64, Vec<String>), RestoreError> {
         let account = self.runtime.block_on(own_account(dsn))?;
         let mut client = Client::start(&means.client, dsn, LoadOptions { unlogged })?;
         let total = route.base.bytes.max(1);
@@ -203,32 +214,61 @@ impl Vault<'_> {
         let bytes = client.load(&mut text, &mut tell, stop).map_err(RestoreError::running)?;
         let replay = self.replay(route, means);
         for group in &means.prepared {
-            let at = |offset| Place { lineage: group.lineage, file: group.file, offset };
-            let segment = Segment { from: at(group.bytes.start), to: at(group.bytes.end), skip: None };
-            replay.run(&segment, &mut client, &mut |_| {}, stop)?;
+            replay.run(&group.segment(), &mut client, &mut |_| {}, stop)?;
             // A connection has one branch at most; another begins only when this one is left to itself.
-            client.finish().map_err(RestoreError::running)?;
+            client.finish(stop).map_err(RestoreError::running)?;
             client = Client::start(&means.client, dsn, LoadOptions { unlogged })?;
         }
-        client.finish().map_err(RestoreError::running)?;
-        Ok(bytes)
+        client.finish(stop).map_err(RestoreError::running)?;
+        Ok((bytes, text.left_out()))
     }
 
     fn replay(&self, route: &Route, means: &Means) -> Replay<'_> {
         Replay { archive: self.archive, program: means.binlog.clone(), flavor: route.flavor }
     }
 
-    /// Base and archive. On the way, where the base's sums were taken, the tables are compared with them.
+    /// Base and archive. On the way, where the base's sums were taken, the tables are compared with them. The account at `dsn`
+    /// keeps its password and what it may, whatever the binary log does to it.
     pub(crate) fn fill(
         &self,
+        what: (&Route, &Means),
+        dsn: &Dsn,
+        progress: &dyn Fn(String),
+        stop: &AtomicBool,
+    ) -> Result<Filled, RestoreError> {
+        let mut own = self.runtime.block_on(Kept::of(dsn))?;
+        let filled = self.fill_as(&mut own, what, dsn, progress, stop);
+        let able = self.put_back(&mut own).and_then(|()| {
+            self.runtime.block_on(async {
+                Sql::connect(dsn).await?.close().await;
+                Ok(())
+            })
+        });
+        match (filled, able) {
+            (Ok(filled), able) => able.map(|()| filled),
+            (Err(error), able) => {
+                if let Err(other) = able {
+                    tracing::error!("the account of a restore that broke off: {other}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn put_back(&self, own: &mut Option<Kept>) -> Result<(), RestoreError> {
+        own.as_mut().map_or(Ok(()), |own| Ok(self.runtime.block_on(own.put_back())?))
+    }
+
+    fn fill_as(
+        &self,
+        own: &mut Option<Kept>,
         (route, means): (&Route, &Means),
         dsn: &Dsn,
         progress: &dyn Fn(String),
         stop: &AtomicBool,
     ) -> Result<Filled, RestoreError> {
-        let base_bytes = self.load_base((route, means), dsn, false, progress, stop)?;
-        orphans::prepare(&means.client, dsn, &means.orphans)?;
-        let mut filled = Filled { base_bytes, ..Filled::default() };
+        let (base_bytes, left_out) = self.load_base((route, means), dsn, false, progress, stop)?;
+        let mut filled = Filled { base_bytes, left_out, ..Filled::default() };
         let sums = route
             .base
             .sums
@@ -246,12 +286,21 @@ impl Vault<'_> {
             }
         };
         self.apply((route, means), &before, dsn, &mut filled, progress, stop)?;
+        self.put_back(own)?;
         if let Some((sums, _)) = sums {
             progress("comparing the tables with what was recorded of them".to_owned());
-            filled.compared = Some(self.runtime.block_on(compare(dsn, &route.base, sums))?);
+            filled.compared = Some(self.runtime.block_on(compare(dsn, &route.base, sums, stop))?);
         }
         self.apply((route, means), &after, dsn, &mut filled, progress, stop)?;
         Ok(filled)
+    }
+
+    /// Was everything of a segment applied before? (The binary log program takes a GTID state that it never comes to for a
+    /// fault.)
+    fn is_applied(&self, segment: &Segment, flavor: Flavor) -> Result<bool, RestoreError> {
+        let skip = segment.skip.as_deref().and_then(|skip| GtidState::parse(flavor, skip).ok());
+        let Some(skip) = skip else { return Ok(false) };
+        Ok(skip.contains_all(&self.archive.gtid_at(segment.to)?))
     }
 
     fn apply(
@@ -263,12 +312,18 @@ impl Vault<'_> {
         progress: &dyn Fn(String),
         stop: &AtomicBool,
     ) -> Result<(), RestoreError> {
-        if segments.is_empty() {
+        let mut rest = Vec::new();
+        for segment in plan::leave_out(segments, &means.holes) {
+            if !self.is_applied(&segment, route.flavor)? {
+                rest.push(segment);
+            }
+        }
+        if rest.is_empty() {
             return Ok(());
         }
         let replay = self.replay(route, means);
         let mut client = Client::start(&means.client, dsn, LoadOptions::default())?;
-        for segment in segments {
+        for segment in &rest {
             let (before, mut told) = (filled.replayed_bytes, 0);
             let mut tell = |bytes: u64| {
                 if bytes - told >= 64 << 20 {
@@ -278,8 +333,15 @@ impl Vault<'_> {
             };
             filled.replayed_bytes += replay.run(segment, &mut client, &mut tell, stop)?;
         }
-        client.finish().map_err(RestoreError::running)
+        client.finish(stop).map_err(RestoreError::running)
     }
+}
+
+/// Is a base of exactly this state? Only a MariaDB gives every group a GTID.
+fn is_state(record: &BaseRecord, gtid: &GtidState) -> bool {
+    let of = GtidState::parse(Flavor::MariaDb, &record.gtid);
+    let same = |of: GtidState| of.contains_all(gtid) && gtid.contains_all(&of);
+    record.flavor == Flavor::MariaDb && !gtid.is_empty() && of.is_ok_and(same)
 }
 
 /// Lineage and ordinal of every binary log that is read on the way, in order, and up to where it is. A lineage's files are

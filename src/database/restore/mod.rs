@@ -1,12 +1,11 @@
 //! The database as of any moment: a base snapshot, then the archive up to exactly there.
 
 mod accounts;
-mod branches;
+pub(in crate::database) mod branches;
 mod compare;
 mod error;
 mod fill;
 mod only;
-mod orphans;
 pub mod plan;
 mod replay;
 mod run;

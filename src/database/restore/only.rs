@@ -62,7 +62,7 @@ pub(super) fn run(
     let to = options.as_table.as_deref().map_or_else(|| Ok(from.clone()), Name::parse)?;
     vault.runtime.block_on(free(dsn, way.route, &to, options.overwrite))?;
     let scratch = Scratch(options.scratch.join(format!("scratch-{:08x}", rand::random::<u32>())));
-    let (filled, prepared, server) = datadir_at(vault, &scratch.0, way, progress, stop)?;
+    let (filled, _, server) = datadir_at(vault, &scratch.0, way, progress, stop)?;
     let source = server.dsn();
     let moved = vault.runtime.block_on(rename(&source, &from, &to)).and_then(|()| {
         progress(format!("{table} to {}", dsn.server));
@@ -70,7 +70,8 @@ pub(super) fn run(
     });
     vault.runtime.block_on(server.discard());
     moved?;
-    Ok(told(way, filled, prepared))
+    // Branches that are prepared in the scratch server are gone with it.
+    Ok(told(way, filled, Vec::new()))
 }
 
 /// The place is free, or may be made free; its database is there.
@@ -140,11 +141,11 @@ fn copy(
     let loaded = (|| {
         let mut client = Client::start(&client, dsn, LoadOptions::default())?;
         let schema = quote_name(&table.schema);
-        client.write(format!("CREATE DATABASE IF NOT EXISTS {schema};\nUSE {schema};\n").as_bytes())?;
+        client.write(format!("CREATE DATABASE IF NOT EXISTS {schema};\nUSE {schema};\n").as_bytes(), stop)?;
         if let Some(mut output) = child.stdout.take() {
             client.load(&mut output, &mut |_| {}, stop)?;
         }
-        client.finish()
+        client.finish(stop)
     })();
     if loaded.is_err() {
         let _ = child.kill();

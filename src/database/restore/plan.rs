@@ -84,6 +84,34 @@ pub fn cut(segments: &[Segment], place: Place) -> Option<(Vec<Segment>, Vec<Segm
     Some((before, after))
 }
 
+/// A part of one file that is left out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hole {
+    /// Its first byte.
+    pub from: Place,
+    /// Behind its last.
+    pub to: Place,
+    /// The GTID state there, with what was applied before that segment: one that leaves groups out by GTID goes on by it.
+    pub behind: String,
+}
+
+/// Segments without these parts.
+pub fn leave_out(segments: &[Segment], holes: &[Hole]) -> Vec<Segment> {
+    let mut rest = segments.to_vec();
+    for hole in holes {
+        let parts = rest.into_iter().flat_map(|one| {
+            if hole.from < one.from || hole.to > one.to {
+                return vec![one];
+            }
+            let skip = one.skip.as_ref().map(|_| hole.behind.clone());
+            let parts = [Segment { to: hole.from, ..one.clone() }, Segment { from: hole.to, skip, ..one }];
+            parts.into_iter().filter(|part| part.from < part.to).collect()
+        });
+        rest = parts.collect();
+    }
+    rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,5 +178,26 @@ mod tests {
         let (before, after) = cut(&segments, at(2, 2, 60)).unwrap();
         assert_eq!((before.as_slice(), after), (&segments[..], vec![]));
         assert_eq!(cut(&segments, at(1, 4, 701)), None);
+    }
+
+    #[test]
+    fn what_is_left_out_lies_between_segments() {
+        let second = |from, to, skip: &str| Segment { from, to, skip: Some(skip.to_owned()) };
+        let segments = [whole(at(1, 2, 50), at(1, 4, 700)), second(at(2, 1, 0), at(2, 2, 60), "0-1-9")];
+        let hole = |from, to, behind: &str| Hole { from, to, behind: behind.to_owned() };
+        let holes = [hole(at(1, 3, 5), at(1, 3, 25), "0-1-7"), hole(at(2, 1, 30), at(2, 1, 40), "0-1-12")];
+        // What leaves groups out by GTID goes on behind what was left out.
+        let rest = [
+            whole(at(1, 2, 50), at(1, 3, 5)),
+            whole(at(1, 3, 25), at(1, 4, 700)),
+            second(at(2, 1, 0), at(2, 1, 30), "0-1-9"),
+            second(at(2, 1, 40), at(2, 2, 60), "0-1-12"),
+        ];
+        assert_eq!(leave_out(&segments, &holes), rest);
+        // At the ends, and all of it.
+        let one = [whole(at(1, 2, 50), at(1, 4, 700))];
+        let holes = [hole(at(1, 2, 50), at(1, 2, 60), ""), hole(at(1, 4, 690), at(1, 4, 700), "")];
+        assert_eq!(leave_out(&one, &holes), [whole(at(1, 2, 60), at(1, 4, 690))]);
+        assert_eq!(leave_out(&one, &[hole(at(1, 2, 50), at(1, 4, 700), "")]), []);
     }
 }

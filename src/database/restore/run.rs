@@ -7,7 +7,7 @@ use super::target::Switches;
 use super::{only, target};
 use crate::database::archive::{Stop, Target};
 use crate::database::dsn::Dsn;
-use crate::database::server::{ACCOUNT, Flavor, Mysqld, MysqldOptions, Role, ServerError, Tool};
+use crate::database::server::{self, ACCOUNT, Flavor, Mysqld, MysqldOptions, Role, ServerError, Tool};
 use crate::database::sql::{Sql, quote_text};
 use crate::host;
 use ehpc_proto::binlog::gtid::parse_uuid;
@@ -98,6 +98,8 @@ pub struct Restored {
     /// Branches that the binary log ends and never prepares, because the server was killed within XA PREPARE: what they
     /// changed is in no log, and not here.
     pub unlogged_branches: Vec<String>,
+    /// Statements of the base that were left out, because the account that works may not run them (`GRANT PROXY`).
+    pub left_out: Vec<String>,
     /// Tables that have lost their earlier rows (`WITH SYSTEM VERSIONING`): the base does not hold them.
     pub lacks_history: Vec<String>,
     /// Socket of the server that was left running.
@@ -172,10 +174,7 @@ fn prepare(vault: &Vault<'_>, options: &RestoreOptions) -> Result<(Stop, Route, 
 /// What is reached.
 pub(super) fn told(way: Way<'_>, filled: Filled, prepared: Vec<String>) -> Restored {
     let Way { at, route, means } = way;
-    let mut unlogged_branches: Vec<String> = means.orphans.iter().map(ToString::to_string).collect();
-    let open = means.unlogged.iter().map(ToString::to_string);
-    unlogged_branches
-        .extend(open.filter(|branch| !means.orphans.iter().any(|ended| ended.to_string() == *branch)));
+    let unlogged_branches = means.unlogged.iter().map(ToString::to_string).collect();
     let note = match (&filled.compared, &route.base.sums) {
         (Some(compared), _) => compared.rows_only.clone(),
         (None, Some(sums)) => Some(format!(
@@ -199,6 +198,7 @@ pub(super) fn told(way: Way<'_>, filled: Filled, prepared: Vec<String>) -> Resto
         differences: compared.differences,
         prepared,
         unlogged_branches,
+        left_out: filled.left_out,
         lacks_history: route.base.lacks_history.clone(),
         socket: None,
         server: None,
@@ -241,6 +241,7 @@ fn into_server(
     let runtime = vault.runtime;
     let mut sql = runtime.block_on(target::connect(dsn, way.route.flavor))?;
     let databases = runtime.block_on(target::in_the_way(&mut sql, options.overwrite))?;
+    let before = runtime.block_on(target::prepared_branches(&mut sql))?;
     let mut switches = Switches::default();
     let emptied = runtime.block_on(async {
         switches.switch_off(&mut sql).await?;
@@ -252,10 +253,16 @@ fn into_server(
     // Events run again, whatever happened.
     let finished = runtime.block_on(async {
         switches.switch_on(&mut sql, dsn).await?;
+        if filled.is_err() {
+            target::end_branches(&mut sql, &before).await?;
+        }
         Ok::<_, RestoreError>(target::prepared_branches(&mut sql).await?)
     });
     match (filled, finished) {
-        (Ok(filled), finished) => Ok(told(way, filled, finished?)),
+        (Ok(filled), finished) => {
+            let prepared = finished?.into_iter().filter(|branch| !before.contains(branch)).collect();
+            Ok(told(way, filled, prepared))
+        }
         (Err(error), finished) => {
             if let Err(other) = finished {
                 tracing::error!("{other}");
@@ -299,7 +306,7 @@ pub(super) fn datadir_at(
         }
     });
     if result.is_err() {
-        empty(datadir);
+        server::empty(datadir);
     }
     result
 }
@@ -324,15 +331,4 @@ fn close(vault: &Vault<'_>, server: Mysqld) -> Result<(), RestoreError> {
     })?;
     let synced = std::fs::File::open(&datadir).and_then(|directory| host::syncfs(directory.as_fd()));
     synced.map_err(|source| RestoreError::File { what: format!("syncing {}", datadir.display()), source })
-}
-
-fn empty(datadir: &Path) {
-    for entry in std::fs::read_dir(datadir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let removed =
-            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        if let Err(error) = removed {
-            tracing::warn!(%error, path = %path.display(), "left behind by a restore that failed");
-        }
-    }
 }

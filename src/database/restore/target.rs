@@ -4,6 +4,11 @@ use super::error::RestoreError;
 use crate::database::dsn::Dsn;
 use crate::database::server::Flavor;
 use crate::database::sql::{Sql, SqlError, quote_name, quote_text};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Whether a restore is to end is looked at so often.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Made by servers themselves.
 const SYSTEM: [&str; 4] = ["mysql", "sys", "information_schema", "performance_schema"];
@@ -99,6 +104,54 @@ pub(super) async fn has_table(sql: &mut Sql, schema: &str, table: &str) -> Resul
         quote_text(table)
     );
     Ok(sql.number(&ask).await?.unwrap_or(0) > 0)
+}
+
+/// Statements of one connection, which end with it when `stop` is set: what the server does for it then is killed.
+pub(super) async fn unless_stopped<T>(
+    dsn: &Dsn,
+    stop: &AtomicBool,
+    work: impl AsyncFnOnce(&mut Sql) -> Result<T, SqlError>,
+) -> Result<T, RestoreError> {
+    let mut sql = Sql::connect(dsn).await?;
+    let connection = sql.number("SELECT CONNECTION_ID()").await?;
+    let stopped = async {
+        while !stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let done = tokio::select! {
+        done = work(&mut sql) => Some(done?),
+        () = stopped => None,
+    };
+    match done {
+        Some(done) => {
+            sql.close().await;
+            Ok(done)
+        }
+        None => {
+            // The server notices a connection that has gone only when it has an answer for it.
+            if let (Some(connection), Ok(mut other)) = (connection, Sql::connect(dsn).await)
+                && let Err(error) = other.run(&format!("KILL {connection}")).await
+            {
+                tracing::warn!(%error, "what a restore that was stopped had begun on the server goes on");
+            }
+            Err(RestoreError::Stopped)
+        }
+    }
+}
+
+/// Rolls back what is prepared there and is not among `before`: a restore that broke off has left it, with its locks.
+pub(super) async fn end_branches(sql: &mut Sql, before: &[String]) -> Result<(), SqlError> {
+    for branch in prepared_branches(sql).await?.iter().filter(|branch| !before.contains(branch)) {
+        if let Err(error) = sql.run(&format!("XA ROLLBACK {branch}")).await {
+            tracing::error!(
+                %error,
+                "a restore that broke off has left XA branch {branch} prepared on {}: run `XA ROLLBACK {branch}` there",
+                sql.server()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Names of a database's tables.

@@ -79,15 +79,11 @@ fn lay(directory: &Path, number: u32, server: &Maria, joined: Option<Joined>) {
     std::fs::create_dir_all(&folder).unwrap();
     let mut names = String::new();
     let mut first_event = [0; 19];
-    for path in server.binlog_files().unwrap() {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let mut bytes = std::fs::read(&path).unwrap();
-        // IN_USE of the live file.
-        bytes[21] &= !1;
+    for (name, bytes) in server.archived_binlogs().unwrap() {
         if names.is_empty() {
             first_event.copy_from_slice(&bytes[4..23]);
         }
-        std::fs::write(folder.join(name), bytes).unwrap();
+        std::fs::write(folder.join(&name), bytes).unwrap();
         names += &format!("{name}\n");
     }
     std::fs::write(folder.join("files"), names).unwrap();
@@ -211,10 +207,13 @@ fn any_transaction_under_load_comes_back_exactly() {
 fn a_server_is_restored_into_and_only_when_it_may_be() {
     let world = World::new();
     let access = world.server.access();
-    access.sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, t TEXT); INSERT INTO shop.orders VALUES (1, 'first'); CREATE USER admin@'127.0.0.1' IDENTIFIED BY 'another'; CREATE USER admin@'10.1.1.1' IDENTIFIED BY 'x'; GRANT ALL ON shop.* TO admin@'127.0.0.1'").unwrap();
+    access.sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, t TEXT); INSERT INTO shop.orders VALUES (1, 'first'); CREATE USER admin@'127.0.0.1' IDENTIFIED BY 'another'; CREATE USER admin@'10.1.1.1' IDENTIFIED BY 'x'; GRANT ALL ON shop.* TO admin@'127.0.0.1'; CREATE USER web@'%'; GRANT PROXY ON admin@'10.1.1.1' TO web@'%'").unwrap();
     let base = world.base();
     access.sql("INSERT INTO shop.orders VALUES (2, 'second')").unwrap();
+    // Of the account that will work.
+    access.sql("ALTER USER admin@'127.0.0.1' IDENTIFIED BY 'locked out' REQUIRE SSL ACCOUNT LOCK; REVOKE ALL PRIVILEGES, GRANT OPTION FROM admin@'127.0.0.1'").unwrap();
     let gtid = world.server.value("SELECT @@gtid_binlog_pos").unwrap();
+    access.sql("DROP USER admin@'127.0.0.1'").unwrap();
     access.sql("BEGIN; INSERT INTO shop.orders VALUES (3, 'third'); INSERT INTO shop.orders VALUES (4, 'fourth'); COMMIT").unwrap();
     let status = world.server.sql("SHOW MASTER STATUS").unwrap();
     let (file, end): (String, u64) = (status[0][0].clone(), status[0][1].parse().unwrap());
@@ -223,6 +222,7 @@ fn a_server_is_restored_into_and_only_when_it_may_be() {
     let other = Maria::start(Options::default().server_id(2).tcp().with("--event-scheduler=ON")).unwrap();
     // The account that works there has another password than that of the source.
     other.sql("CREATE DATABASE mine; CREATE TABLE mine.t (i INT); CREATE USER admin@'127.0.0.1' IDENTIFIED BY 'mine'; GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION").unwrap();
+    let account = other.sql("SHOW CREATE USER admin@'127.0.0.1'; SHOW GRANTS FOR admin@'127.0.0.1'").unwrap();
     let admin = format!("mysql://admin:mine@127.0.0.1:{}/", other.port().unwrap());
     let target = RestoreTarget::Server(Dsn::parse(&admin).unwrap());
     let mut options = world.options(RestoreMoment::Gtid(gtid), target.clone());
@@ -248,6 +248,10 @@ fn a_server_is_restored_into_and_only_when_it_may_be() {
     options.overwrite = true;
     let restored = world.run(&archive, &options).unwrap();
     assert_eq!((restored.equal, restored.prepared.len()), (Some(true), 0));
+    let left_out = restored.left_out.iter().any(|line| line.contains("`admin`@`10.1.1.1` TO `web`@`%`"));
+    assert!(left_out, "{:?}", restored.left_out);
+    let now = other.sql("SHOW CREATE USER admin@'127.0.0.1'; SHOW GRANTS FOR admin@'127.0.0.1'").unwrap();
+    assert_eq!(now, account);
     assert_eq!(other.sql("SELECT * FROM shop.orders").unwrap(), [["1", "first"], ["2", "second"]]);
     assert_eq!(other.value("SELECT @@event_scheduler").unwrap(), "ON");
     let left = "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'mine'; SELECT COUNT(*) FROM mysql.user WHERE User = 'admin'";
@@ -259,7 +263,8 @@ fn a_server_is_restored_into_and_only_when_it_may_be() {
         let record = BaseRecord { version: version.to_owned(), ..base.clone() };
         let sums = Sums { tables: vec![sum(rows)], ..Sums::default() };
         let dsn = Dsn::socket(other.socket(), "root");
-        let compared = compare::compare(&dsn, &record, &sums);
+        let never = AtomicBool::new(false);
+        let compared = compare::compare(&dsn, &record, &sums, &never);
         let compared = world.runtime.block_on(compared).unwrap();
         (compared.differences.len(), compared.rows_only.is_some())
     };
@@ -268,6 +273,29 @@ fn a_server_is_restored_into_and_only_when_it_may_be() {
         [(0, true), (1, true)]
     );
     assert_eq!(compare(&base.version, there), (1, false));
+    // A stop does not wait for a checksum, and leaves none behind.
+    let mut locked = other.access().connect().unwrap();
+    locked.run("LOCK TABLES shop.orders WRITE; SELECT 1;").unwrap();
+    let running = || {
+        let ask = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'CHECKSUM TABLE %'";
+        other.value(ask).unwrap()
+    };
+    let until = |what, is: &dyn Fn() -> bool| {
+        ehpc_tools::process::wait_until(what, std::time::Duration::from_secs(20), is).unwrap();
+    };
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            until("a checksum", &|| running() == "1");
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let sums = Sums { tables: vec![sum(1)], ..Sums::default() };
+        let dsn = Dsn::socket(other.socket(), "root");
+        let compared = world.runtime.block_on(compare::compare(&dsn, &base, &sums, &stop));
+        assert!(matches!(compared, Err(RestoreError::Stopped)), "{compared:?}");
+    });
+    until("the end of the checksum", &|| running() == "0");
+    drop(locked);
     // The end of a transaction, and the middle of it.
     options.moment = RestoreMoment::Position { file: file.clone(), offset: end };
     world.run(&archive, &options).unwrap();
@@ -332,13 +360,18 @@ fn a_dropped_table_comes_back_without_the_rest() {
         .unwrap();
     world.base();
     access.sql("INSERT INTO shop.orders VALUES (2, 'second')").unwrap();
+    access
+        .sql("XA START 'held'; INSERT INTO shop.other VALUES (8); XA END 'held'; XA PREPARE 'held'")
+        .unwrap();
     let gtid = world.server.value("SELECT @@gtid_binlog_pos").unwrap();
+    access.sql("XA ROLLBACK 'held'").unwrap();
     access.sql("DROP TABLE shop.orders; INSERT INTO shop.other VALUES (7)").unwrap();
     let archive = world.archive();
     let target = RestoreTarget::Server(Dsn::socket(world.server.socket(), "root"));
     let mut options = world.options(RestoreMoment::Gtid(gtid), target);
     options.only = Some("shop.orders".to_owned());
-    world.run(&archive, &options).unwrap();
+    // Branches of the scratch server are nobody's any more.
+    assert_eq!(world.run(&archive, &options).unwrap().prepared, [""; 0]);
     let rows = [["1", "first"], ["2", "second!"]];
     assert_eq!(access.sql("SELECT * FROM shop.orders").unwrap(), rows);
     assert_eq!(access.sql("SELECT * FROM shop.other; SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 'shop'").unwrap(), [["7"], ["tr"]]);
@@ -377,7 +410,13 @@ fn a_failover_is_crossed_and_nothing_is_applied_twice() {
     ehpc_tools::process::wait_until("a level heir", std::time::Duration::from_secs(30), level).unwrap();
     let status = world.server.sql("SHOW MASTER STATUS").unwrap();
     let end = Place { lineage: 1, file: 2, offset: status[0][1].parse().unwrap() };
-    heir.sql("STOP SLAVE; RESET SLAVE ALL; UPDATE a.t SET n = n + 10000; FLUSH BINARY LOGS; INSERT INTO a.t (n) VALUES (3)").unwrap();
+    // The first that is not left out for having been applied is the end of a branch that nothing prepared.
+    heir.sql("STOP SLAVE; RESET SLAVE ALL").unwrap();
+    unlogged(&heir, "u", "INSERT INTO a.t (n) VALUES (77)");
+    heir.sql(
+        "XA ROLLBACK 'u'; UPDATE a.t SET n = n + 10000; FLUSH BINARY LOGS; INSERT INTO a.t (n) VALUES (3)",
+    )
+    .unwrap();
     let database = world.directory.path().join("database");
     lay(&database, 1, &world.server, None);
     lay(&database, 2, &heir, Some(Joined { end, gtid }));
@@ -387,6 +426,7 @@ fn a_failover_is_crossed_and_nothing_is_applied_twice() {
     let options = world.options(RestoreMoment::At(Target::Latest), RestoreTarget::Datadir(datadir.clone()));
     let restored = world.run(&archive, &options).unwrap();
     assert_eq!((restored.place.lineage, restored.place.file, restored.equal), (2, 2, Some(true)));
+    assert_eq!(restored.unlogged_branches, ["X'75',X'',1"]);
     let server = serve(&world, &datadir);
     let rows = "SELECT * FROM a.t";
     assert_eq!(Access::at(server.socket()).sql(rows).unwrap(), heir.sql(rows).unwrap());
@@ -394,45 +434,72 @@ fn a_failover_is_crossed_and_nothing_is_applied_twice() {
 }
 
 #[test]
-fn the_end_of_a_branch_that_no_log_prepared_is_told_and_does_not_stop_a_restore() {
+fn the_end_of_a_branch_that_no_log_prepared_is_left_out_and_told() {
     let world = World::new();
-    world.server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    let sql = |text: &str| world.server.sql(text).unwrap();
+    sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)");
     world.base();
-    // As after kill -9 of a server between its engine's prepare and its binary log.
-    let unlogged = |xid: &str, row: u32| {
-        world
-            .server
-            .sql(&format!(
-                "SET sql_log_bin = 0; XA START '{xid}'; INSERT INTO d.t VALUES ({row}); XA END '{xid}'; XA PREPARE '{xid}'"
-            ))
-            .unwrap();
-    };
-    unlogged("lost", 1);
-    unlogged("given up", 2);
-    world
-        .server
-        .sql(
-            "XA START 'kept'; INSERT INTO d.t VALUES (3); XA END 'kept'; XA PREPARE 'kept'; XA COMMIT 'kept'",
-        )
-        .unwrap();
-    world.server.sql("XA COMMIT 'lost'; XA ROLLBACK 'given up'; INSERT INTO d.t VALUES (4)").unwrap();
+    unlogged(&world.server, "lost", "INSERT INTO d.t VALUES (1)");
+    unlogged(&world.server, "given up", "INSERT INTO d.t VALUES (2)");
+    sql("XA COMMIT 'lost'");
+    sql("XA START 'kept'; INSERT INTO d.t VALUES (3); XA END 'kept'; XA PREPARE 'kept'");
+    sql("XA COMMIT 'kept'; FLUSH BINARY LOGS; XA ROLLBACK 'given up'; INSERT INTO d.t VALUES (4)");
+    // A name that is used again, for a branch that is logged and for one that is not.
+    sql("XA START 'lost'; INSERT INTO d.t VALUES (5); XA END 'lost'; XA PREPARE 'lost'");
+    sql("XA COMMIT 'lost'");
+    unlogged(&world.server, "lost", "INSERT INTO d.t VALUES (6)");
+    sql("XA COMMIT 'lost'");
     let datadir = world.datadir();
-    let options = world.options(RestoreMoment::At(Target::Latest), RestoreTarget::Datadir(datadir.clone()));
+    let latest = |target| world.options(RestoreMoment::At(Target::Latest), target);
+    let options = latest(RestoreTarget::Datadir(datadir.clone()));
     let restored = world.run(&world.archive(), &options).unwrap();
     assert_eq!(restored.unlogged_branches, ["X'6c6f7374',X'',1", "X'676976656e207570',X'',1"]);
     assert!(restored.prepared.is_empty(), "{:?}", restored.prepared);
+    assert_eq!(restored.gtid, world.server.value("SELECT @@gtid_binlog_pos").unwrap());
     let server = serve(&world, &datadir);
     let rows = Access::at(server.socket())
         .sql("SELECT a FROM d.t ORDER BY a; SELECT COUNT(*) FROM mysql.gtid_slave_pos WHERE domain_id > 9")
         .unwrap();
-    assert_eq!(rows, [["3"], ["4"], ["0"]]);
+    assert_eq!(rows, [["3"], ["4"], ["5"], ["0"]]);
+    world.runtime.block_on(server.stop()).unwrap();
+    // A server with a binary log gives its own replicas no end without a beginning; and a restore that breaks off leaves no
+    // branch there. What was there before stays.
+    sql("XA START 'held'; INSERT INTO d.t VALUES (7); XA END 'held'; XA PREPARE 'held'");
+    let other = Maria::start(Options::default().server_id(2)).unwrap();
+    other.sql("CREATE TABLE mysql.own (i INT) ENGINE=InnoDB; XA START 'own'; INSERT INTO mysql.own VALUES (1); XA END 'own'; XA PREPARE 'own'").unwrap();
+    let mut options = latest(RestoreTarget::Server(Dsn::socket(other.socket(), "root")));
+    options.overwrite = true;
+    let restored = world.run(&world.archive(), &options).unwrap();
+    assert_eq!(restored.prepared, ["x'68656c64',x'',1"]);
+    let ends = "X'6c6f7374',X'',1";
+    let logged = other.sql("SHOW BINLOG EVENTS").unwrap();
+    let of = |word: &str| logged.iter().filter(|row| row[5].contains(&format!("{word} {ends}"))).count();
+    assert_eq!((of("XA START"), of("XA COMMIT")), (1, 1), "{logged:?}");
+    other.sql("XA ROLLBACK 'held'").unwrap();
+    sql(
+        "SET sql_log_bin = 0; CREATE TABLE d.unlogged (a INT); SET sql_log_bin = 1; INSERT INTO d.unlogged VALUES (1)",
+    );
+    let error = world.run(&world.archive(), &options).unwrap_err();
+    assert!(error.is_of_backup() && error.to_string().contains("1146"), "{error}");
+    assert_eq!(other.sql("XA RECOVER").unwrap().iter().map(|row| &row[3]).collect::<Vec<_>>(), ["own"]);
+}
+
+/// As after kill -9 of a server between its engine's prepare and its binary log.
+fn unlogged(server: &Maria, xid: &str, statement: &str) {
+    server
+        .sql(&format!(
+            "SET sql_log_bin = 0; XA START '{xid}'; {statement}; XA END '{xid}'; XA PREPARE '{xid}'"
+        ))
+        .unwrap();
 }
 
 #[test]
 fn what_is_missing_or_rotten_on_the_way_ends_a_restore() {
     let world = World::new();
     world.server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b VARCHAR(200))").unwrap();
-    world.base();
+    let gtid = world.server.value("SELECT @@gtid_binlog_pos").unwrap();
+    world.server.sql("FLUSH BINARY LOGS").unwrap();
+    let base = world.base();
     for row in 1..4 {
         let text = "x".repeat(150);
         world.server.sql(&format!("INSERT INTO d.t VALUES ({row}, '{text}'); FLUSH BINARY LOGS")).unwrap();
@@ -443,31 +510,35 @@ fn what_is_missing_or_rotten_on_the_way_ends_a_restore() {
     };
     let lineage = world.directory.path().join("database/0001");
     let archive = world.archive();
+    // A moment at the end of a file, of which the first base is, in the next file.
+    let target = RestoreTarget::Datadir(world.datadir());
+    let restored = world.run(&archive, &world.options(RestoreMoment::Gtid(gtid), target)).unwrap();
+    assert_eq!((restored.base, restored.replayed_bytes, restored.equal), (base.number, 0, Some(true)));
     drop(archive);
-    std::fs::remove_file(lineage.join("bin.000002")).unwrap();
+    std::fs::remove_file(lineage.join("bin.000003")).unwrap();
     let open =
         || Archive::open(&world.directory.path().join("database"), archive::Options::default()).unwrap().0;
     let error = restore(&open()).unwrap_err().to_string();
-    assert!(error.contains("binary log 2 of lineage 1") && error.contains("it is gone"), "{error}");
+    assert!(error.contains("binary log 3 of lineage 1") && error.contains("it is gone"), "{error}");
     let archive = world.archive();
-    let mut bytes = std::fs::read(lineage.join("bin.000002")).unwrap();
+    let mut bytes = std::fs::read(lineage.join("bin.000003")).unwrap();
     let at = bytes.windows(9).position(|part| part == b"xxxxxxxxx").unwrap();
     bytes[at] = b'y';
-    std::fs::write(lineage.join("bin.000002"), bytes).unwrap();
+    std::fs::write(lineage.join("bin.000003"), bytes).unwrap();
     let error = restore(&archive).unwrap_err().to_string();
     assert!(error.to_lowercase().contains("crc"), "{error}");
     // What is known is said before anything begins.
-    assert_eq!(archive.check(1, 2, &|| false).unwrap().len(), 1);
+    assert_eq!(archive.check(1, 3, &|| false).unwrap().len(), 1);
     let error = restore(&archive).unwrap_err().to_string();
-    assert!(error.contains("binary log 2 of lineage 1") && error.contains("--repair"), "{error}");
+    assert!(error.contains("binary log 3 of lineage 1") && error.contains("--repair"), "{error}");
     // What comes before it in the same file is restored.
-    let first = RestoreMoment::Position { file: "bin.000002".to_owned(), offset: 4 };
+    let first = RestoreMoment::Position { file: "bin.000003".to_owned(), offset: 4 };
     world.run(&archive, &world.options(first, RestoreTarget::Datadir(world.datadir()))).unwrap();
     drop(archive);
     // Without the file in which the base was taken nothing is said but that.
-    std::fs::remove_file(lineage.join("bin.000001")).unwrap();
+    std::fs::remove_file(lineage.join("bin.000002")).unwrap();
     let error = restore(&open()).unwrap_err().to_string();
-    assert!(error.contains("binary log 1 of lineage 1") && error.contains("it is gone"), "{error}");
+    assert!(error.contains("bin.000002 in the archive is damaged: it is gone"), "{error}");
     // Where events have no checksums only the seal tells.
     world.server.sql("SET GLOBAL binlog_checksum = NONE").unwrap();
     world.server.sql("INSERT INTO d.t VALUES (9, REPEAT('z', 150)); FLUSH BINARY LOGS").unwrap();

@@ -58,13 +58,34 @@ pub(super) fn become_owner(command: &mut Command, owner: Owner) {
         Owner::Own => {}
     }
 }
-/// Makes a data directory in an absent or empty one.
+
+/// Makes a data directory in an absent or empty one; when that fails, it is empty.
 pub(super) fn init(datadir: &Path, tools: &Tools, flavor: Flavor) -> Result<(), ServerError> {
     std::fs::create_dir_all(datadir).map_err(ServerError::file("cannot make the directory", datadir))?;
     let mut entries = std::fs::read_dir(datadir).map_err(ServerError::file("cannot read", datadir))?;
     if entries.next().is_some() {
         return Err(ServerError::NotEmpty { path: datadir.to_owned() });
     }
+    let made = fill(datadir, tools, flavor);
+    if made.is_err() {
+        empty(datadir);
+    }
+    made
+}
+
+/// Removes everything in a directory that was made here.
+pub(crate) fn empty(datadir: &Path) {
+    for entry in std::fs::read_dir(datadir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        if let Err(error) = removed {
+            tracing::warn!(%error, path = %path.display(), "left behind by a data directory that could not be made");
+        }
+    }
+}
+
+fn fill(datadir: &Path, tools: &Tools, flavor: Flavor) -> Result<(), ServerError> {
     let mode = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(datadir, mode).map_err(ServerError::file("cannot change", datadir))?;
     let owner = Owner::of(datadir);

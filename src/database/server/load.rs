@@ -4,7 +4,11 @@ use super::error::ServerError;
 use super::tools::Program;
 use crate::database::dsn::Dsn;
 use crate::host;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -12,6 +16,8 @@ use std::thread::JoinHandle;
 /// What is kept of a program's messages, bytes.
 const SAID: usize = 16 << 10;
 const PIECE: usize = 256 << 10;
+/// Whether to stop is looked at so often, however long a statement takes.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// How a text is run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,31 +51,46 @@ impl Client {
         let start = |source| ServerError::Start { program: program.path.clone(), source };
         let mut child = command.spawn().map_err(start)?;
         let input = child.stdin.take();
+        if let Some(input) = &input {
+            rustix::fs::fcntl_setfl(input, OFlags::WRONLY | OFlags::NONBLOCK)
+                .map_err(|error| start(error.into()))?;
+        }
         let said = child.stderr.take().map(|stderr| std::thread::spawn(move || last_words(stderr)));
         let mut client = Client { program: program.clone(), child, input, said };
         if options.unlogged {
-            client.write(b"SET SESSION sql_log_bin = 0;\n")?;
+            client.write(b"SET SESSION sql_log_bin = 0;\n", &AtomicBool::new(false))?;
         }
         Ok(client)
     }
 
-    /// The next piece of text. An error when the client has ended: then it says why.
-    pub fn write(&mut self, text: &[u8]) -> Result<(), ServerError> {
-        let Some(input) = self.input.as_mut() else { return Err(ServerError::Stopped) };
-        match input.write_all(text) {
-            Ok(()) => Ok(()),
-            Err(_) => {
-                self.input = None;
-                match self.ended() {
-                    Ok(()) => Err(ServerError::Failed {
-                        program: self.program.path.clone(),
-                        status: "it ended".to_owned(),
-                        said: "before it had read everything".to_owned(),
-                    }),
-                    Err(error) => Err(error),
+    /// The next piece of text. An error when the client has ended: then it says why. `stop` ends the wait for a server that is
+    /// busy.
+    pub fn write(&mut self, mut text: &[u8], stop: &AtomicBool) -> Result<(), ServerError> {
+        while !text.is_empty() {
+            let Some(input) = self.input.as_mut() else { return Err(ServerError::Stopped) };
+            match input.write(text) {
+                Ok(count) => text = &text[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if stop.load(Ordering::Relaxed) {
+                        return Err(ServerError::Stopped);
+                    }
+                    ready(input, PollFlags::OUT);
                 }
+                Err(_) => return Err(self.left()),
             }
         }
+        Ok(())
+    }
+
+    /// Why it has ended, before it had read everything.
+    fn left(&mut self) -> ServerError {
+        self.input = None;
+        self.ended().err().unwrap_or_else(|| ServerError::Failed {
+            program: self.program.path.clone(),
+            status: "it ended".to_owned(),
+            said: "before it had read everything".to_owned(),
+        })
     }
 
     /// Everything that `source` has, in pieces; `progress` is told the bytes so far.
@@ -87,7 +108,7 @@ impl Client {
             match source.read(&mut buffer) {
                 Ok(0) => return Ok(total),
                 Ok(count) => {
-                    self.write(&buffer[..count])?;
+                    self.write(&buffer[..count], stop)?;
                     total += count as u64;
                     progress(total);
                 }
@@ -97,9 +118,19 @@ impl Client {
         }
     }
 
-    /// No more text: waits until everything has run.
-    pub fn finish(mut self) -> Result<(), ServerError> {
+    /// No more text: waits until everything has run, or until `stop`.
+    pub fn finish(mut self, stop: &AtomicBool) -> Result<(), ServerError> {
         self.input = None;
+        let start =
+            |error: io::Error| ServerError::Start { program: self.program.path.clone(), source: error };
+        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty());
+        let process = process.map_err(|error| start(error.into()))?;
+        while self.child.try_wait().map_err(start)?.is_none() {
+            if stop.load(Ordering::Relaxed) {
+                return Err(ServerError::Stopped);
+            }
+            ready(&process, PollFlags::IN);
+        }
         self.ended()
     }
 
@@ -113,6 +144,12 @@ impl Client {
         }
         Err(ServerError::Failed { program, status: status.to_string(), said })
     }
+}
+
+/// Waits a while for a descriptor.
+fn ready(what: impl AsFd, for_what: PollFlags) {
+    // An error is found by whoever uses it next.
+    let _ = poll(&mut [PollFd::new(&what, for_what)], Some(&LOOK));
 }
 
 impl Drop for Client {

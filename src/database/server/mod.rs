@@ -11,6 +11,7 @@ mod owner;
 mod tests;
 mod tools;
 
+pub(crate) use datadir::empty;
 pub use error::ServerError;
 pub use load::{Client, LoadOptions};
 pub(crate) use load::{last_words, with_credentials};

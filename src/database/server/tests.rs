@@ -29,6 +29,17 @@ async fn a_server_is_made_loaded_stopped_and_started_again() {
     Mysqld::init(&datadir, &tools, Flavor::MariaDb).await.unwrap();
     let error = Mysqld::init(&datadir, &tools, Flavor::MariaDb).await.unwrap_err();
     assert!(matches!(error, ServerError::NotEmpty { .. }), "{error}");
+    // An installer that fails half-way leaves an empty directory.
+    let (programs, half) = (directory.path().join("programs"), directory.path().join("half"));
+    std::fs::create_dir(&programs).unwrap();
+    let server = tools.find(Tool::Server, Flavor::MariaDb).unwrap().path;
+    std::os::unix::fs::symlink(server, programs.join("mariadbd")).unwrap();
+    let installer = programs.join("mariadb-install-db");
+    std::fs::write(&installer, "#!/bin/sh\nmkdir mysql && echo x > ibdata1 && exit 1\n").unwrap();
+    std::fs::set_permissions(&installer, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let error = Mysqld::init(&half, &Tools::new(Some(programs)), Flavor::MariaDb).await.unwrap_err();
+    assert!(matches!(error, ServerError::Failed { .. }), "{error}");
+    assert_eq!(std::fs::read_dir(&half).unwrap().count(), 0);
     let server = Mysqld::start(options(&datadir, Role::Standby), &tools).await.unwrap();
     let client = tools.find(Tool::Client, Flavor::MariaDb).unwrap();
     let dsn = server.dsn();
@@ -41,7 +52,7 @@ async fn a_server_is_made_loaded_stopped_and_started_again() {
         let never = AtomicBool::new(false);
         client.load(&mut text.as_bytes(), &mut |bytes| seen = bytes, &never).unwrap();
         assert_eq!(seen, text.len() as u64);
-        client.finish()
+        client.finish(&never)
     };
     tokio::task::spawn_blocking(load).await.unwrap().unwrap();
     let mut sql = Sql::connect(&dsn).await.unwrap();
@@ -86,13 +97,23 @@ async fn a_server_that_does_not_start_and_a_text_that_fails_say_why() {
     let error = Mysqld::start(long, &tools).await.unwrap_err().to_string();
     assert!(error.contains("107"), "{error}");
     let server = Mysqld::start(options(&datadir, Role::Scratch), &tools).await.unwrap();
-    let (client, dsn) = (tools.find(Tool::Client, Flavor::MariaDb).unwrap(), server.dsn());
+    let (program, dsn) = (tools.find(Tool::Client, Flavor::MariaDb).unwrap(), server.dsn());
     let bad = move || {
-        let mut client = Client::start(&client, &dsn, LoadOptions::default()).unwrap();
+        let mut client = Client::start(&program, &dsn, LoadOptions::default()).unwrap();
         let many = "SELECT * FROM nowhere.to_be_found;\n".repeat(100_000);
         let stop = AtomicBool::new(false);
         let result = client.load(&mut many.as_bytes(), &mut |_| {}, &stop).map(drop);
-        result.and_then(|()| client.finish()).unwrap_err().to_string()
+        let said = result.and_then(|()| client.finish(&stop)).unwrap_err().to_string();
+        // A stop does not wait for what the server is busy with.
+        let busy = || {
+            let mut client = Client::start(&program, &dsn, LoadOptions::default()).unwrap();
+            client.load(&mut &b"SELECT SLEEP(600);\n"[..], &mut |_| {}, &AtomicBool::new(false)).unwrap();
+            client
+        };
+        let now = AtomicBool::new(true);
+        assert!(matches!(busy().finish(&now), Err(ServerError::Stopped)));
+        assert!(matches!(busy().write(&[b'\n'; 1 << 20], &now), Err(ServerError::Stopped)));
+        said
     };
     let error = tokio::task::spawn_blocking(bad).await.unwrap();
     assert!(error.contains("ERROR 1146") && error.contains("nowhere"), "{error}");

@@ -3,7 +3,8 @@
 
 use super::connect::{Stream, connect};
 use super::fault::{Blame, SourceFault};
-use super::session::{Ship, StreamFault, StreamSession};
+use super::session::StreamSession;
+use super::ship::{Ship, StreamFault};
 use super::stream::SILENT_READING;
 use crate::database::dsn::Dsn;
 use crate::database::sql::Sql;

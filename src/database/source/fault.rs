@@ -1,7 +1,7 @@
 //! What may go wrong between the server and the archive, and what a person does about it.
 
 use crate::database::dsn::{Dsn, PasswordError};
-use crate::database::source::session::StreamFault;
+use crate::database::source::ship::StreamFault;
 use crate::database::sql::SqlError;
 use ehpc_proto::mysql::auth::AuthError;
 use ehpc_proto::mysql::replica::DialogueError;
@@ -43,9 +43,9 @@ pub enum SourceFault {
     Method { server: String, user: String, text: String },
     #[error(
         "the account {user} at {server} lacks a privilege ({text}); as an administrator there: \
-         GRANT REPLICATION SLAVE, {monitor} ON *.* TO '{user}'@'{host}'"
+         {grant}"
     )]
-    Privilege { server: String, user: String, host: String, monitor: &'static str, text: String },
+    Privilege { server: String, user: String, grant: String, text: String },
     #[error(
         "no TLS with the database server {server}: {text}; check tls, tls_ca and tls_name in [database] of the cluster \
          file, and ssl_cert, ssl_key in the server's my.cnf"
@@ -215,8 +215,8 @@ pub struct Blame {
     pub server_id: u32,
     /// Host part of the account, for a GRANT.
     pub host: String,
-    /// The privilege that shows the binary logs.
-    pub monitor: &'static str,
+    /// The privileges that the source needs.
+    pub wanted: String,
 }
 
 impl Blame {
@@ -228,7 +228,7 @@ impl Blame {
             user: dsn.user.clone(),
             server_id,
             host: host.to_owned(),
-            monitor: "BINLOG MONITOR",
+            wanted: "REPLICATION SLAVE, BINLOG MONITOR".to_owned(),
         }
     }
 
@@ -251,8 +251,7 @@ impl Blame {
         SourceFault::Privilege {
             server: self.server.clone(),
             user: self.user.clone(),
-            host: self.host.clone(),
-            monitor: self.monitor,
+            grant: format!("GRANT {} ON *.* TO '{}'@'{}'", self.wanted, self.user, self.host),
             text,
         }
     }

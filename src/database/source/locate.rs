@@ -330,17 +330,9 @@ impl Search<'_> {
             return still("read_only is ON");
         }
         let dialect = self.sql.dialect();
-        let replicas = match self.sql.table(dialect.replica_status()).await {
-            Ok(replicas) => replicas,
-            Err(error) if error.is_connection() => return Err(self.blame.sql(error)),
-            // `read_only` is OFF by default: that alone does not make it the primary.
-            Err(_) => {
-                return still(
-                    "whether it replicates cannot be seen; on MariaDB `GRANT SLAVE MONITOR ON *.*`, on MySQL `GRANT REPLICATION \
-                     CLIENT ON *.*` lets our account see it",
-                );
-            }
-        };
+        // `read_only` is OFF by default: that alone does not make it the primary.
+        let replicas = self.sql.table(dialect.replica_status()).await;
+        let replicas = replicas.map_err(|error| self.blame.sql(error))?;
         let columns = dialect.replica_columns();
         let running = |row| replicas.text(row, columns.io_running).is_some_and(|running| running != "No");
         if (0..replicas.rows.len()).any(running) {

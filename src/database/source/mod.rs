@@ -19,6 +19,7 @@ pub mod semisync;
 pub mod session;
 mod shared;
 mod shell;
+pub mod ship;
 mod socket;
 mod stream;
 

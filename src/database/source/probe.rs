@@ -4,7 +4,8 @@
 use super::connect::{Stream, connect};
 use super::dump::Dump;
 use super::fault::{Blame, SourceFault};
-use super::session::{StreamFault, fake_rotate};
+use super::session::fake_rotate;
+use super::ship::StreamFault;
 use crate::database::dsn::Dsn;
 use crate::database::sql::CONNECT_WITHIN;
 use ehpc_proto::binlog::{EventHeader, FileScan, Flavor, Grouper, GtidState, Kind};

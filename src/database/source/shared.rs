@@ -245,7 +245,7 @@ impl Shared {
         loop {
             let used = server.wait_for(Option::is_some).await.map(|used| used.clone());
             let Ok(Some((dsn, lineage))) = used else { return Err("the source has ended".to_owned()) };
-            match self.present_end(&dsn).await {
+            match present_end(&dsn).await {
                 Ok((file, position)) => match self.handed_over(lineage, &file, position).await {
                     Some(place) => {
                         if let Ok(place) = place {
@@ -272,16 +272,6 @@ impl Shared {
             }
             newer
         });
-    }
-
-    async fn present_end(&self, dsn: &Dsn) -> Result<(String, u64), SqlError> {
-        let mut sql = Sql::connect(dsn).await?;
-        let statement = sql.dialect().binary_log_status();
-        let row = sql.row(statement).await?;
-        row.and_then(|row| Some((row.string(0), row.number(1)?))).ok_or_else(|| SqlError::Answer {
-            statement: statement.to_owned(),
-            what: "nothing: the server has no binary log".to_owned(),
-        })
     }
 
     /// The server of that lineage, and that file of it as the archive knows it.
@@ -366,6 +356,22 @@ impl Shared {
             Err(_) => Some(Err("the source has ended".to_owned())),
         }
     }
+}
+
+/// The end of a server's log, at the last transaction that is committed. MariaDB is not asked for its log's own end:
+/// that question waits with the commits that wait for a semi-synchronous replica (`LOCK_log`), and such commits are none
+/// yet.
+async fn present_end(dsn: &Dsn) -> Result<(String, u64), SqlError> {
+    let mut sql = Sql::connect(dsn).await?;
+    let statement = sql.dialect().binary_log_status();
+    let place = match sql.dialect().snapshot_tells_position() {
+        true => sql.snapshot_place().await?,
+        false => sql.row(statement).await?.and_then(|row| Some((row.string(0), row.number(1)?))),
+    };
+    place.ok_or_else(|| SqlError::Answer {
+        statement: statement.to_owned(),
+        what: "nothing: the server has no binary log".to_owned(),
+    })
 }
 
 fn drop_durable(under_way: &mut VecDeque<(Place, Instant)>, durable: Option<Place>) {

@@ -274,7 +274,7 @@ async fn try_server(
 ) -> Result<(Located, Stream), SourceFault> {
     let mut blame = Blame::new(dsn, shared.options.server_id);
     let mut sql = Sql::connect(dsn).await.map_err(|error| blame.sql(error))?;
-    blame.monitor = sql.dialect().monitor_privilege();
+    blame.wanted = sql.dialect().source_privileges(shared.options.servers.len() > 1).join(", ");
     let account = sql.text("SELECT CURRENT_USER()").await.map_err(|error| blame.sql(error))?;
     blame.account(&account.unwrap_or_default());
     let mut located = locate(&mut sql, dsn, end, permission, &blame).await?;

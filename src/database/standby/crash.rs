@@ -2,6 +2,7 @@
 //! end of a distributed transaction and a definition only after it. Then its server does the group again, and fails.
 
 use crate::database::archive::{Archive, ArchiveError, Entry, IndexedKind};
+use crate::database::restore::branches;
 use ehpc_proto::binlog::{GtidState, Xid};
 use ehpc_proto::replication::database::Place;
 
@@ -95,27 +96,6 @@ pub(super) fn unprepared(
     let Some(Next { lineage, file, entry, state }) = next else { return Ok(None) };
     let Some(branch) = archive.ended_branch(lineage, file, entry.start..entry.end)? else { return Ok(None) };
     let here = Place { lineage, file, offset: entry.start };
-    if let Some((prepare, bytes)) = archive.prepare_group(&branch, here)? {
-        let from = Place { lineage: prepare.lineage, file: prepare.ordinal, offset: bytes.end };
-        if !is_ended(archive, entry.branch, from, here)? {
-            return Ok(None);
-        }
-    }
-    Ok(Some((Some(branch), state)))
-}
-
-/// Whether the archive ends the branch between two places: then its name was used before, for another one.
-fn is_ended(archive: &Archive, branch: u64, from: Place, to: Place) -> Result<bool, ArchiveError> {
-    let mut ended = false;
-    for file in archive.files() {
-        let at = |offset| Place { lineage: file.lineage, file: file.ordinal, offset };
-        if at(file.len) < from || at(0) > to {
-            continue;
-        }
-        archive.groups(file.lineage, file.ordinal, &mut |entry| {
-            let between = at(entry.start) >= from && at(entry.end) <= to;
-            ended |= between && entry.kind == IndexedKind::XaEnd && entry.branch == branch;
-        })?;
-    }
-    Ok(ended)
+    let prepared = branches::is_prepared(archive, &branch, entry.branch, here)?;
+    Ok((!prepared).then_some((Some(branch), state)))
 }

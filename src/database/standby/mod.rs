@@ -25,7 +25,7 @@ use record::Record;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot};
 use watch::Keeper;
 
 /// The binlog server that is followed.
@@ -97,6 +97,8 @@ pub struct Parts {
     pub archive: Arc<Archive>,
     /// The base snapshots.
     pub bases: Arc<BaseStore>,
+    /// Read-locked while one is built: nothing of these is pruned then.
+    pub in_use: Arc<RwLock<()>>,
 }
 
 /// What the task and those who ask share.

@@ -64,6 +64,7 @@ pub(crate) struct World {
     pub(crate) primary: Maria,
     pub(crate) archive: Arc<Archive>,
     pub(crate) bases: Arc<BaseStore>,
+    pub(crate) in_use: Arc<RwLock<()>>,
     binlog: BinlogServer,
     source: Source,
 }
@@ -89,7 +90,7 @@ impl World {
             dial: Arc::new(Desk(desk)),
         };
         let source = Source::start(runtime.handle(), options);
-        World { runtime, directory, primary, archive, bases, binlog, source }
+        World { runtime, directory, primary, archive, bases, in_use: Arc::default(), binlog, source }
     }
 
     /// Waits until what the primary wrote is in the archive.
@@ -135,6 +136,7 @@ impl World {
             upstream: self.upstream(),
             archive: self.archive.clone(),
             bases: self.bases.clone(),
+            in_use: Arc::clone(&self.in_use),
         };
         let _inside = self.runtime.enter();
         Standby::start(parts).unwrap()
@@ -173,6 +175,7 @@ impl World {
             upstream,
             archive: self.archive.clone(),
             bases,
+            in_use: Arc::default(),
         })
         .unwrap()
     }
@@ -255,7 +258,12 @@ fn a_standby_is_built_under_load_follows_and_survives_kills() {
     let standby = world.standby();
     let error = world.runtime.block_on(standby.resume()).unwrap_err();
     assert!(matches!(error, StandbyError::NotBuilt), "{error}");
-    world.runtime.block_on(standby.init(false, silent())).unwrap();
+    // What it is built from is not pruned meanwhile.
+    let (in_use, held) = (Arc::clone(&world.in_use), Arc::new(AtomicBool::new(false)));
+    let holds = Arc::clone(&held);
+    let tell: Tell = Arc::new(move |_| holds.store(in_use.try_write().is_err(), Ordering::Relaxed));
+    world.runtime.block_on(standby.init(false, tell)).unwrap();
+    assert!(held.load(Ordering::Relaxed) && world.in_use.try_write().is_ok());
     world.level(&standby);
     world.equal(&standby);
     assert_eq!(world.ask(&standby, "SELECT COUNT(*) FROM work.xa0 WHERE id = -7"), ["1"]);

@@ -112,6 +112,7 @@ impl Keeper {
         if !force && build::is_there(datadir) {
             return Err(StandbyError::Exists { datadir: datadir.clone() });
         }
+        let _reading = Arc::clone(&self.parts.in_use).read_owned().await;
         if let Err(error) = build::check(&self.parts).await {
             if self.record.is_none() {
                 self.enter("not built", false, Some(error.to_string()));

@@ -212,6 +212,17 @@ impl Maria {
         let index = std::fs::read_to_string(self.datadir().join("bin.index"))?;
         Ok(index.lines().map(|name| self.datadir().join(name)).collect())
     }
+
+    /// Names and bytes of the binary logs in order, as a backup holds them: none says that it is open.
+    pub fn archived_binlogs(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let archived = |path: PathBuf| {
+            let mut bytes = std::fs::read(&path)?;
+            // LOG_EVENT_BINLOG_IN_USE_F, in the flags of the first event.
+            *bytes.get_mut(21).context("a binary log without an event")? &= !1;
+            Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), bytes))
+        };
+        self.binlog_files()?.into_iter().map(archived).collect()
+    }
 }
 
 impl Drop for Maria {

@@ -51,6 +51,7 @@ fn a_drill_is_equal_or_names_what_differs_and_leaves_nothing() {
         tools: Tools::default(),
         upstream: world.upstream(),
         directory: directory.to_owned(),
+        in_use: Arc::clone(&world.in_use),
     };
     let stop = CancellationToken::new();
     let drills = Arc::new(Drills::new(parts, stop.clone()));
@@ -62,7 +63,15 @@ fn a_drill_is_equal_or_names_what_differs_and_leaves_nothing() {
     };
     let never = AtomicBool::new(false);
     // Under load.
-    let (found, fault) = run(&never, &|text| println!("{text}"));
+    let held = AtomicBool::new(false);
+    let (found, fault) = run(&never, &|text| {
+        println!("{text}");
+        // What it reads is not pruned meanwhile.
+        if text.contains("making") {
+            held.store(world.in_use.try_write().is_err(), Ordering::Relaxed);
+        }
+    });
+    assert!(held.load(Ordering::Relaxed) && world.in_use.try_write().is_ok());
     let found = found.unwrap_or_else(|| panic!("{fault:?}"));
     println!("{found}");
     load.stop().unwrap();

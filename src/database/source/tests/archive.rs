@@ -165,7 +165,7 @@ fn what_a_dying_server_wrote_by_half_is_left_out() {
     let to = OnDisk::open(directory.path().join("database"));
     let mut server = server(Options::default().with("--binlog-checksum=CRC32"));
     let source = start_to(&runtime, &server, &to);
-    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    server.sql(TABLE).unwrap();
     let mut torn = 0;
     for round in 0..3 {
         server.sql(&format!("INSERT INTO d.t VALUES ({round})")).unwrap();

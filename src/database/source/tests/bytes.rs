@@ -78,10 +78,7 @@ fn a_checksum_that_is_switched_changes_with_the_file() {
 
 #[test]
 fn a_long_event_goes_through_in_pieces() {
-    let runtime = runtime();
-    let server = server(Options::default());
-    let end = FarEnd::new();
-    let source = start(&runtime, &server, &end);
+    let (runtime, server, end, source) = streamed(Options::default());
     server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b LONGBLOB)").unwrap();
     server
         .sql("INSERT INTO d.t VALUES (1, REPEAT('0123456789', 4000000)), (2, 'x'); FLUSH BINARY LOGS")
@@ -103,15 +100,9 @@ fn mysql_is_archived_byte_for_byte() {
     let seed = rand::random();
     println!("seed {seed}");
     let runtime = runtime();
-    let mut server = MySql56::start(
-        Options::default()
-            .with("--gtid-mode=ON")
-            .with("--enforce-gtid-consistency")
-            .with("--log-slave-updates"),
-    )
-    .unwrap();
+    let mut server = MySql56::start(gtids()).unwrap();
     let end = FarEnd::new();
-    let source = Source::start(runtime.handle(), options(vec![root(&server.socket())], &end));
+    let source = start_from(&runtime, root(&server.socket()), &end);
     let work = Workload::start(&server.access(), Work::mysql(seed)).unwrap();
     work.wait_for(40).unwrap();
     server.sql("FLUSH BINARY LOGS").unwrap();
@@ -139,10 +130,7 @@ fn mysql_is_archived_byte_for_byte() {
 fn questions_and_marks_go_the_same_way() {
     use ehpc_proto::replication::database::{DbAnswer, DbQuery, Mark, MarkKind, Place};
     use ehpc_proto::replication::state::Timestamp;
-    let runtime = runtime();
-    let server = server(Options::default());
-    let end = FarEnd::new();
-    let source = start(&runtime, &server, &end);
+    let (runtime, _server, end, source) = streamed(Options::default());
     caught_up(&runtime, &source);
     let answers = runtime.block_on(source.ask(DbQuery::Files { from: (1, 1) })).unwrap();
     assert!(
@@ -156,10 +144,7 @@ fn questions_and_marks_go_the_same_way() {
 
 #[test]
 fn a_range_is_fetched_anew() {
-    let runtime = runtime();
-    let server = server(Options::default());
-    let end = FarEnd::new();
-    let source = start(&runtime, &server, &end);
+    let (runtime, server, end, source) = streamed(Options::default());
     server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b LONGBLOB)").unwrap();
     server.sql("INSERT INTO d.t VALUES (1, REPEAT('x', 3000000)); INSERT INTO d.t VALUES (2, 'y')").unwrap();
     server.sql("FLUSH BINARY LOGS; INSERT INTO d.t VALUES (3, 'z')").unwrap();

@@ -22,11 +22,11 @@ fn a_wrong_password_is_said_and_never_shown() {
     let dsn = account(&server, "REPLICATION SLAVE, BINLOG MONITOR");
     let end = FarEnd::new();
     let wrong = dsn.clone().with_password(Password::Text("sesame".to_owned()));
-    let source = Source::start(runtime.handle(), options(vec![wrong], &end));
+    let source = start_from(&runtime, wrong, &end);
     let status = wait_state(&source, "refused");
     assert!(error(&status).contains("Access denied for user 'ehpc'@'localhost'"), "{}", error(&status));
     assert!(!error(&status).contains("sesame"));
-    let source = Source::start(runtime.handle(), options(vec![dsn], &end));
+    let source = start_from(&runtime, dsn, &end);
     wait_state(&source, "streaming");
 }
 
@@ -36,7 +36,7 @@ fn missing_privileges_are_named_with_the_grant() {
     let server = server(Options::default());
     let dsn = account(&server, "BINLOG MONITOR");
     let end = FarEnd::new();
-    let source = Source::start(runtime.handle(), options(vec![dsn], &end));
+    let source = start_from(&runtime, dsn, &end);
     let status = wait_state(&source, "refused");
     let grant = "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO 'ehpc'@'localhost'";
     assert!(error(&status).contains(grant), "{}", error(&status));
@@ -58,7 +58,7 @@ fn ed25519_and_the_socket_prove_an_account_too() {
         Dsn::socket(server.socket(), "root"),
     ] {
         let end = FarEnd::new();
-        let source = Source::start(runtime.handle(), options(vec![dsn], &end));
+        let source = start_from(&runtime, dsn, &end);
         wait_state(&source, "streaming");
         runtime.block_on(source.stop());
     }
@@ -66,11 +66,8 @@ fn ed25519_and_the_socket_prove_an_account_too() {
 
 #[test]
 fn purged_files_are_a_gap_that_may_be_crossed() {
-    let runtime = runtime();
-    let server = server(Options::default());
-    let end = FarEnd::new();
-    let source = start(&runtime, &server, &end);
-    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    let (runtime, server, end, source) = streamed(Options::default());
+    server.sql(TABLE).unwrap();
     caught_up(&runtime, &source);
     runtime.block_on(source.stop());
     server.sql("INSERT INTO d.t VALUES (1); FLUSH BINARY LOGS; INSERT INTO d.t VALUES (2)").unwrap();
@@ -123,10 +120,7 @@ fn an_encrypted_log_is_refused_with_the_reason() {
 
 #[test]
 fn a_server_without_binary_log_is_said() {
-    let runtime = runtime();
-    let server = server(Options { log_bin: false, ..Options::default() });
-    let end = FarEnd::new();
-    let source = start(&runtime, &server, &end);
+    let (_runtime, _server, _end, source) = streamed(Options { log_bin: false, ..Options::default() });
     let status = wait_state(&source, "no-binlog");
     assert!(error(&status).contains("log_bin = mysql-bin"), "{}", error(&status));
 }
@@ -206,7 +200,7 @@ fn an_archive_that_is_ahead_is_never_cut() {
 fn a_clone_behind_the_address_is_refused_while_it_is_there() {
     let runtime = runtime();
     let mut server = server(Options::default());
-    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    server.sql(TABLE).unwrap();
     server.stop().unwrap();
     let clone = Maria::start_on(&server.datadir(), Options::default()).unwrap();
     next_second();
@@ -220,7 +214,7 @@ fn a_clone_behind_the_address_is_refused_while_it_is_there() {
     };
     leads_to(&server.socket());
     let end = FarEnd::new();
-    let source = Source::start(runtime.handle(), options(vec![root(&address)], &end));
+    let source = start_from(&runtime, root(&address), &end);
     // SQL cannot tell them apart: the same transactions end at the same byte of a file of the same name.
     let insert = "INSERT INTO d.t VALUES (1)";
     server.sql(insert).unwrap();
@@ -265,10 +259,7 @@ fn a_file_beyond_four_gigabytes_goes_on_in_its_lineage() {
     use super::super::locate::{Permission, locate};
     use crate::database::sql::Sql;
     use ehpc_proto::replication::database::ArchivedFile;
-    let runtime = runtime();
-    let server = server(Options::default());
-    let end = FarEnd::new();
-    let source = start(&runtime, &server, &end);
+    let (runtime, server, end, source) = streamed(Options::default());
     server.sql("CREATE DATABASE d").unwrap();
     caught_up(&runtime, &source);
     runtime.block_on(source.stop());
@@ -307,7 +298,8 @@ fn a_promoted_replica_is_followed_where_the_history_goes_on() {
     primary
         .sql("CREATE USER repl@'%' IDENTIFIED BY 'r'; GRANT REPLICATION SLAVE ON *.* TO repl@'%'")
         .unwrap();
-    primary.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    let dsn = account(&primary, "REPLICATION SLAVE, BINLOG MONITOR");
+    primary.sql(TABLE).unwrap();
     let port = primary.port().unwrap();
     replica
         .sql(&format!(
@@ -316,13 +308,19 @@ fn a_promoted_replica_is_followed_where_the_history_goes_on() {
         ))
         .unwrap();
     let end = FarEnd::new();
-    let servers = vec![root(&primary.socket()), root(&replica.socket())];
+    let servers = vec![dsn.clone(), Dsn { server: Server::Socket(replica.socket()), ..dsn }];
     let source = Source::start(runtime.handle(), options(servers, &end));
     primary.sql("INSERT INTO d.t VALUES (1); INSERT INTO d.t VALUES (2)").unwrap();
     caught_up(&runtime, &source);
     let gtid = primary.value("SELECT @@gtid_binlog_pos").unwrap();
     assert_eq!(replica.value(&format!("SELECT MASTER_GTID_WAIT('{gtid}', 30)")).unwrap(), "0");
     primary.kill9().unwrap();
+    // Whether it replicates must be seen.
+    let grant = "GRANT REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR ON *.* TO 'ehpc'@'localhost'";
+    let status = wait_state(&source, "refused");
+    assert!(error(&status).contains(grant), "{}", error(&status));
+    replica.sql(&format!("SET sql_log_bin = 0; {grant}")).unwrap();
+    wait_state(&source, "connecting");
     let again = source.status().reconnects + 3;
     wait("it asks both", || source.status().reconnects >= again);
     assert!(error(&source.status()).contains("still a replica"), "{}", error(&source.status()));
@@ -411,7 +409,7 @@ fn tls_is_as_strict_as_it_is_told_to_be() {
     };
     for good in [dsn(TlsMode::Require, None, None), dsn(TlsMode::Verify, Some(&ca), Some("db.example"))] {
         let end = FarEnd::new();
-        let source = Source::start(runtime.handle(), options(vec![good], &end));
+        let source = start_from(&runtime, good, &end);
         wait_state(&source, "streaming");
         caught_up(&runtime, &source);
         runtime.block_on(source.stop());
@@ -423,7 +421,7 @@ fn tls_is_as_strict_as_it_is_told_to_be() {
         (dsn(TlsMode::Verify, Some(&directory.path().join("none.pem")), None), "none.pem"),
     ] {
         let end = FarEnd::new();
-        let source = Source::start(runtime.handle(), options(vec![bad.clone()], &end));
+        let source = start_from(&runtime, bad.clone(), &end);
         let status = wait_state(&source, "refused");
         assert!(error(&status).contains(why), "{:?}: {}", bad.tls, error(&status));
         runtime.block_on(source.stop());
@@ -433,16 +431,10 @@ fn tls_is_as_strict_as_it_is_told_to_be() {
 #[test]
 fn mysql_is_followed_by_its_sets_of_gtids() {
     use ehpc_tools::database::MySql56;
-    let gtids = || {
-        Options::default()
-            .with("--gtid-mode=ON")
-            .with("--enforce-gtid-consistency")
-            .with("--log-slave-updates")
-    };
     let runtime = runtime();
     let mut primary = MySql56::start(gtids().tcp()).unwrap();
     let mut replica = MySql56::start(gtids().server_id(2)).unwrap();
-    primary.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)").unwrap();
+    primary.sql(TABLE).unwrap();
     let port = primary.port().unwrap();
     replica
         .sql(&format!(
@@ -481,7 +473,7 @@ fn mysql_is_followed_by_its_sets_of_gtids() {
     caught_up(&runtime, &source);
     runtime.block_on(source.stop());
     let newest = end.contents.lock().files.pop().unwrap();
-    let source = start_mysql(&runtime, &replica, &end);
+    let source = start_from(&runtime, root(&replica.socket()), &end);
     caught_up(&runtime, &source);
     runtime.block_on(source.stop());
     assert_eq!(end.files().last().unwrap().bytes, newest.bytes);
@@ -501,14 +493,10 @@ fn mysql_is_followed_by_its_sets_of_gtids() {
         if popped {
             end.contents.lock().files.pop();
         }
-        let source = start_mysql(&runtime, &replica, &end);
+        let source = start_from(&runtime, root(&replica.socket()), &end);
         let status = wait_state(&source, "ahead");
         assert!(error(&status).contains("accept-loss"), "{}", error(&status));
         runtime.block_on(source.stop());
     }
     assert_eq!(end.contents.lock().lineages.len(), 2);
-}
-
-fn start_mysql(runtime: &Runtime, server: &ehpc_tools::database::MySql56, end: &FarEnd) -> Source {
-    Source::start(runtime.handle(), options(vec![root(&server.socket())], end))
 }

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
+/// A table to write to.
+const TABLE: &str = "CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY)";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn runtime() -> Runtime {
@@ -39,7 +41,23 @@ fn root(socket: &Path) -> Dsn {
 }
 
 fn start(runtime: &Runtime, server: &Maria, end: &FarEnd) -> Source {
-    Source::start(runtime.handle(), options(vec![root(&server.socket())], end))
+    start_from(runtime, root(&server.socket()), end)
+}
+
+fn start_from(runtime: &Runtime, server: Dsn, end: &FarEnd) -> Source {
+    Source::start(runtime.handle(), options(vec![server], end))
+}
+
+/// A server whose log goes to an archive in memory.
+fn streamed(options: Options) -> (Runtime, Maria, FarEnd, Source) {
+    let (runtime, server, end) = (runtime(), server(options), FarEnd::new());
+    let source = start(&runtime, &server, &end);
+    (runtime, server, end, source)
+}
+
+/// A MySQL whose transactions have names.
+fn gtids() -> Options {
+    Options::default().with("--gtid-mode=ON").with("--enforce-gtid-consistency").with("--log-slave-updates")
 }
 
 /// Waits until something holds.

@@ -191,6 +191,15 @@ fn the_place_is_found_while_commits_wait_for_us() {
         clients.into_iter().for_each(|client| client.join().unwrap());
         assert_eq!(source.status().reconnects, 0, "{:?}", source.status());
         caught_up(&runtime, &source);
+        // Where a fence waits for what is committed, what is not yet is not waited for.
+        if failover {
+            end.hold.send_replace(true);
+            let clients = waiting(&server, 7);
+            runtime.block_on(source.fresh(DEADLINE)).unwrap();
+            assert!(clients.iter().any(|client| !client.is_finished()));
+            end.hold.send_replace(false);
+            clients.into_iter().for_each(|client| client.join().unwrap());
+        }
         runtime.block_on(source.stop());
     }
     let contents = end.contents.lock();
