@@ -56,10 +56,12 @@ pub(super) async fn verify(
     }
     let mut verified = database.verified.lock();
     verified.running = false;
-    if let Ok(report) = &outcome {
+    // What was stopped half-way takes no difference back.
+    if let Ok(report) = &outcome
+        && (!report.equal || report.failed.is_empty())
+    {
         verified.finished_ms = Some(words::now_ms());
-        // Nothing differs, and not everything was compared: neither.
-        verified.equal = (!report.equal || report.failed.is_empty()).then_some(report.equal);
+        verified.equal = Some(report.equal);
         verified.summary = report.summary();
     }
     outcome

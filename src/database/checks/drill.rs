@@ -179,6 +179,9 @@ impl Drill<'_> {
 
     async fn restored(&self, drill: u64) -> Result<Drilled, DrillFault> {
         let failed = |why: String| DrillFault::Failed(format!("the restore drill on the backup: {why}"));
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(failed(CheckError::Stopped.to_string()));
+        }
         let mut state = self.step(drill, DrillStep::Begin).await.map_err(failed)?;
         let mut heard = Instant::now();
         loop {

@@ -43,11 +43,10 @@ impl DatabaseReport {
         let tables = self.comparisons().map(|comparison| comparison.tables).max().unwrap_or(0);
         let files = self.archive.files;
         let (different, unchecked) = self.counts();
-        let mut text = match (self.equal, &self.unsound, self.failed.first()) {
-            (true, _, None) => format!("equal, {files} binary logs, {tables} tables"),
-            (true, _, Some(why)) => format!("could not be verified as a whole: {why}"),
-            (false, Some(why), _) => format!("the backup CANNOT BE RESTORED: {why}"),
-            (false, None, _) => format!("DIFFERENT: {different} of {files} binary logs and {tables} tables"),
+        let mut text = match (self.equal, &self.unsound) {
+            (true, _) => format!("equal, {files} binary logs, {tables} tables"),
+            (false, Some(why)) => format!("the backup CANNOT BE RESTORED: {why}"),
+            (false, None) => format!("DIFFERENT: {different} of {files} binary logs and {tables} tables"),
         };
         if unchecked > 0 {
             text.push_str(&format!(", {unchecked} unchecked"));

@@ -4,9 +4,12 @@ use crate::database::dialect::Dialect;
 use crate::database::sql::{Sql, SqlError, quote_text};
 use crate::host;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Tables of other engines are listed up to here.
 const MAX_TABLES: usize = 1000;
+/// What a server says of its binary log waits with the commits that wait for a semi-synchronous replica (`LOCK_log`).
+const LOG_TOLD_WITHIN: Duration = Duration::from_secs(3);
 
 /// A table that a snapshot does not cover.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +35,8 @@ pub struct Facts {
     pub variables: BTreeMap<String, String>,
     /// Databases that the binary log leaves out: (only these, all but these), as the server lists them.
     pub filters: (String, String),
+    /// Commits were held all the time that it was asked for its filters.
+    pub commits_wait: bool,
     /// Whether the server itself follows another.
     pub is_replica: bool,
     /// User tables of other engines than InnoDB.
@@ -77,22 +82,25 @@ impl Facts {
         let rows =
             sql.rows(&format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})", names.join(", "))).await?;
         let variables = rows.iter().map(|row| (row.string(0).to_ascii_lowercase(), row.string(1))).collect();
-        // Both need the monitor privilege; without it that is the finding.
-        let filters = allowed(sql.table(dialect.binary_log_status()).await)?.map(|table| {
-            let column = |name| table.text(0, name).unwrap_or_default();
-            (column("Binlog_Do_DB"), column("Binlog_Ignore_DB"))
-        });
+        // Needs a privilege; without it that is the finding.
         let is_replica =
             allowed(sql.rows(dialect.replica_status()).await)?.is_some_and(|rows| !rows.is_empty());
+        let (others, clock_ahead) = (others(sql).await?, clock_ahead(sql).await?);
+        // Last: an answer that does not come takes the connection with it.
+        let (filters, commits_wait) = match filters(sql).await {
+            Err(SqlError::Slow { .. }) => (None, true),
+            told => (allowed(told)?, false),
+        };
         Ok(Facts {
             dialect,
             account,
             privileges,
             variables,
             filters: filters.unwrap_or_default(),
+            commits_wait,
             is_replica,
-            others: others(sql).await?,
-            clock_ahead: clock_ahead(sql).await?,
+            others,
+            clock_ahead,
         })
     }
 
@@ -110,6 +118,14 @@ impl Facts {
     pub fn number(&self, name: &str) -> Option<u64> {
         self.variable(name)?.parse().ok()
     }
+}
+
+/// Databases that the binary log holds only, and those that it leaves out.
+async fn filters(sql: &mut Sql) -> Result<(String, String), SqlError> {
+    sql.set_statement_time(Some(LOG_TOLD_WITHIN));
+    let table = sql.table(sql.dialect().binary_log_status()).await?;
+    let column = |name| table.text(0, name).unwrap_or_default();
+    Ok((column("Binlog_Do_DB"), column("Binlog_Ignore_DB")))
 }
 
 /// Between the question and the answer is no difference.

@@ -27,13 +27,14 @@ pub(super) fn all(facts: &Facts, settings: &Database) -> Vec<Finding> {
     found.extend(server_id(facts, settings));
     // What follows is about a log that is written.
     if facts.is_on("log_bin") {
-        let one: [Option<Finding>; 9] = [
+        let one: [Option<Finding>; 10] = [
             format(facts),
             row_image(facts),
             retention(facts, settings),
             checksum(facts),
             gtid(facts),
             filters(facts),
+            commits_wait(facts),
             replica_updates(facts),
             sync(facts),
             packet(facts),
@@ -351,6 +352,17 @@ fn filters(facts: &Facts) -> Option<Finding> {
     );
     found.repair_cnf.push("# remove the lines binlog_do_db and binlog_ignore_db".to_owned());
     Some(found)
+}
+
+fn commits_wait(facts: &Facts) -> Option<Finding> {
+    facts.commits_wait.then(|| {
+        finding(
+            "commits_wait",
+            Severity::Warning,
+            "commits wait at the moment, probably for a semi-synchronous replica",
+            "until they go through, the server does not tell whether its binary log leaves databases out",
+        )
+    })
 }
 
 fn replica_updates(facts: &Facts) -> Option<Finding> {

@@ -116,13 +116,25 @@ impl Kept {
                 format!("ALTER USER {name} REQUIRE NONE ACCOUNT UNLOCK"),
                 format!("ALTER USER {as_it_was}"),
             ] {
-                self.sql.run(&statement).await?;
+                self.sql.run(&statement).await.map_err(|error| hidden(error, name))?;
             }
         }
         for grant in self.grants.iter().filter(|grant| !grants.contains(grant)) {
-            self.sql.run(grant).await?;
+            self.sql.run(grant).await.map_err(|error| hidden(error, &self.name))?;
         }
         Ok(())
+    }
+}
+
+/// The error of such a statement, which holds the hash of a password.
+fn hidden(error: SqlError, name: &str) -> SqlError {
+    let shown = format!("the account {name} as it was");
+    match error {
+        SqlError::Server { number, state, text, .. } => {
+            SqlError::Server { number, state, text, statement: shown }
+        }
+        SqlError::Slow { within, .. } => SqlError::Slow { statement: shown, within },
+        other => other,
     }
 }
 

@@ -71,31 +71,34 @@ pub(super) fn after(archive: &Archive, at: &GtidState) -> Result<Option<GtidStat
     Ok(next(archive, at)?.map(|next| next.state))
 }
 
-/// The GTID state after the group that follows `at`, which failed with `error`, when that says that it was applied already.
-pub(super) fn applied_already(
-    archive: &Archive,
-    error: u32,
-    at: &GtidState,
-) -> Result<Option<GtidState>, ArchiveError> {
-    let next = next(archive, at)?;
-    Ok(next.filter(|next| says_done(error, next.entry.kind)).map(|next| next.state))
+/// What is known of a group that a standby failed at.
+pub(super) enum Known {
+    /// It was applied already; the GTID state after it.
+    Applied(GtidState),
+    /// It ends a branch that no binary log prepared (`restore::branches`): no replica knows it, nor what it changed. And the
+    /// GTID state after it.
+    Unprepared(Xid, GtidState),
 }
 
-/// The branch that the group after `at` ends, when no binary log prepared it, and the GTID state after that group: MariaDB
-/// prepares a branch in its storage engine first, and may be killed before it writes that to its log. No replica knows
-/// such a branch, nor what it changed.
-pub(super) fn unprepared(
+/// What is known of the group that follows `at`, which failed with `error`. `was_killed`: its server was, right there.
+pub(super) fn known(
     archive: &Archive,
     error: u32,
     at: &GtidState,
-) -> Result<Option<(Option<Xid>, GtidState)>, ArchiveError> {
-    if error != UNKNOWN_XID {
-        return Ok(None);
+    was_killed: bool,
+) -> Result<Option<Known>, ArchiveError> {
+    let Some(Next { lineage, file, entry, state }) = next(archive, at)? else { return Ok(None) };
+    if error == UNKNOWN_XID
+        && entry.kind == IndexedKind::XaEnd
+        && let Some(branch) = archive.ended_branch(lineage, file, entry.start..entry.end)?
+        && !branches::is_prepared(
+            archive,
+            &branch,
+            entry.branch,
+            Place { lineage, file, offset: entry.start },
+        )?
+    {
+        return Ok(Some(Known::Unprepared(branch, state)));
     }
-    let next = next(archive, at)?.filter(|next| next.entry.kind == IndexedKind::XaEnd);
-    let Some(Next { lineage, file, entry, state }) = next else { return Ok(None) };
-    let Some(branch) = archive.ended_branch(lineage, file, entry.start..entry.end)? else { return Ok(None) };
-    let here = Place { lineage, file, offset: entry.start };
-    let prepared = branches::is_prepared(archive, &branch, entry.branch, here)?;
-    Ok((!prepared).then_some((Some(branch), state)))
+    Ok((was_killed && says_done(error, entry.kind)).then_some(Known::Applied(state)))
 }

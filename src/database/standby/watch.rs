@@ -1,12 +1,11 @@
 //! The one task that has the standby in hand: starts its server, keeps replication going, sees how far it is.
 
 use super::build::{self, Tell};
-use super::crash;
+use super::crash::{self, Known};
 use super::error::StandbyError;
 use super::health::{Health, Said};
 use super::record::Record;
 use super::{Command, Parts, Shared};
-use crate::database::archive::ArchiveError;
 use crate::database::dsn::Dsn;
 use crate::database::restore::RestoreError;
 use crate::database::server::Mysqld;
@@ -290,47 +289,31 @@ impl Keeper {
     /// back a branch that no log prepared. True = that was it.
     async fn pass_over(&mut self, said: &Said) -> Result<bool, StandbyError> {
         let at = self.applied().await?;
-        let here = at.clone();
         let is_first = self.started_at.as_ref() == Some(&at);
-        let (archive, error) = (Arc::clone(&self.parts.archive), said.applier_errno);
-        let look = move || {
-            if let Some(found) = crash::unprepared(&archive, error, &at)? {
-                return Ok(Some(found));
+        let (archive, number, here) = (Arc::clone(&self.parts.archive), said.applier_errno, at.clone());
+        let look = move || crash::known(&archive, number, &here, is_first).map_err(RestoreError::from);
+        let known = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)??;
+        let error = &said.applier_error;
+        let next = match known {
+            None => return self.fail_at(at).await,
+            Some(Known::Unprepared(branch, next)) if error.contains("XA ROLLBACK") => {
+                tracing::warn!(
+                    error,
+                    "the binary log rolls back XA branch {branch} and never prepares it (its server was killed within XA \
+                     PREPARE): nothing is to be done, and the standby goes on behind it, at {next}"
+                );
+                next
             }
-            let applied = if is_first { crash::applied_already(&archive, error, &at)? } else { None };
-            Ok(applied.map(|next| (None, next)))
-        };
-        let look = move || look().map_err(|error: ArchiveError| RestoreError::from(error));
-        let found = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)??;
-        let next = match found {
-            None => {
-                let place = Some(here.to_string());
-                let is_known = self.record.as_ref().is_some_and(|record| record.failed_at == place);
-                if !std::mem::take(&mut self.single) && !is_known && self.apply_one(here).await? {
-                    return Ok(true);
-                }
-                self.started_at = None;
-                self.note(|record| record.failed_at = place);
-                return Ok(false);
-            }
-            Some((Some(branch), _)) if !said.applier_error.contains("XA ROLLBACK") => {
+            Some(Known::Unprepared(branch, _)) => {
                 let why = StandbyError::Unprepared { branch: branch.to_string() }.to_string();
-                self.explained = Some((said.applier_error.clone(), why));
+                self.explained = Some((error.clone(), why));
                 return Ok(false);
             }
-            Some((branch, next)) => {
-                let error = &said.applier_error;
-                match branch {
-                    Some(branch) => tracing::warn!(
-                        error,
-                        "the binary log rolls back XA branch {branch} and never prepares it (its server was killed within \
-                         XA PREPARE): nothing is to be done, and the standby goes on behind it, at {next}"
-                    ),
-                    None => tracing::warn!(
-                        error,
-                        "the standby had applied this when it was killed, and not noted it; it goes on behind it, at {next}"
-                    ),
-                }
+            Some(Known::Applied(next)) => {
+                tracing::warn!(
+                    error,
+                    "the standby had applied this when it was killed, and not noted it; it goes on behind it, at {next}"
+                );
                 next
             }
         };
@@ -341,6 +324,18 @@ impl Keeper {
         self.started_at = is_first.then_some(next);
         self.follow().await?;
         Ok(true)
+    }
+
+    /// It fails behind `at` for no reason that is known: it is tried alone once, and then noted. True = it is tried.
+    async fn fail_at(&mut self, at: GtidState) -> Result<bool, StandbyError> {
+        let place = Some(at.to_string());
+        let is_known = self.record.as_ref().is_some_and(|record| record.failed_at == place);
+        if !std::mem::take(&mut self.single) && !is_known && self.apply_one(at).await? {
+            return Ok(true);
+        }
+        self.started_at = None;
+        self.note(|record| record.failed_at = place);
+        Ok(false)
     }
 
     /// Applies what comes after `at`, and nothing behind it. False: nothing is known to come.

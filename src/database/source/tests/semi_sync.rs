@@ -9,7 +9,9 @@ use super::super::shared::Shared;
 use super::super::stream::ship;
 use super::far_end::Dialled;
 use super::*;
+use crate::database::preflight;
 use crate::database::sql::Sql;
+use crate::settings::{Database, DatabaseAddress};
 use ehpc_proto::mysql::replica::{Plan, Start};
 
 fn semi_sync(runtime: &Runtime, server: &Maria, end: &FarEnd) -> Source {
@@ -168,6 +170,12 @@ fn waiting(server: &Maria, first: u32) -> Vec<std::thread::JoinHandle<()>> {
     clients
 }
 
+async fn preflighted(server: &Maria) -> Vec<preflight::Finding> {
+    let mut sql = Sql::connect(&root(&server.socket())).await.unwrap();
+    let address = DatabaseAddress::Socket(server.socket());
+    preflight::check(&mut sql, &Database::at(vec![address], Path::new("/backup"))).await.unwrap()
+}
+
 #[test]
 fn the_place_is_found_while_commits_wait_for_us() {
     let runtime = runtime();
@@ -183,6 +191,10 @@ fn the_place_is_found_while_commits_wait_for_us() {
     // The first time, and when it is not the server that was followed before.
     for failover in [false, true] {
         let clients = waiting(&server, 1 + 3 * u32::from(failover));
+        if !failover {
+            let found = runtime.block_on(preflighted(&server));
+            assert!(found.iter().any(|finding| finding.name == "commits_wait"), "{found:?}");
+        }
         if failover {
             end.contents.lock().lineages.last_mut().unwrap().0.server_id = 99;
         }
