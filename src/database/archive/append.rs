@@ -2,6 +2,7 @@
 //! then published.
 
 use super::catalog::{FileEntry, LineageEntry};
+use super::check::DamagedFile;
 use super::disk::{ArchiveDisk, folder};
 use super::error::{Fault, shown};
 use super::lineage::{self, LineageRecord, list_name};
@@ -109,6 +110,10 @@ impl Appender {
         let settled = recover::settle(&*self.disk, &mut lineages, Some(durable), &mut recovered);
         self.tail = settled.map_err(broken)?;
         *self.shared.lineages.write() = lineages;
+        let is_lost = |file: &DamagedFile| {
+            self.shared.listed(file.lineage, file.ordinal).is_some_and(|listed| listed.len == 0)
+        };
+        recovered.damage.into_iter().filter(is_lost).for_each(|file| self.shared.damages.add(file));
         self.broken = false;
         self.publish();
         Ok(())

@@ -10,6 +10,7 @@ use super::tail::{file_name, read_head};
 use ehpc_proto::binlog::Checksum;
 use ehpc_proto::replication::database::ArchivedFile;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -22,18 +23,38 @@ const REASON_MAX: usize = 500;
 /// What a file has that nobody pruned.
 pub(super) const GONE: &str = "it is gone, and was not pruned";
 
+/// What a mark says; that it is there is enough.
+pub(super) fn marked(text: &[u8]) -> Damage {
+    let read = serde_json::from_slice(text).ok();
+    read.unwrap_or_else(|| Damage::somewhere("it was found damaged before the last start"))
+}
+
 /// The mark of a damaged file.
 pub(super) fn mark_name(path: &str) -> String {
     format!("{path}.damaged")
 }
 
 /// Something that is wrong with a file.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Damage {
     /// Where its events stop being sound; `None`: somewhere (only the hash of the whole differs).
     pub at: Option<u64>,
     /// For people.
     pub reason: String,
+}
+
+impl Damage {
+    /// Nobody knows where.
+    pub(super) fn somewhere(reason: impl Into<String>) -> Damage {
+        Damage { at: None, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)?;
+        self.at.map_or(Ok(()), |at| write!(f, " (at {at})"))
+    }
 }
 
 /// A file that is not what it was.
@@ -45,13 +66,13 @@ pub struct DamagedFile {
     pub ordinal: u32,
     /// The server's name for it.
     pub name: String,
-    /// What is wrong, for people.
-    pub reason: String,
+    /// What is wrong.
+    pub damage: Damage,
 }
 
 impl fmt::Display for DamagedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", file_name(self.lineage, &self.name), self.reason)
+        write!(f, "{}: {}", file_name(self.lineage, &self.name), self.damage)
     }
 }
 
@@ -82,7 +103,9 @@ impl Damages {
     /// As [`Damages::add`]; the mark is on the disk when this returns.
     pub(super) fn mark(&self, file: DamagedFile) -> io::Result<()> {
         let _alone = self.marking.lock();
-        let reason: String = file.reason.chars().take(REASON_MAX).collect();
+        let Damage { at, reason } = &file.damage;
+        let kept = Damage { at: *at, reason: reason.chars().take(REASON_MAX).collect() };
+        let text = serde_json::to_vec(&kept).map_err(io::Error::other)?;
         let (folder, name) = (folder(file.lineage), mark_name(&file_name(file.lineage, &file.name)));
         self.files.lock().insert((file.lineage, file.ordinal), file);
         let mark = match self.disk.create(&name) {
@@ -90,7 +113,7 @@ impl Damages {
             made => made?,
         };
         mark.truncate(0)?;
-        mark.write_at([reason.as_bytes(), b"\n"], 0)?;
+        mark.write_at([&text, b"\n"], 0)?;
         mark.sync()?;
         self.disk.sync_folder(&folder)
     }
@@ -118,8 +141,8 @@ impl Damages {
         old.into_iter().for_each(|(lineage, ordinal)| self.forget(lineage, ordinal));
     }
 
-    fn of_file(&self, lineage: u32, ordinal: u32) -> Option<String> {
-        self.files.lock().get(&(lineage, ordinal)).map(|file| file.reason.clone())
+    fn of_file(&self, lineage: u32, ordinal: u32) -> Option<Damage> {
+        self.files.lock().get(&(lineage, ordinal)).map(|file| file.damage.clone())
     }
 
     pub(super) fn knows(&self, file: &ArchivedFile) -> bool {
@@ -168,16 +191,16 @@ impl Archive {
                 if let Some((at, reason)) = &read.fault {
                     damage.push(Damage { at: Some(*at), reason: reason.clone() });
                 } else if let Some(reason) = differs() {
-                    damage.push(Damage { at: None, reason });
+                    damage.push(Damage::somewhere(reason));
                 }
             }
-            Err(error) => damage.push(Damage { at: None, reason: unopened(&error) }),
+            Err(error) => damage.push(Damage::somewhere(unopened(&error))),
         }
         match damage.first() {
             Some(first) => {
                 // Pruned meanwhile?
                 listed()?;
-                self.shared.damages.add(damaged(file, first.reason.clone()));
+                self.shared.damages.add(damaged(file, first.clone()));
             }
             None => self.shared.damages.forget(lineage, ordinal),
         }
@@ -185,7 +208,7 @@ impl Archive {
     }
 
     /// What is known to be wrong with a file, without reading it.
-    pub fn known_damage(&self, lineage: u32, ordinal: u32) -> Option<String> {
+    pub fn known_damage(&self, lineage: u32, ordinal: u32) -> Option<Damage> {
         self.shared.damages.of_file(lineage, ordinal)
     }
 
@@ -221,8 +244,8 @@ impl Archive {
             }
             match self.seal(file, &path, stop) {
                 Ok(None) => {}
-                Ok(Some(reason)) => {
-                    let file = damaged(file.clone(), reason);
+                Ok(Some(damage)) => {
+                    let file = damaged(file.clone(), damage);
                     self.shared.damages.add(file.clone());
                     found.push(file);
                 }
@@ -240,7 +263,7 @@ impl Archive {
         file: &ArchivedFile,
         path: &str,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Option<String>, ArchiveError> {
+    ) -> Result<Option<Damage>, ArchiveError> {
         let _alone = self.shared.mending.lock();
         if self.shared.file(file.lineage, file.ordinal).is_none() {
             return Ok(None); // pruned meanwhile
@@ -248,7 +271,7 @@ impl Archive {
         let clock = self.clock_before(file);
         let read = match mending::mend(&*self.disk, (path, file.len), clock, Source::Archive, stop) {
             Ok(Ok(read)) => read,
-            Ok(Err(reason)) => return Ok(Some(reason)),
+            Ok(Err(damage)) => return Ok(Some(damage)),
             Err(error) => return Err(self.io("seal", path)(error)),
         };
         seal::write(&*self.disk, path, &read).map_err(self.io("seal", path))?;
@@ -269,8 +292,8 @@ impl Archive {
     }
 }
 
-pub(super) fn damaged(file: ArchivedFile, reason: String) -> DamagedFile {
-    DamagedFile { lineage: file.lineage, ordinal: file.ordinal, name: file.name, reason }
+pub(super) fn damaged(file: ArchivedFile, damage: Damage) -> DamagedFile {
+    DamagedFile { lineage: file.lineage, ordinal: file.ordinal, name: file.name, damage }
 }
 
 /// What is wrong with a file that is listed and gives this error.

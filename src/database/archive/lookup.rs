@@ -154,7 +154,9 @@ impl Archive {
             return Err(ArchiveError::InsideGroup { name: name.to_owned(), position: offset, start, end });
         }
         let at = last.map_or_else(Timestamp::default, |entry| entry.time);
-        let place = Place { lineage: file.lineage, file: file.ordinal, offset };
+        // Before the first group: where that begins, so that the file's format description is part of what comes before.
+        let first = next.filter(|_| last.is_none()).map_or(offset, |entry| entry.start);
+        let place = Place { lineage: file.lineage, file: file.ordinal, offset: first };
         Ok(Stop { place, gtid: self.gtid_at(place)?, at, file: file.name })
     }
 

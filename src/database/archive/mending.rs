@@ -1,7 +1,7 @@
 //! An index that does not tell what its file holds is made whole again: the file is the truth. Records that are sound
 //! stay, because times of arrival are told by nothing else.
 
-use super::check::{damaged, unopened};
+use super::check::{Damage, damaged, unopened};
 use super::disk::ArchiveDisk;
 use super::index::{self, Entry, IndexFault};
 use super::recover::clock_before;
@@ -105,20 +105,20 @@ pub(super) fn mend(
     clock: Running,
     source: Source,
     stop: &dyn Fn() -> bool,
-) -> io::Result<Result<Read, String>> {
+) -> io::Result<Result<Read, Damage>> {
     let file = match disk.open(path) {
         Ok(file) => file,
-        Err(error) => return Ok(Err(unopened(&error))),
+        Err(error) => return Ok(Err(Damage::somewhere(unopened(&error)))),
     };
     let mut mending = Mending::begin(disk, path, clock)?;
     let read = seal::read(&*file, len, stop, &mut |event| mending.event(event))?;
     if let Some((at, reason)) = &read.fault {
-        return Ok(Err(format!("{reason} (at {at})")));
+        return Ok(Err(Damage { at: Some(*at), reason: reason.clone() }));
     }
     if source == Source::Archive
         && let Some(reason) = seal::contradiction(disk, path, &read)
     {
-        return Ok(Err(reason));
+        return Ok(Err(Damage::somewhere(reason)));
     }
     let records = mending.finish()?;
     if records > 0 {
@@ -178,21 +178,23 @@ impl Archive {
 
     /// Puts the index of a complete file right.
     pub(super) fn mend_index(&self, file: &ArchivedFile, path: &str) -> Result<(), ArchiveError> {
-        let failed = |reason| ArchiveError::Damaged { name: path.to_owned(), reason };
-        if let Some(reason) = self.known_damage(file.lineage, file.ordinal) {
-            return Err(failed(reason));
+        let failed =
+            |damage: &Damage| ArchiveError::Damaged { name: path.to_owned(), reason: damage.to_string() };
+        if let Some(known) = self.known_damage(file.lineage, file.ordinal) {
+            return Err(failed(&known));
         }
         // Two at a time would write the same records.
         let _alone = self.shared.mending.lock();
         let mended = mend(&*self.disk, (path, file.len), self.clock_before(file), Source::Archive, &|| false);
         match mended.map_err(self.io("read", path))? {
             Ok(_) => Ok(()),
-            Err(reason) => {
+            Err(damage) => {
+                let failed = failed(&damage);
                 // Not one that was pruned meanwhile.
                 if self.shared.file(file.lineage, file.ordinal).is_some() {
-                    self.shared.damages.add(damaged(file.clone(), reason.clone()));
+                    self.shared.damages.add(damaged(file.clone(), damage));
                 }
-                Err(failed(reason))
+                Err(failed)
             }
         }
     }

@@ -5,7 +5,7 @@
 //! that is not there and was not pruned is lost, and one that is shorter than it was is damaged.
 
 use super::catalog::{FileEntry, LineageEntry};
-use super::check::{DamagedFile, GONE, mark_name, unopened};
+use super::check::{Damage, DamagedFile, GONE, mark_name, marked, unopened};
 use super::disk::{ArchiveDisk, folder, lineage_of};
 use super::error::ArchiveError;
 use super::index::{self, IndexFault};
@@ -31,8 +31,8 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    fn damaged(&mut self, (lineage, ordinal): (u32, u32), name: &str, reason: String) {
-        self.damage.push(DamagedFile { lineage, ordinal, name: name.to_owned(), reason });
+    fn damaged(&mut self, (lineage, ordinal): (u32, u32), name: &str, damage: Damage) {
+        self.damage.push(DamagedFile { lineage, ordinal, name: name.to_owned(), damage });
     }
 
     fn knows(&self, key: (u32, u32)) -> bool {
@@ -75,7 +75,7 @@ pub(super) fn load(
             let key = (entry.record.lineage.number, ordinal);
             file.lost = Some(key) > pruned;
             if file.lost {
-                recovered.damaged(key, &file.name, GONE.to_owned());
+                recovered.damaged(key, &file.name, Damage::somewhere(GONE));
             }
         }
     }
@@ -125,19 +125,15 @@ fn load_lineage(
         return Ok(None);
     }
     cut_list(disk, number, keep).map_err(failed(disk, "cut", &list))?;
-    let marked = |name: &String, mark: fn(&str) -> String| all.contains(mark(name).as_str());
+    let has = |name: &String, mark: fn(&str) -> String| all.contains(mark(name).as_str());
     for (name, ordinal) in names.iter().zip(1..) {
-        if there.contains(name.as_str()) && marked(name, mark_name) {
+        if there.contains(name.as_str()) && has(name, mark_name) {
             let mark = disk.open(&mark_name(&file_name(number, name)));
             let text = mark.and_then(|mark| lineage::read_whole(&*mark)).unwrap_or_default();
-            let reason = match String::from_utf8_lossy(&text).trim() {
-                "" => "it was found damaged before the last start".to_owned(),
-                reason => reason.to_owned(),
-            };
-            recovered.damaged((number, ordinal), name, reason);
+            recovered.damaged((number, ordinal), name, marked(&text));
         }
     }
-    let pruned = names.iter().rposition(|name| marked(name, prune::mark_name)).map(|at| at as u32 + 1);
+    let pruned = names.iter().rposition(|name| has(name, prune::mark_name)).map(|at| at as u32 + 1);
     Ok(Some((entry(disk, record, names, &there)?, pruned)))
 }
 
@@ -208,7 +204,7 @@ pub(super) fn mend(
             }
             // Nothing is taken from what remains: its index tells more than it does.
             if let Some(reason) = shortened(disk, &path, file.len) {
-                recovered.damaged(key, &file.name, reason);
+                recovered.damaged(key, &file.name, Damage::somewhere(reason));
                 continue;
             }
             before.clock = clock_before(disk, lineages, key);
@@ -222,7 +218,7 @@ pub(super) fn mend(
                 Err(error) => (Before::nothing(entry.record.lineage.flavor), Some(unopened(&error))),
             };
             if let Some(damage) = damage {
-                recovered.damaged(key, &file.name, damage);
+                recovered.damaged(key, &file.name, Damage::somewhere(damage));
             }
         }
     }
@@ -328,9 +324,9 @@ fn before_last(
     if matches!(found, Err(IndexFault::Rotten(_))) {
         let clock = clock_before(disk, lineages, (number, ordinal));
         let mended = mending::mend(disk, (&path, file.len), clock, Source::Archive, &|| false);
-        if let Err(reason) = mended.map_err(failed(disk, "read", &path))? {
+        if let Err(damage) = mended.map_err(failed(disk, "read", &path))? {
             if !recovered.knows((number, ordinal)) {
-                recovered.damaged((number, ordinal), &file.name, reason);
+                recovered.damaged((number, ordinal), &file.name, damage);
             }
             return Ok(before);
         }

@@ -3,7 +3,7 @@
 //! do not wait for it. From before its first byte until it is done the file counts as damaged, also after a kill.
 
 use super::Shared;
-use super::check::damaged;
+use super::check::{Damage, damaged};
 use super::disk::{ArchiveDisk, folder};
 use super::mending::{self, Source};
 use super::recover::clock_before;
@@ -164,16 +164,17 @@ impl Replacement {
         let listed = shared.listed(lineage, ordinal);
         let file = listed.ok_or_else(|| format!("{} was pruned meanwhile", open.path))?;
         let len = if open.whole { to } else { file.len };
-        let broken = "it was being fetched from the server again when that broke off".to_owned();
+        let broken = Damage::somewhere("it was being fetched from the server again when that broke off");
         shared.damages.mark(damaged(file.clone(), broken)).map_err(failed)?;
         replace(&**disk, open).map_err(failed)?;
         let clock = clock_before(&**disk, &shared.lineages.read().clone(), (lineage, ordinal));
         let source = if open.whole { Source::Server } else { Source::Archive };
         match mending::mend(&**disk, (&open.path, len), clock, source, &|| false).map_err(failed)? {
             Ok(read) => seal::write(&**disk, &open.path, &read).map_err(failed)?,
-            Err(reason) => {
-                shared.damages.add(damaged(file, reason.clone()));
-                return Err(format!("the range is replaced, and {} is still damaged: {reason}", open.path));
+            Err(damage) => {
+                let still = format!("the range is replaced, and {} is still damaged: {damage}", open.path);
+                shared.damages.add(damaged(file, damage));
+                return Err(still);
             }
         }
         let mut lineages = shared.lineages.write();

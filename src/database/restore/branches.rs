@@ -56,10 +56,14 @@ impl Branches {
         counts: &dyn Fn(&Entry) -> bool,
     ) -> Result<Vec<Group>, ArchiveError> {
         let mut unprepared = Vec::new();
-        for file in archive.files() {
+        for file in archive.listed() {
             let (lineage, ordinal) = (file.lineage, file.ordinal);
             if (lineage, ordinal) < (from.lineage, from.file) || (lineage, ordinal) > (to.lineage, to.file) {
                 continue;
+            }
+            if file.len == 0 {
+                let reason = archive.known_damage(lineage, ordinal).unwrap_or_default().to_string();
+                return Err(ArchiveError::Damaged { name: file.name, reason });
             }
             archive.groups(lineage, ordinal, &mut |entry| {
                 let (branch, bytes) = (entry.branch, entry.start..entry.end);
@@ -151,9 +155,12 @@ pub(in crate::database) fn is_prepared(
     Ok(!branches.open.is_empty())
 }
 
-/// Whether nothing happened before the archive's first file.
+/// Whether nothing happened before the archive's first file, and nothing of it is lost.
 fn is_from_the_start(archive: &Archive) -> Result<bool, RestoreError> {
-    let Some(first) = archive.files().into_iter().next() else { return Ok(false) };
+    let files = archive.listed();
+    let Some(first) = files.first().filter(|_| files.iter().all(|file| file.len > 0)) else {
+        return Ok(false);
+    };
     let begin = Place { lineage: first.lineage, file: first.ordinal, offset: 0 };
     Ok(archive.gtid_at(begin)?.is_empty())
 }

@@ -68,7 +68,7 @@ pub enum RestoreError {
     #[error(
         "binary log {ordinal} of lineage {lineage}, which is on the way to that moment, is damaged in the archive: {reason}. \
          On nfs1, `ehpc-store verify --database --repair` fetches it from the server again; where the server has it no more, \
-         choose a moment before it, or one that a later base leads to (`ehpc-store db bases`)"
+         choose a moment before that, or one that a later base leads to (`ehpc-store db bases`)"
     )]
     Unsound { lineage: u32, ordinal: u32, reason: String },
     #[error("stopped: this daemon is shutting down, or the request was withdrawn")]

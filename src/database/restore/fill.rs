@@ -13,7 +13,7 @@ use crate::database::server::{Client, Flavor, LoadOptions, Program, ServerError,
 use crate::database::sql::Sql;
 use ehpc_proto::binlog::{GtidState, Xid};
 use ehpc_proto::replication::database::Place;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
@@ -66,7 +66,8 @@ pub(crate) struct Filled {
 impl Vault<'_> {
     /// A place that the server's own names tell, in `lineage` (0: the newest that has the file).
     pub(crate) fn place(&self, lineage: u32, at: &LogPlace) -> Option<Place> {
-        let files = self.archive.files();
+        // One that is lost is told when it is needed.
+        let files = self.archive.listed();
         let mut named = files.iter().rev().filter(|file| file.name == at.file);
         let file = named.find(|file| lineage == 0 || file.lineage == lineage)?;
         Some(Place { lineage: file.lineage, file: file.ordinal, offset: at.offset })
@@ -131,9 +132,11 @@ impl Vault<'_> {
                 return Err(RestoreError::LostBefore { base: base.number, file: base.before.file.clone() });
             }
         };
-        for (lineage, ordinal) in files_read(route, &prepared) {
-            if let Some(reason) = self.archive.known_damage(lineage, ordinal) {
-                return Err(RestoreError::Unsound { lineage, ordinal, reason });
+        for ((lineage, ordinal), end) in files_read(route, &prepared) {
+            let known = self.archive.known_damage(lineage, ordinal);
+            // What comes before it is sound.
+            if let Some(damage) = known.filter(|damage| damage.at.is_none_or(|at| end > at)) {
+                return Err(RestoreError::Unsound { lineage, ordinal, reason: damage.to_string() });
             }
             self.archive.file(lineage, ordinal)?;
         }
@@ -168,7 +171,7 @@ impl Vault<'_> {
         (route, means): (&Route, &Means),
         stop: &AtomicBool,
     ) -> Result<(), RestoreError> {
-        for (lineage, ordinal) in files_read(route, &means.prepared) {
+        for (lineage, ordinal) in files_read(route, &means.prepared).into_keys() {
             if self.archive.has_checksums(lineage, ordinal)? {
                 continue;
             }
@@ -177,7 +180,7 @@ impl Vault<'_> {
                 return Err(RestoreError::Stopped);
             }
             if let Some(first) = damage?.into_iter().next() {
-                return Err(RestoreError::Unsound { lineage, ordinal, reason: first.reason });
+                return Err(RestoreError::Unsound { lineage, ordinal, reason: first.to_string() });
             }
         }
         Ok(())
@@ -341,13 +344,24 @@ fn is_state(record: &BaseRecord, gtid: &GtidState) -> bool {
     record.flavor == Flavor::MariaDb && !gtid.is_empty() && of.is_ok_and(same)
 }
 
-/// Lineage and ordinal of every binary log that is read on the way, in order. A lineage's files are numbered one after the
-/// other: one that is not there is lost.
-fn files_read(route: &Route, prepared: &[Group]) -> BTreeSet<(u32, u32)> {
-    let of_segments = route.segments.iter().flat_map(|segment| {
-        (segment.from.file..=segment.to.file).map(|ordinal| (segment.from.lineage, ordinal))
-    });
-    of_segments.chain(prepared.iter().map(|group| (group.lineage, group.file))).collect()
+/// Lineage and ordinal of every binary log that is read on the way, in order, and up to where it is. A lineage's files are
+/// numbered one after the other: one that is not there is lost.
+fn files_read(route: &Route, prepared: &[Group]) -> BTreeMap<(u32, u32), u64> {
+    let mut files = BTreeMap::new();
+    let mut read = |file, end: u64| {
+        let until = files.entry(file).or_insert(end);
+        *until = end.max(*until);
+    };
+    for group in prepared {
+        read((group.lineage, group.file), group.bytes.end);
+    }
+    for segment in &route.segments {
+        for ordinal in segment.from.file..=segment.to.file {
+            let end = if ordinal == segment.to.file { segment.to.offset } else { u64::MAX };
+            read((segment.from.lineage, ordinal), end);
+        }
+    }
+    files
 }
 
 /// The account that we are there.

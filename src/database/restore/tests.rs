@@ -473,7 +473,14 @@ fn what_is_missing_or_rotten_on_the_way_ends_a_restore() {
     assert_eq!(archive.check(1, 3, &|| false).unwrap().len(), 1);
     let error = restore(&archive).unwrap_err().to_string();
     assert!(error.contains("binary log 3 of lineage 1") && error.contains("--repair"), "{error}");
+    // What comes before it in the same file is restored.
+    let first = RestoreMoment::Position { file: "bin.000003".to_owned(), offset: 4 };
+    world.run(&archive, &world.options(first, RestoreTarget::Datadir(world.datadir()))).unwrap();
     drop(archive);
+    // Without the file in which the base was taken nothing is said but that.
+    std::fs::remove_file(lineage.join("bin.000002")).unwrap();
+    let error = restore(&open()).unwrap_err().to_string();
+    assert!(error.contains("bin.000002 in the archive is damaged: it is gone"), "{error}");
     // Where events have no checksums only the seal tells.
     world.server.sql("SET GLOBAL binlog_checksum = NONE").unwrap();
     world.server.sql("INSERT INTO d.t VALUES (9, REPEAT('z', 150)); FLUSH BINARY LOGS").unwrap();

@@ -1,4 +1,5 @@
-//! `verify` of the database: a byte that rots in the archive is found where it is, and fetched from the server again.
+//! `verify` of the database: a byte that rots in the archive is found where it is, and fetched from the server again; so is a
+//! file that is gone.
 
 use crate::executable::{Daemon, run, status, text, wait_healthy};
 use crate::scratch;
@@ -49,6 +50,16 @@ fn a_rotten_byte_of_the_archive_is_found_and_mended() {
         std::fs::read(data.join("database/bin.000001")).unwrap(),
         "byte for byte the server's own"
     );
+    // A file that is gone is a difference, whoever took it: it is named, nobody restores over it, and it comes back.
+    std::fs::remove_file(&path).unwrap();
+    let (code, shown) = verify(&["--database"]);
+    assert_eq!(code, 1, "{shown}");
+    assert!(shown.contains("bin.000001 (lineage 1): damaged on the backup: it is gone"), "{shown}");
+    let named = run(&["db", "status", "--data", at]);
+    assert!(text(&named.stdout).contains("0001/bin.000001: it is gone"), "{}", text(&named.stdout));
+    let (code, shown) = verify(&["--database", "--repair"]);
+    assert_eq!(code, 0, "{shown}");
+    assert_eq!(std::fs::read(&path).unwrap(), sound);
     let report: serde_json::Value = serde_json::from_str(&verify(&["--json"]).1).unwrap();
     assert_eq!(
         (&report["verdict"], &report["database"]["equal"]),

@@ -264,6 +264,10 @@ fn the_last_file_of_an_old_lineage_is_not_forgotten() {
     life.appender.append(piece(&files[0], 0, usize::MAX / 2)).unwrap();
     life.appender.sync().unwrap();
     disk.lose("0001/bin.000003");
+    // A connection that looks at the disk after a fault sees it, too.
+    life.appender.append(piece(&files[1], 5, 1)).unwrap_err();
+    life.appender.begin().unwrap();
+    assert!(told(&life).contains("0001/bin.000003: it is gone"), "{}", told(&life));
     let life = again(&disk, life);
     assert!(told(&life).contains("0001/bin.000003: it is gone"), "{}", told(&life));
     let life = again(&disk, life);

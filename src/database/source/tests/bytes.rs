@@ -2,39 +2,15 @@
 
 use super::super::lane::PATCH;
 use super::*;
-use ehpc_tools::database::{MySql56, Work, Workload};
+use ehpc_tools::database::MySql56;
 
-/// A workload with everything that a binary log may hold, while all three parties fall again and again.
 fn survives(arguments: &[&str]) {
-    let seed = rand::random();
-    println!("seed {seed}, {arguments:?}");
     let runtime = runtime();
-    let mut options = Options::default();
-    for argument in arguments {
-        options = options.with(*argument);
-    }
-    let mut server = server(options);
+    let mut server =
+        server(arguments.iter().fold(Options::default(), |options, argument| options.with(*argument)));
     let end = FarEnd::new();
-    let mut source = start(&runtime, &server, &end);
-    let work = Workload::start(&server.access(), Work::maria(seed)).unwrap();
-    for round in 0..6u64 {
-        work.wait_for(work.done() + 30).unwrap();
-        match round {
-            0 => drop(server.sql("FLUSH BINARY LOGS").unwrap()),
-            1 => end.cut_connections(),
-            2 => server.kill9().and_then(|()| server.restart()).unwrap(),
-            3 => {
-                runtime.block_on(source.stop());
-                source = start(&runtime, &server, &end);
-            }
-            4 => server.restart().unwrap(),
-            _ => end.cut_connections(),
-        }
-    }
-    let seen = work.stop().unwrap();
-    assert!(seen.count() > 100);
-    server.sql("FLUSH BINARY LOGS").unwrap();
-    caught_up(&runtime, &source);
+    let begin = |server: &Maria| start(&runtime, server, &end);
+    let source = all_fall(&runtime, &mut server, &begin, &|| end.cut_connections());
     assert_equal(&server.binlog_files().unwrap(), &end);
     let files = end.files();
     assert!(files.len() >= 5 && files[..files.len() - 1].iter().all(|file| file.closed), "{}", files.len());

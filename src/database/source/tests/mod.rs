@@ -11,9 +11,9 @@ use super::{Source, SourceOptions};
 use crate::database::dsn::Dsn;
 use crate::observe::status::DatabaseSourceStatus;
 use ehpc_proto::binlog::{FileScan, Group, Grouper};
-use ehpc_tools::database::{Maria, Options};
+use ehpc_tools::database::{Maria, Options, Work, Workload};
 use far_end::FarEnd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -89,11 +89,12 @@ fn caught_up(runtime: &Runtime, source: &Source) {
 
 /// Files of the server and of the archive are equal, but for the bit of a file in use. (A server may write something of
 /// its own to the live file at any time, so that this is waited for.)
-fn assert_equal(server: &[std::path::PathBuf], end: &FarEnd) {
+fn assert_equal(server: &[PathBuf], end: &FarEnd) {
     let mut difference = None;
     let deadline = Instant::now() + Duration::from_secs(5);
     while Instant::now() < deadline {
-        difference = first_difference(server, end);
+        let here = end.files().into_iter().map(|file| (file.name, file.bytes));
+        difference = first_difference(server, &here.collect::<Vec<_>>());
         if difference.is_none() {
             break;
         }
@@ -103,21 +104,52 @@ fn assert_equal(server: &[std::path::PathBuf], end: &FarEnd) {
     assert_eq!(end.contents.lock().faults, Vec::<String>::new());
 }
 
-fn first_difference(server: &[std::path::PathBuf], end: &FarEnd) -> Option<String> {
-    let contents = end.contents.lock();
-    if server.len() != contents.files.len() {
-        return Some(format!("{} files there, {} here", server.len(), contents.files.len()));
+/// `here`: names and bytes.
+fn first_difference(server: &[PathBuf], here: &[(String, Vec<u8>)]) -> Option<String> {
+    if server.len() != here.len() {
+        return Some(format!("{} files there, {} here", server.len(), here.len()));
     }
-    server.iter().zip(&contents.files).find_map(|(path, file)| {
+    server.iter().zip(here).find_map(|(path, (name, bytes))| {
         let mut theirs = std::fs::read(path).unwrap();
         theirs[21] &= !1;
-        let same = theirs.iter().zip(&file.bytes).take_while(|(a, b)| a == b).count();
-        let equal = path.file_name().unwrap().to_str().unwrap() == file.name && theirs == file.bytes;
+        let same = theirs.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        let equal = path.file_name().unwrap().to_str().unwrap() == name && theirs == *bytes;
         (!equal).then(|| {
-            let (there, here) = (theirs.len(), file.bytes.len());
-            format!("{}: {there} bytes there, {here} here, equal up to {same}", file.name)
+            let (there, here) = (theirs.len(), bytes.len());
+            format!("{name}: {there} bytes there, {here} here, equal up to {same}")
         })
     })
+}
+
+/// A workload with everything that a binary log may hold, while all three parties fall again and again. `begin` starts a
+/// source, `fall` cuts or ends the archive; the source at the end, when all is in the archive.
+fn all_fall(
+    runtime: &Runtime,
+    server: &mut Maria,
+    begin: &dyn Fn(&Maria) -> Source,
+    fall: &dyn Fn(),
+) -> Source {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut source = begin(server);
+    let work = Workload::start(&server.access(), Work::maria(seed)).unwrap();
+    for round in 0..6 {
+        work.wait_for(work.done() + 30).unwrap();
+        match round {
+            0 => drop(server.sql("FLUSH BINARY LOGS").unwrap()),
+            2 => server.kill9().and_then(|()| server.restart()).unwrap(),
+            3 => {
+                runtime.block_on(source.stop());
+                source = begin(server);
+            }
+            4 => server.restart().unwrap(),
+            _ => fall(),
+        }
+    }
+    assert!(work.stop().unwrap().count() > 100);
+    server.sql("FLUSH BINARY LOGS").unwrap();
+    caught_up(runtime, &source);
+    source
 }
 
 /// Two files of one name are told apart by the second in which they were begun: no power cut is over so soon.
