@@ -7,7 +7,6 @@ use super::health::{Health, Said};
 use super::record::Record;
 use super::{Command, Parts, Shared};
 use crate::database::dsn::Dsn;
-use crate::database::restore::RestoreError;
 use crate::database::server::Mysqld;
 use crate::database::sql::{Sql, quote_text};
 use crate::observe::status::DatabaseStandbyStatus;
