@@ -147,7 +147,7 @@ impl Vault<'_> {
             };
             if route.segments.iter().any(is_on) {
                 let path = self.archive.path(file.lineage, file.ordinal)?;
-                std::fs::File::open(&path).map_err(|source| RestoreError::File {
+                std::fs::File::open(&path).map_err(|source| RestoreError::Archived {
                     what: format!("reading {}", path.display()),
                     source,
                 })?;

@@ -330,5 +330,5 @@ fn close(vault: &Vault<'_>, server: Mysqld) -> Result<(), RestoreError> {
         server.stop().await.map_err(RestoreError::from)
     })?;
     let synced = std::fs::File::open(&datadir).and_then(|directory| host::syncfs(directory.as_fd()));
-    synced.map_err(|source| RestoreError::File { what: format!("syncing {}", datadir.display()), source })
+    synced.map_err(|source| ServerError::File { what: "syncing", path: datadir, source }.into())
 }
