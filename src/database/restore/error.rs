@@ -79,22 +79,23 @@ pub enum RestoreError {
 
 /// Errors of a server that say nothing about the statement, whatever it is. Source: MariaDB knowledge base "MariaDB Error
 /// Codes", MySQL's errmsg-utf8.txt.
-const OF_MACHINE: &[u32] = &[
+const OF_MACHINE: [&[u32]; 5] = [
     // Files and space: cannot create, close, read, disk full, writing, the engine's own, table full, the relay log.
-    1004, 1021, 1023, 1024, 1026, 1030, 1114,
-    1595, // Memory, threads, resources, the length of a packet.
-    1037, 1038, 1041, 1135,
-    1153, // Connections: too many of all or of one account, handshake, host, given up, cut.
-    1040, 1042, 1043, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1226, 1927,
+    &[1004, 1021, 1023, 1024, 1026, 1030, 1114, 1595],
+    // Memory, threads, resources, the length of a packet.
+    &[1037, 1038, 1041, 1135, 1153],
+    // Connections: too many of all or of one account, handshake, host, given up, cut.
+    &[1040, 1042, 1043, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1226, 1927],
     // Privileges, and what the server's options forbid.
-    1044, 1045, 1142, 1227, 1290, // Locks, interruptions, times, a failing commit, a shutdown.
-    1053, 1077, 1079, 1180, 1205, 1206, 1213, 1223, 1297, 1317, 1969, 3024,
+    &[1044, 1045, 1142, 1227, 1290, 1698],
+    // Locks, interruptions, times, a failing commit, a shutdown.
+    &[1053, 1077, 1079, 1180, 1205, 1206, 1213, 1223, 1297, 1317, 1969, 3024],
 ];
 
 /// Is an error of that number one of the machine, or of the connection, whatever was to be done? (Below 1000 are those of
 /// operations on files, from 2000 on those of client programs.)
 pub(in crate::database) fn is_of_machine(number: u32) -> bool {
-    OF_MACHINE.contains(&number) || number < 1000 || (2000..3000).contains(&number)
+    OF_MACHINE.iter().any(|some| some.contains(&number)) || number < 1000 || (2000..3000).contains(&number)
 }
 
 impl RestoreError {

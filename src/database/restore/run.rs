@@ -98,7 +98,8 @@ pub struct Restored {
     /// Branches that the binary log ends and never prepares, because the server was killed within XA PREPARE: what they
     /// changed is in no log, and not here.
     pub unlogged_branches: Vec<String>,
-    /// Statements of the base that were left out, because the account that works may not run them (`GRANT PROXY`).
+    /// Statements that were left out, because the account that works may not run them (`GRANT PROXY`, of the base) or cannot: what
+    /// was its own before, of a role or another object that the binary log has dropped.
     pub left_out: Vec<String>,
     /// Tables that have lost their earlier rows (`WITH SYSTEM VERSIONING`): the base does not hold them.
     pub lacks_history: Vec<String>,
