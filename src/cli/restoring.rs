@@ -280,7 +280,7 @@ fn report(restored: &Restored, options: &RestoreOptions) -> String {
     }
     for statement in &restored.left_out {
         text.push_str(&format!(
-            "left out, because the account that restored may not grant it (run it as one that may): {statement}\n"
+            "left out, because the account that restored cannot grant it (where it only may not, run it as one that may): {statement}\n"
         ));
     }
     for branch in &restored.unlogged_branches {

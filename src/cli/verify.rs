@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::locate::{Role, Where};
-use super::{Verdict, say};
+use super::{Verdict, say, say_aside};
 use crate::database::checks::{self, DatabaseReport};
 use crate::observe::words;
 use crate::verify::{Progress, Report, Verdict as Finding};
@@ -20,8 +20,10 @@ use std::time::Duration;
 /// server's at one exact position. What keeps changing meanwhile is compared again, and at last listed as unchecked,
 /// never as different. With --drill the backup restores its newest base snapshot and its archive into a server that is
 /// made for that, the tables there are compared as well, and the server is removed.
-/// Exit status: 0 equal, 1 different (or the backup cannot be restored), 2 not all could be verified: what was found is told
-/// all the same.
+/// Exit status: 0 equal; 1 different (or the backup cannot be restored), also when something else could not be verified;
+/// 2 nothing differs, but not all could be verified. What was found is told in any case. With --json, `verdict` says the
+/// same (equal, different, failed), `failed` lists what could not be verified, and `database` is the report of the database,
+/// or null: it was not asked for, is not there, or could not be verified at all.
 #[derive(Args)]
 pub(super) struct Verify {
     #[command(flatten)]
@@ -64,7 +66,7 @@ impl Verify {
         }
         let node = self.at.node(Role::Nfs1)?;
         let mut whole = json!({});
-        let (mut good, mut failed) = (true, None);
+        let (mut good, mut failed) = (true, Vec::new());
         if files {
             let mut bar = Bar::new(!self.json && stderr().is_terminal());
             let arguments = json!({ "read_data": self.read_data, "repair": self.repair });
@@ -78,27 +80,38 @@ impl Verify {
                 say(&report.to_string())?;
             }
         }
+        whole["database"] = Value::Null;
         if database {
-            let (equal, why) = self.database(&node, &mut whole)?;
-            good &= equal;
-            failed = why;
+            match self.database(&node)? {
+                Ok(None) => {}
+                Ok(Some((report, told))) => {
+                    good &= report.equal;
+                    failed = report.failed;
+                    whole["database"] = told;
+                }
+                // What was found of the files is told all the same.
+                Err(why) => failed = vec![why],
+            }
         }
         if self.json {
-            whole["verdict"] = match (good, &failed) {
-                (false, _) => json!(Finding::Different),
-                (true, None) => json!(Finding::Equal),
-                (true, Some(_)) => json!("failed"),
-            };
+            whole["verdict"] = json!(word(good, &failed));
+            whole["failed"] = json!(failed);
             say(&serde_json::to_string(&whole)?)?;
         }
-        if let Some(why) = failed {
-            bail!("the database could not be verified as a whole: {why}");
+        if failed.is_empty() {
+            return Ok(if good { Verdict::Good } else { Verdict::Bad });
         }
-        Ok(if good { Verdict::Good } else { Verdict::Bad })
+        let why = format!("the database could not be verified as a whole: {}", failed.join("; "));
+        if good {
+            bail!(why);
+        }
+        // A difference is one, whatever else there may be.
+        say_aside(&format!("ehpc-store: {why}"));
+        Ok(Verdict::Bad)
     }
 
-    /// Whether nothing of it differs; and why not all of it could be verified. Its report goes into `whole`.
-    fn database(&self, node: &Client, whole: &mut Value) -> Result<(bool, Option<String>)> {
+    /// Its report, also as it came; `Ok(None)`: there is no database. The error says why it could not be verified at all.
+    fn database(&self, node: &Client) -> Result<Result<Option<(DatabaseReport, Value)>, String>> {
         let mut bar = Bar::new(!self.json && stderr().is_terminal());
         let arguments = json!({
             "deep": self.deep,
@@ -109,23 +122,26 @@ impl Verify {
         });
         let outcome = node.act("verify-database", arguments, &mut |step| bar.table(step));
         bar.clear();
-        let found = match outcome {
-            Ok(found) => found,
-            // What was found of the files is told all the same.
-            Err(error) => {
-                let why = format!("{error:#}");
-                whole["database"] = json!({ "failed": [why.clone()] });
-                return Ok((true, Some(why)));
-            }
+        let told = match outcome {
+            Ok(told) => told,
+            Err(error) => return Ok(Err(format!("{error:#}"))),
         };
         let report: Option<DatabaseReport> =
-            serde_json::from_value(found.clone()).context("the report is not understood")?;
-        let Some(report) = report else { return Ok((true, None)) };
-        whole["database"] = found;
+            serde_json::from_value(told.clone()).context("the report is not understood")?;
+        let Some(report) = report else { return Ok(Ok(None)) };
         if !self.json {
             say(&report.to_string())?;
         }
-        Ok((report.equal, (!report.failed.is_empty()).then(|| report.failed.join("; "))))
+        Ok(Ok(Some((report, told))))
+    }
+}
+
+/// The verdict of both, as the exit status has it.
+fn word(good: bool, failed: &[String]) -> &'static str {
+    match (good, failed.is_empty()) {
+        (false, _) => "different",
+        (true, true) => "equal",
+        (true, false) => "failed",
     }
 }
 

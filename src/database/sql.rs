@@ -277,12 +277,7 @@ impl Sql {
     /// Where this session's snapshot is in MariaDB's binary log, without one where its last commit ends
     /// (`Binlog_snapshot_file`, `Binlog_snapshot_position`); waits for no other commit. `None`: there is no binary log.
     pub async fn snapshot_place(&mut self) -> Result<Option<(String, u64)>, SqlError> {
-        let rows = self.rows("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
-        let value = |name: &str| {
-            rows.iter().find(|row| row.string(0).eq_ignore_ascii_case(name)).map(|row| row.string(1))
-        };
-        let position = value("binlog_snapshot_position").and_then(|text| text.parse().ok());
-        Ok(value("binlog_snapshot_file").filter(|file| !file.is_empty()).zip(position))
+        Ok(snapshot_place(&self.rows(SNAPSHOT_PLACE).await?))
     }
 
     async fn named(&mut self, what: &str, name: &str) -> Result<Option<String>, SqlError> {
@@ -298,6 +293,18 @@ impl Sql {
             let _ = tokio::time::timeout(CONNECT_WITHIN, conn.disconnect()).await;
         }
     }
+}
+
+/// Asks a MariaDB where a session's snapshot is; for [`snapshot_place`].
+pub const SNAPSHOT_PLACE: &str = "SHOW STATUS LIKE 'binlog_snapshot_%'";
+
+/// File and offset of what [`SNAPSHOT_PLACE`] has answered; `None`: there is no binary log.
+pub fn snapshot_place(rows: &[Row]) -> Option<(String, u64)> {
+    let value = |name: &str| {
+        rows.iter().find(|row| row.string(0).eq_ignore_ascii_case(name)).map(|row| row.string(1))
+    };
+    let position = value("binlog_snapshot_position").and_then(|text| text.parse().ok());
+    value("binlog_snapshot_file").filter(|file| !file.is_empty()).zip(position)
 }
 
 /// Statements that fix a session.

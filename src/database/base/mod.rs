@@ -18,7 +18,7 @@ mod tests;
 
 pub use error::BaseError;
 pub use read::BaseReader;
-pub(crate) use read::is_damage;
+pub(crate) use read::io_behind;
 pub use record::{AccountsAt, BaseRecord, Branch, LogPlace, Sums, TableRecord, TableSum};
 pub use sink::{BaseSink, StoreSink};
 pub use store::BaseStore;

@@ -75,14 +75,9 @@ fn unreadable(error: impl Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(kind, error)
 }
 
-fn io_behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+/// The fault of the file system that is behind an error; `None`: something else is wrong with what was read.
+pub(crate) fn io_behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
-}
-
-/// Does an error of reading what is kept say that it is not there, or not what it was? Else it could not be read.
-pub(crate) fn is_damage(error: &(dyn Error + 'static)) -> bool {
-    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
-    io_behind(error).is_none_or(|error| matches!(error.kind(), InvalidData | NotFound | UnexpectedEof))
 }
 
 /// Looks pages up in `store`.

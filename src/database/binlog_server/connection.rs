@@ -22,6 +22,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 const LOGIN: Duration = Duration::from_secs(10);
 /// Time between two questions.
 const IDLE: Duration = Duration::from_secs(60);
+/// Before a replica that has had events is told that a file cannot be read now: it comes again at once.
+const AGAIN: Duration = Duration::from_secs(3);
 /// Bytes read at once.
 const READ: usize = 4096;
 
@@ -230,7 +232,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     skipped: false,
                     end: Place::default(),
                 };
-                streamer.run(start.opened, start.position, self.checksum).await
+                let end = streamer.run(start.opened, start.position, self.checksum).await;
+                if end.may_pass() {
+                    self.pause().await?;
+                }
+                end
             }
             Err(end) => end,
         };
@@ -241,6 +247,18 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         }
         self.output.flush().await?;
         Err(end.into())
+    }
+
+    /// Sends what is ready, and waits until the replica should come again, or we or it end this.
+    async fn pause(&mut self) -> io::Result<()> {
+        self.output.flush().await?;
+        let mut word = [0; 1];
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = self.visit.cancelled() => {}
+            _ = self.input.read(&mut word) => {}
+        }
+        Ok(())
     }
 
     async fn start(&self, request: Request, flags: u16) -> Result<Start, StreamEnd> {
@@ -258,12 +276,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     }
 }
 
-/// How events are summed in the newest file that says.
+/// How events are summed in the newest file that says. (Of one that cannot be read a replica is told when it asks for it.)
 async fn newest_checksum(feed: Arc<dyn Feed>) -> io::Result<Checksum> {
     let found = tokio::task::spawn_blocking(move || {
         let (end, _) = feed.end();
         for at in feed.files()?.iter().rev() {
-            if let Some(opened) = open(feed.as_ref(), at, end).map_err(io::Error::other)? {
+            if let Ok(Some(opened)) = open(feed.as_ref(), at, end) {
                 return Ok(opened.head.format.checksum);
             }
         }

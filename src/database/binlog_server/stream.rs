@@ -19,6 +19,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
+/// ER_MASTER_FATAL_ERROR_READING_BINLOG: a replica that is told so stops, and does not come again by itself.
+const FATAL: u16 = 1236;
+/// ER_ERROR_ON_READ: as after a fallen connection, a replica comes again. Source: sql/slave.cc, `handle_slave_io` (of
+/// MariaDB and MySQL): what ends it are 1236, ER_OUT_OF_RESOURCES and CR_NET_PACKET_TOO_LARGE.
+const UNREADABLE: u16 = 1024;
+
 /// Why a stream ends.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamEnd {
@@ -58,6 +64,11 @@ pub enum StreamEnd {
 }
 
 impl StreamEnd {
+    /// Is it a file that can be mended (`verify --repair`), so that the replica should come again?
+    pub fn may_pass(&self) -> bool {
+        matches!(self, StreamEnd::File(_) | StreamEnd::Start(StartFault::File(_) | StartFault::Directory(_)))
+    }
+
     /// What the replica is told, if anything.
     pub fn told(&self) -> Option<ServerError> {
         let message = match self {
@@ -72,7 +83,8 @@ impl StreamEnd {
             }
             other => other.to_string(),
         };
-        Some(ServerError::new(1236, "HY000", message))
+        let number = if self.may_pass() { UNREADABLE } else { FATAL };
+        Some(ServerError::new(number, "HY000", message))
     }
 }
 

@@ -85,7 +85,7 @@ pub enum CheckError {
     )]
     Ahead { standby: String, primary: String },
     #[error(
-        "the standby stopped at {at} instead of {wanted}; somebody else started or stopped it, verify once more"
+        "the standby came to {at} instead of {wanted}; somebody else starts or stops it: leave it alone and verify once more"
     )]
     Elsewhere { at: String, wanted: String },
     #[error("the standby is at {at} and does not come nearer to {wanted}; its connection says: {link}")]

@@ -14,7 +14,7 @@ use super::CheckError;
 use super::catalog::Catalog;
 use super::session::{Connect, Session, rows, text};
 use crate::database::dialect::Dialect;
-use crate::database::sql::{SqlError, Table, quote_text};
+use crate::database::sql::{SNAPSHOT_PLACE, SqlError, Table, quote_text, snapshot_place};
 use ehpc_proto::binlog::{Flavor, GtidState};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -29,6 +29,11 @@ const NO_PROGRESS: Duration = Duration::from_secs(300);
 const STARTS: Duration = Duration::from_secs(15);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(30);
+/// So often both are brought together anew when somebody else starts or stops the standby meanwhile.
+const TRIES: u32 = 3;
+/// MariaDB, to `START SLAVE UNTIL`: "Slave is already running". (Of MySQL, and of one whose applier alone runs, it is a
+/// warning, and where to stop is ignored.)
+const RUNS: u16 = 1254;
 /// MySQL: so long may writers wait for the lock, in seconds; then it is given up.
 const LOCK_SECONDS: u32 = 3;
 
@@ -71,8 +76,22 @@ struct Replica {
     by_gtid: bool,
 }
 
-/// Takes both snapshots.
+/// Takes both snapshots; again when somebody else has started or stopped the standby meanwhile.
 pub(super) async fn align(
+    primary: &dyn Connect,
+    standby: &dyn Connect,
+    stop: &AtomicBool,
+) -> Result<Aligned, CheckError> {
+    let mut tries = 1;
+    loop {
+        match align_once(primary, standby, stop).await {
+            Err(CheckError::Elsewhere { .. }) if tries < TRIES => tries += 1,
+            found => return found,
+        }
+    }
+}
+
+async fn align_once(
     primary: &dyn Connect,
     standby: &dyn Connect,
     stop: &AtomicBool,
@@ -112,11 +131,19 @@ async fn meet(
             (Some(gtid), true) => dialect.start_replica_until_gtid(gtid),
             _ => dialect.start_replica_until_position(&at.file, at.offset),
         };
-        run(control, &until).await?;
+        match control.table(&until).await {
+            Err(error) if error.number() == Some(RUNS) => return Err(elsewhere(&applied, &at)),
+            begun => begun.map(drop).map_err(CheckError::Standby)?,
+        }
         replica.arrive(control, &at, stop).await?;
     }
     let mut there = standby.connect().await.map_err(CheckError::Standby)?;
     open_snapshot(there.as_mut()).await.map_err(CheckError::Standby)?;
+    // Somebody may have started it before the snapshot was there.
+    let (running, applied) = replica.state(control).await?;
+    if running || !replica.is_at(&applied, &at) {
+        return Err(elsewhere(&applied, &at));
+    }
     savepoint(there.as_mut()).await.map_err(CheckError::Standby)?;
     savepoint(source.as_mut()).await.map_err(CheckError::Primary)?;
     let listed = Catalog::read(there.as_mut(), true).await.map_err(CheckError::Standby)?;
@@ -181,12 +208,11 @@ async fn snapshot_not_behind(
 async fn snapshot(source: &mut dyn Session) -> Result<Position, SqlError> {
     if source.dialect().snapshot_tells_position() {
         open_snapshot(source).await?;
-        let told = rows(source, "SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
-        let of = |name: &str| {
-            told.iter().find(|row| row.string(0).eq_ignore_ascii_case(name)).map(|row| row.string(1))
+        let none = || SqlError::Answer {
+            statement: SNAPSHOT_PLACE.to_owned(),
+            what: "nothing: the server has no binary log".to_owned(),
         };
-        let file = of("Binlog_snapshot_file").unwrap_or_default();
-        let offset = of("Binlog_snapshot_position").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let (file, offset) = snapshot_place(&rows(source, SNAPSHOT_PLACE).await?).ok_or_else(none)?;
         let gtid = text(source, &format!("SELECT BINLOG_GTID_POS({}, {offset})", quote_text(&file))).await?;
         return Ok(Position { file, offset, gtid });
     }
@@ -305,7 +331,14 @@ impl Replica {
         }
     }
 
-    /// Waits until the replica has stopped by itself, at `at`.
+    /// Whether it applies, and what it has applied.
+    async fn state(&self, control: &mut dyn Session) -> Result<(bool, Applied), CheckError> {
+        let (status, row) = self.own_row(control).await?;
+        let running = status.text(row, control.dialect().replica_columns().sql_running);
+        Ok((running.as_deref() != Some("No"), self.applied(control).await?))
+    }
+
+    /// Waits until the replica has stopped by itself, at `at`. (One that runs already ignores where it should stop.)
     async fn arrive(
         &self,
         control: &mut dyn Session,
@@ -325,7 +358,10 @@ impl Replica {
                 if self.is_at(&applied, at) {
                     return Ok(());
                 }
-                return Err(CheckError::Elsewhere { at: applied.to_string(), wanted: at.to_string() });
+                return Err(elsewhere(&applied, at));
+            }
+            if !self.reaches(at, &applied)? {
+                return Err(elsewhere(&applied, at));
             }
             if applied != last {
                 (last, moved) = (applied, Instant::now());
@@ -336,6 +372,11 @@ impl Replica {
             pause(stop).await?;
         }
     }
+}
+
+/// Somebody else has started or stopped it.
+fn elsewhere(applied: &Applied, wanted: &Position) -> CheckError {
+    CheckError::Elsewhere { at: applied.to_string(), wanted: wanted.to_string() }
 }
 
 /// Its applier has failed.

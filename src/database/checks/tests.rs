@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 mod drills;
 mod kinds;
+mod meddled;
 mod through;
 
 struct Two {

@@ -1,6 +1,7 @@
 //! The account that a restore works with keeps its password and its privileges: a base, and the binary log after it, may know
 //! one of the same name, and the next connection would be refused. Of the base, what it may not grant is left out, and told.
 
+use super::error::is_of_machine;
 use crate::database::base::AccountsAt;
 use crate::database::dsn::Dsn;
 use crate::database::server::ACCOUNT;
@@ -106,8 +107,9 @@ impl Kept {
         Ok((made, grants.iter().map(|row| row.string(0)).collect()))
     }
 
-    /// Gives it back what it has lost.
-    pub(super) async fn put_back(&mut self) -> Result<(), SqlError> {
+    /// Gives it back what it has lost. What the server does not give again, because it is not there any more (a role, a table,
+    /// a routine), with its reason.
+    pub(super) async fn put_back(&mut self) -> Result<Vec<String>, SqlError> {
         let (made, grants) = self.now().await?;
         if made != self.made {
             let (name, as_it_was) = (&self.name, &self.made);
@@ -119,10 +121,19 @@ impl Kept {
                 self.sql.run(&statement).await.map_err(|error| hidden(error, name))?;
             }
         }
+        let mut gone = Vec::new();
         for grant in self.grants.iter().filter(|grant| !grants.contains(grant)) {
-            self.sql.run(grant).await.map_err(|error| hidden(error, &self.name))?;
+            match self.sql.run(grant).await {
+                // (One with a password is of the whole server, and needs nothing that could be gone.)
+                Err(SqlError::Server { number, text, .. })
+                    if !is_of_machine(number.into()) && !grant.contains(" IDENTIFIED ") =>
+                {
+                    gone.push(format!("{grant} -- error {number}: {text}"));
+                }
+                other => other.map_err(|error| hidden(error, &self.name))?,
+            }
         }
-        Ok(())
+        Ok(gone)
     }
 }
 

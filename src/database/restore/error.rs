@@ -1,9 +1,10 @@
 //! Why a restore was not done, for people.
 
 use crate::database::archive::ArchiveError;
-use crate::database::base::{BaseError, is_damage};
+use crate::database::base::{BaseError, io_behind};
 use crate::database::server::ServerError;
 use crate::database::sql::SqlError;
+use std::io;
 
 /// What can be wrong with a restore.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +64,9 @@ pub enum RestoreError {
          = ON`"
     )]
     Switch { name: &'static str, server: String, source: Box<SqlError> },
+    /// A file of the archive.
     #[error("{what}: {source}")]
-    File { what: String, source: std::io::Error },
+    Archived { what: String, source: io::Error },
     #[error(
         "binary log {ordinal} of lineage {lineage}, which is on the way to that moment, is damaged in the archive: {reason}. \
          On nfs1, `ehpc-store verify --database --repair` fetches it from the server again; where the server has it no more, \
@@ -75,13 +77,25 @@ pub enum RestoreError {
     Stopped,
 }
 
-/// Errors of a server that say nothing about the statement: no space, no memory, no thread, a shutdown, a lock.
-const OF_MACHINE: [u32; 15] =
-    [3, 20, 28, 1021, 1026, 1037, 1038, 1041, 1053, 1114, 1135, 1205, 1213, 1317, 1927];
+/// Errors of a server that say nothing about the statement, whatever it is. Source: MariaDB knowledge base "MariaDB Error
+/// Codes", MySQL's errmsg-utf8.txt.
+const OF_MACHINE: [&[u32]; 5] = [
+    // Files and space: cannot create, close, read, disk full, writing, the engine's own, table full, the relay log.
+    &[1004, 1021, 1023, 1024, 1026, 1030, 1114, 1595],
+    // Memory, threads, resources, the length of a packet.
+    &[1037, 1038, 1041, 1135, 1153],
+    // Connections: too many of all or of one account, handshake, host, given up, cut.
+    &[1040, 1042, 1043, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1226, 1927],
+    // Privileges, and what the server's options forbid.
+    &[1044, 1045, 1142, 1227, 1290, 1698],
+    // Locks, interruptions, times, a failing commit, a shutdown.
+    &[1053, 1077, 1079, 1180, 1205, 1206, 1213, 1223, 1297, 1317, 1969, 3024],
+];
 
-/// Is an error of that number one of the machine, or of the connection, whatever was to be done?
+/// Is an error of that number one of the machine, or of the connection, whatever was to be done? (Below 1000 are those of
+/// operations on files, from 2000 on those of client programs.)
 pub(in crate::database) fn is_of_machine(number: u32) -> bool {
-    OF_MACHINE.contains(&number) || (2000..3000).contains(&number)
+    OF_MACHINE.iter().any(|some| some.contains(&number)) || number < 1000 || (2000..3000).contains(&number)
 }
 
 impl RestoreError {
@@ -103,18 +117,32 @@ impl RestoreError {
             | RestoreError::LostBefore { .. } => true,
             RestoreError::Content(ServerError::Failed { said, .. }) => is_refusal(said),
             // A disk that fails is found by the archive's own check.
-            RestoreError::Content(ServerError::Source(source)) | RestoreError::File { source, .. } => {
-                is_damage(source)
+            RestoreError::Content(ServerError::Source(source))
+            | RestoreError::Archived { source, .. }
+            | RestoreError::Archive(ArchiveError::Io { source, .. }) => is_damage(source),
+            RestoreError::Archive(error) => matches!(
+                error,
+                ArchiveError::Empty
+                    | ArchiveError::Lineage { .. }
+                    | ArchiveError::NoFile { .. }
+                    | ArchiveError::Damaged { .. }
+                    | ArchiveError::Index { .. }
+            ),
+            RestoreError::Base(error @ (BaseError::Store(_) | BaseError::Manifest(_))) => {
+                io_behind(error).is_none_or(is_damage)
             }
-            RestoreError::Archive(ArchiveError::InUse { .. } | ArchiveError::Closed) => false,
-            RestoreError::Archive(error) => is_damage(error),
-            RestoreError::Base(error @ (BaseError::Store(_) | BaseError::Manifest(_))) => is_damage(error),
             RestoreError::Base(error) => {
                 matches!(error, BaseError::Damaged { .. } | BaseError::Unknown { .. })
             }
             _ => false,
         }
     }
+}
+
+/// Does an error of reading what is kept say that it is not there, or not what it was? Else it could not be read.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
 }
 
 /// Do these last words of a client program (`ERROR 1062 (23000) at line 7: ..`) or of a binary log program (`ERROR: ..`) say
@@ -149,10 +177,18 @@ mod tests {
         assert!(!failed(
             "ERROR 1 (HY000): Can't create/write to file '/x' (Errcode: 28 \"No space left on device\")"
         ));
+        for number in [1040, 1153, 1206, 29] {
+            assert!(!failed(&format!("ERROR {number} (08004): of the machine")), "{number}");
+        }
         assert!(!failed(""));
         assert!(!RestoreError::running(ServerError::Stopped).is_of_backup());
-        let source =
-            |kind| RestoreError::running(ServerError::Source(std::io::Error::from(kind))).is_of_backup();
-        assert!(source(std::io::ErrorKind::InvalidData) && !source(std::io::ErrorKind::PermissionDenied));
+        let source = |kind| RestoreError::running(ServerError::Source(io::Error::from(kind))).is_of_backup();
+        assert!(source(io::ErrorKind::InvalidData) && !source(io::ErrorKind::PermissionDenied));
+        // A file of the archive that is gone is the backup's fault, one of the server that is filled is not.
+        let (what, gone) = ("reading", || io::Error::from(io::ErrorKind::NotFound));
+        assert!(RestoreError::Archived { what: what.to_owned(), source: gone() }.is_of_backup());
+        let file = ServerError::File { what, path: "/datadir".into(), source: gone() };
+        assert!(!RestoreError::from(file).is_of_backup());
+        assert!(!RestoreError::from(ArchiveError::NoGtid("0-1-5".to_owned())).is_of_backup());
     }
 }

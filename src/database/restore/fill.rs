@@ -147,7 +147,7 @@ impl Vault<'_> {
             };
             if route.segments.iter().any(is_on) {
                 let path = self.archive.path(file.lineage, file.ordinal)?;
-                std::fs::File::open(&path).map_err(|source| RestoreError::File {
+                std::fs::File::open(&path).map_err(|source| RestoreError::Archived {
                     what: format!("reading {}", path.display()),
                     source,
                 })?;
@@ -238,14 +238,17 @@ impl Vault<'_> {
     ) -> Result<Filled, RestoreError> {
         let mut own = self.runtime.block_on(Kept::of(dsn))?;
         let filled = self.fill_as(&mut own, what, dsn, progress, stop);
-        let able = self.put_back(&mut own).and_then(|()| {
+        let able = self.put_back(&mut own).and_then(|gone| {
             self.runtime.block_on(async {
                 Sql::connect(dsn).await?.close().await;
-                Ok(())
+                Ok(gone)
             })
         });
         match (filled, able) {
-            (Ok(filled), able) => able.map(|()| filled),
+            (Ok(mut filled), able) => {
+                filled.left_out.extend(able?);
+                Ok(filled)
+            }
             (Err(error), able) => {
                 if let Err(other) = able {
                     tracing::error!("the account of a restore that broke off: {other}");
@@ -255,8 +258,9 @@ impl Vault<'_> {
         }
     }
 
-    fn put_back(&self, own: &mut Option<Kept>) -> Result<(), RestoreError> {
-        own.as_mut().map_or(Ok(()), |own| Ok(self.runtime.block_on(own.put_back())?))
+    /// What could not be given back to the account.
+    fn put_back(&self, own: &mut Option<Kept>) -> Result<Vec<String>, RestoreError> {
+        own.as_mut().map_or_else(|| Ok(Vec::new()), |own| Ok(self.runtime.block_on(own.put_back())?))
     }
 
     fn fill_as(
@@ -286,6 +290,7 @@ impl Vault<'_> {
             }
         };
         self.apply((route, means), &before, dsn, &mut filled, progress, stop)?;
+        // What is not there now may come, and is told at the end.
         self.put_back(own)?;
         if let Some((sums, _)) = sums {
             progress("comparing the tables with what was recorded of them".to_owned());

@@ -88,7 +88,7 @@ impl Reader {
         command.args(start_option(&program, replay.flavor, segment)?);
         let Some((last, earlier)) = files.split_last() else {
             let source = io::Error::new(io::ErrorKind::NotFound, "the archive has no such files");
-            return Err(RestoreError::File { what: format!("{:?}", segment.from), source });
+            return Err(RestoreError::Archived { what: format!("{:?}", segment.from), source });
         };
         for file in earlier {
             command.arg(replay.archive.path(file.lineage, file.ordinal)?);
@@ -118,7 +118,7 @@ impl Reader {
         }
         match fed {
             Some(Ok(Err(source))) => {
-                Err(RestoreError::File { what: "reading the archive".to_owned(), source })
+                Err(RestoreError::Archived { what: "reading the archive".to_owned(), source })
             }
             _ => Ok(()),
         }

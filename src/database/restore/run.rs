@@ -98,7 +98,8 @@ pub struct Restored {
     /// Branches that the binary log ends and never prepares, because the server was killed within XA PREPARE: what they
     /// changed is in no log, and not here.
     pub unlogged_branches: Vec<String>,
-    /// Statements of the base that were left out, because the account that works may not run them (`GRANT PROXY`).
+    /// Statements that were left out, because the account that works may not run them (`GRANT PROXY`, of the base) or cannot: what
+    /// was its own before, of a role or another object that the binary log has dropped.
     pub left_out: Vec<String>,
     /// Tables that have lost their earlier rows (`WITH SYSTEM VERSIONING`): the base does not hold them.
     pub lacks_history: Vec<String>,
@@ -330,5 +331,5 @@ fn close(vault: &Vault<'_>, server: Mysqld) -> Result<(), RestoreError> {
         server.stop().await.map_err(RestoreError::from)
     })?;
     let synced = std::fs::File::open(&datadir).and_then(|directory| host::syncfs(directory.as_fd()));
-    synced.map_err(|source| RestoreError::File { what: format!("syncing {}", datadir.display()), source })
+    synced.map_err(|source| ServerError::File { what: "syncing", path: datadir, source }.into())
 }

@@ -209,11 +209,11 @@ fn any_transaction_under_load_comes_back_exactly() {
 fn a_server_is_restored_into_and_only_when_it_may_be() {
     let world = World::new();
     let access = world.server.access();
-    access.sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, t TEXT); INSERT INTO shop.orders VALUES (1, 'first'); CREATE USER admin@'127.0.0.1' IDENTIFIED BY 'another'; CREATE USER admin@'10.1.1.1' IDENTIFIED BY 'x'; GRANT ALL ON shop.* TO admin@'127.0.0.1'; CREATE USER web@'%'; GRANT PROXY ON admin@'10.1.1.1' TO web@'%'").unwrap();
+    access.sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, t TEXT); INSERT INTO shop.orders VALUES (1, 'first'); CREATE USER admin@'127.0.0.1' IDENTIFIED BY 'another'; CREATE USER admin@'10.1.1.1' IDENTIFIED BY 'x'; GRANT ALL ON shop.* TO admin@'127.0.0.1'; CREATE USER web@'%'; GRANT PROXY ON admin@'10.1.1.1' TO web@'%'; CREATE ROLE keeper").unwrap();
     let base = world.base();
     access.sql("INSERT INTO shop.orders VALUES (2, 'second')").unwrap();
     // Of the account that will work.
-    access.sql("ALTER USER admin@'127.0.0.1' IDENTIFIED BY 'locked out' REQUIRE SSL ACCOUNT LOCK; REVOKE ALL PRIVILEGES, GRANT OPTION FROM admin@'127.0.0.1'").unwrap();
+    access.sql("ALTER USER admin@'127.0.0.1' IDENTIFIED BY 'locked out' REQUIRE SSL ACCOUNT LOCK; REVOKE ALL PRIVILEGES, GRANT OPTION FROM admin@'127.0.0.1'; DROP ROLE keeper").unwrap();
     let gtid = world.server.value("SELECT @@gtid_binlog_pos").unwrap();
     access.sql("DROP USER admin@'127.0.0.1'").unwrap();
     access.sql("BEGIN; INSERT INTO shop.orders VALUES (3, 'third'); INSERT INTO shop.orders VALUES (4, 'fourth'); COMMIT").unwrap();
@@ -225,6 +225,8 @@ fn a_server_is_restored_into_and_only_when_it_may_be() {
     // The account that works there has another password than that of the source.
     other.sql("CREATE DATABASE mine; CREATE TABLE mine.t (i INT); CREATE USER admin@'127.0.0.1' IDENTIFIED BY 'mine'; GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION").unwrap();
     let account = other.sql("SHOW CREATE USER admin@'127.0.0.1'; SHOW GRANTS FOR admin@'127.0.0.1'").unwrap();
+    // What it also has, and cannot have at that moment.
+    other.sql("CREATE ROLE keeper; GRANT keeper TO admin@'127.0.0.1' WITH ADMIN OPTION").unwrap();
     let admin = format!("mysql://admin:mine@127.0.0.1:{}/", other.port().unwrap());
     let target = RestoreTarget::Server(Dsn::parse(&admin).unwrap());
     let mut options = world.options(RestoreMoment::Gtid(gtid), target.clone());
@@ -252,6 +254,8 @@ fn a_server_is_restored_into_and_only_when_it_may_be() {
     assert_eq!((restored.equal, restored.prepared.len()), (Some(true), 0));
     let left_out = restored.left_out.iter().any(|line| line.contains("`admin`@`10.1.1.1` TO `web`@`%`"));
     assert!(left_out, "{:?}", restored.left_out);
+    let role = restored.left_out.iter().any(|line| line.starts_with("GRANT `keeper` TO `admin`@`127.0.0.1`"));
+    assert!(role, "{:?}", restored.left_out);
     let now = other.sql("SHOW CREATE USER admin@'127.0.0.1'; SHOW GRANTS FOR admin@'127.0.0.1'").unwrap();
     assert_eq!(now, account);
     assert_eq!(other.sql("SELECT * FROM shop.orders").unwrap(), [["1", "first"], ["2", "second"]]);

@@ -60,7 +60,7 @@ impl Copier {
 }
 
 /// The replica has applied all that the server has written.
-async fn caught_up(server: &Maria, replica: &Maria) {
+pub(super) async fn caught_up(server: &Maria, replica: &Maria) {
     let wanted = server.value("SELECT @@gtid_binlog_pos").unwrap();
     let access = replica.access();
     wait("the replica catches up", || {
