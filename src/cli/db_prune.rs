@@ -141,7 +141,7 @@ mod tests {
         let keep = Keep::open(&Database::at(Vec::new(), directory.path())).unwrap();
         let asked = || keep.prune(false, &|| Vec::new()).unwrap()["text"].to_string();
         let reading = keep.in_use.try_read().unwrap();
-        assert!(asked().contains("a restore reads"), "{}", asked());
+        assert!(asked().contains("reads the archive"), "{}", asked());
         drop(reading);
         assert!(asked().contains("no base snapshot"), "{}", asked());
     }

@@ -165,7 +165,7 @@ impl Whole<'_> {
     /// Runs to the end. What the server committed before the call must be on the backup already (a fence).
     /// The error says why nothing is said about equality; what fails after something was found is part of the report.
     pub async fn run(&self) -> Result<DatabaseReport, String> {
-        let archive =
+        let (archive, ended) =
             archive::check(self.primary, &self.ask, &self.stop).await.map_err(|error| error.to_string())?;
         let mut report = DatabaseReport {
             equal: false,
@@ -173,12 +173,12 @@ impl Whole<'_> {
             tables: None,
             drill: None,
             unsound: None,
-            failed: Vec::new(),
+            failed: ended.iter().map(|error| format!("the rest of the archive: {error}")).collect(),
             repaired: Vec::new(),
             notes: Vec::new(),
         };
         let archive = &report.archive;
-        if archive.files > 0 && archive.compared == 0 && archive.is_equal() {
+        if ended.is_none() && archive.files > 0 && archive.compared == 0 && archive.is_equal() {
             report.failed.push(nothing_compared(archive));
         }
         if self.standby {

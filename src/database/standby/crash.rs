@@ -71,8 +71,10 @@ pub(super) fn after(archive: &Archive, at: &GtidState) -> Result<Option<GtidStat
     Ok(next(archive, at)?.map(|next| next.state))
 }
 
-/// What is known of a group that a standby failed at.
+/// What is known of the group that comes next.
 pub(super) enum Known {
+    /// That there is one; the GTID state after it.
+    Next(GtidState),
     /// It was applied already; the GTID state after it.
     Applied(GtidState),
     /// It ends a branch that no binary log prepared (`restore::branches`): no replica knows it, nor what it changed. And the

@@ -7,7 +7,6 @@ use super::health::{Health, Said};
 use super::record::Record;
 use super::{Command, Parts, Shared};
 use crate::database::dsn::Dsn;
-use crate::database::restore::RestoreError;
 use crate::database::server::Mysqld;
 use crate::database::sql::{Sql, quote_text};
 use crate::observe::status::DatabaseStandbyStatus;
@@ -43,9 +42,11 @@ pub(super) struct Keeper {
     level: Instant,
     /// What it had applied when its server was started: the next group may have been applied before a kill.
     started_at: Option<GtidState>,
-    /// It applies one group only, after a failure: of threads side by side, the one whose error is told need not have the
-    /// group that comes next.
-    single: bool,
+    /// It applies one group only, up to here, after a failure: of threads side by side, the one whose error is told need
+    /// not have the group that comes next.
+    trial: Option<GtidState>,
+    /// It was looked into why it fails behind this GTID state.
+    looked: Option<String>,
     /// An error of its applier, and what it means.
     explained: Option<(String, String)>,
 }
@@ -65,7 +66,8 @@ impl Keeper {
             failed: None,
             level: now,
             started_at: None,
-            single: false,
+            trial: None,
+            looked: None,
             explained: None,
         }
     }
@@ -126,6 +128,7 @@ impl Keeper {
             Ok((record, server)) => {
                 self.record = Some(record);
                 self.server = Some(server);
+                (self.started_at, self.trial, self.looked) = (None, None, None);
                 tell("replication starts".to_owned());
                 self.follow().await
             }
@@ -155,8 +158,10 @@ impl Keeper {
         }
         (self.not_before, self.pause) = (Instant::now(), PAUSE.0);
         self.restart().await?;
+        self.looked = None;
         self.look().await;
-        if self.halted.is_some() || self.failed.is_some() { self.follow().await } else { Ok(()) }
+        // What it waits for may be there now, whatever it is.
+        if self.shared.status.lock().well { Ok(()) } else { self.follow().await }
     }
 
     /// Changes what is kept of it on disk, where that is a change.
@@ -233,7 +238,7 @@ impl Keeper {
         let failed_at = self.record.as_ref().and_then(|record| record.failed_at.clone());
         self.note(|record| record.running = true);
         self.server = Some(build::start(&self.parts, &self.shared.stop).await?);
-        (self.started_at, self.single) = (None, false);
+        (self.started_at, self.trial, self.looked) = (None, None, None);
         if was_killed {
             match self.applied().await {
                 Ok(at) => self.started_at = Some(at).filter(|at| Some(at.to_string()) != failed_at),
@@ -274,7 +279,7 @@ impl Keeper {
         for statement in ["STOP ALL SLAVES", change.as_str(), "START SLAVE"] {
             sql.run(statement).await?;
         }
-        (self.halted, self.failed, self.single) = (None, None, false);
+        (self.halted, self.failed, self.trial) = (None, None, None);
         Ok(())
     }
 
@@ -285,17 +290,29 @@ impl Keeper {
         Ok(GtidState::parse(Flavor::MariaDb, &gtid).unwrap_or_else(|_| GtidState::empty(Flavor::MariaDb)))
     }
 
-    /// Goes on behind a group that failed, where that is known to be right: it was applied right before a kill, or rolls
-    /// back a branch that no log prepared. True = that was it.
-    async fn pass_over(&mut self, said: &Said) -> Result<bool, StandbyError> {
+    /// Looks into a failure. What comes next is tried alone once; then it is known what failed, and passed over where that is
+    /// right: it was applied right before a kill, or rolls back a branch that no log prepared. True = it goes on.
+    async fn look_into(&mut self, said: &Said) -> Result<bool, StandbyError> {
         let at = self.applied().await?;
+        let place = Some(at.to_string());
+        if self.looked == place {
+            return Ok(false);
+        }
         let is_first = self.started_at.as_ref() == Some(&at);
-        let (archive, number, here) = (Arc::clone(&self.parts.archive), said.applier_errno, at.clone());
-        let look = move || crash::known(&archive, number, &here, is_first).map_err(RestoreError::from);
-        let known = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)??;
+        let was_alone = self.trial.take().is_some();
+        let (archive, number) = (Arc::clone(&self.parts.archive), said.applier_errno);
+        let look = move || match was_alone {
+            true => crash::known(&archive, number, &at, is_first),
+            false => Ok(crash::after(&archive, &at)?.map(Known::Next)),
+        };
+        let known = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)?;
+        let known = known.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what the standby fails at cannot be looked up in the archive");
+            None
+        });
         let error = &said.applier_error;
         let next = match known {
-            None => return self.fail_at(at).await,
+            Some(Known::Next(next)) => return self.try_alone(next).await.map(|()| true),
             Some(Known::Unprepared(branch, next)) if error.contains("XA ROLLBACK") => {
                 tracing::warn!(
                     error,
@@ -304,11 +321,6 @@ impl Keeper {
                 );
                 next
             }
-            Some(Known::Unprepared(branch, _)) => {
-                let why = StandbyError::Unprepared { branch: branch.to_string() }.to_string();
-                self.explained = Some((error.clone(), why));
-                return Ok(false);
-            }
             Some(Known::Applied(next)) => {
                 tracing::warn!(
                     error,
@@ -316,6 +328,12 @@ impl Keeper {
                 );
                 next
             }
+            Some(Known::Unprepared(branch, _)) => {
+                let why = StandbyError::Unprepared { branch: branch.to_string() }.to_string();
+                self.explained = Some((error.clone(), why));
+                return Ok(self.fails_at(place));
+            }
+            None => return Ok(self.fails_at(place)),
         };
         let sql = self.connected().await?;
         sql.run("STOP ALL SLAVES").await?;
@@ -326,29 +344,20 @@ impl Keeper {
         Ok(true)
     }
 
-    /// It fails behind `at` for no reason that is known: it is tried alone once, and then noted. True = it is tried.
-    async fn fail_at(&mut self, at: GtidState) -> Result<bool, StandbyError> {
-        let place = Some(at.to_string());
-        let is_known = self.record.as_ref().is_some_and(|record| record.failed_at == place);
-        if !std::mem::take(&mut self.single) && !is_known && self.apply_one(at).await? {
-            return Ok(true);
-        }
-        self.started_at = None;
+    /// Notes where it fails; false, as nothing more is to be done there.
+    fn fails_at(&mut self, place: Option<String>) -> bool {
+        (self.started_at, self.looked) = (None, place.clone());
         self.note(|record| record.failed_at = place);
-        Ok(false)
+        false
     }
 
-    /// Applies what comes after `at`, and nothing behind it. False: nothing is known to come.
-    async fn apply_one(&mut self, at: GtidState) -> Result<bool, StandbyError> {
-        let archive = Arc::clone(&self.parts.archive);
-        let look = move || crash::after(&archive, &at).map_err(RestoreError::from);
-        let next = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)??;
-        let Some(next) = next else { return Ok(false) };
+    /// Applies up to `next`, one group, and nothing behind it.
+    async fn try_alone(&mut self, next: GtidState) -> Result<(), StandbyError> {
         let sql = self.connected().await?;
         sql.run("STOP ALL SLAVES").await?;
         sql.run(&format!("START SLAVE UNTIL master_gtid_pos = {}", quote_text(&next.to_string()))).await?;
-        self.single = true;
-        Ok(true)
+        self.trial = Some(next);
+        Ok(())
     }
 
     async fn see(&mut self) -> Result<(), StandbyError> {
@@ -390,6 +399,8 @@ impl Keeper {
 
     async fn judge(&mut self, said: &Said, gtid: String, lag_ms: u64) -> Result<(), StandbyError> {
         let health = said.health();
+        let has = GtidState::parse(Flavor::MariaDb, &gtid).ok();
+        let is_tried = self.trial.as_ref().zip(has).is_some_and(|(trial, has)| has.contains_all(trial));
         let (state, well, error) = match &health {
             Health::Running => ("running", true, None),
             Health::Connecting(error) => ("connecting", false, Some(error.clone())),
@@ -424,12 +435,16 @@ impl Keeper {
         match health {
             Health::Running | Health::Connecting(_) => {
                 (self.halted, self.failed, self.pause) = (None, None, PAUSE.0);
+                if is_tried {
+                    // Somebody else has started it, without an end.
+                    self.trial = None;
+                }
                 Ok(())
             }
-            Health::Halted if self.single => self.follow().await,
+            Health::Halted if is_tried => self.follow().await,
             Health::Halted if since(&mut self.halted, now) < HALTED => Ok(()),
             Health::Halted => self.follow().await,
-            Health::Failed(_) if self.pass_over(said).await? => Ok(()),
+            Health::Failed(_) if self.look_into(said).await? => Ok(()),
             Health::Refused(_) if said.is_final() => Ok(()),
             Health::Failed(_) | Health::Refused(_) if since(&mut self.failed, now) < RETRY => Ok(()),
             Health::Failed(_) | Health::Refused(_) => {

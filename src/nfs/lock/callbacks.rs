@@ -80,7 +80,7 @@ pub(super) async fn tell(service: Arc<Service>, grant: Grant) {
     let mut pause = PAUSE;
     while service.table.lock().is_unacknowledged(ticket) {
         match tell_once(&service, &grant).await {
-            Ok(Some(Status::Granted)) => return service.table.lock().acknowledged(ticket),
+            Ok(Some(Status::Granted)) => return service.acknowledged(ticket),
             // It was sent as a message: the answer comes as a call. Or the client restarts itself.
             Ok(None | Some(Status::DeniedGracePeriod | Status::Blocked)) => {}
             Ok(Some(status)) => {
@@ -129,6 +129,13 @@ async fn tell_once(service: &Service, grant: &Grant) -> Result<Option<Status>, C
 }
 
 impl Service {
+    /// A client knows that it has a lock: what it gave for that goes to those who wait.
+    pub(super) fn acknowledged(self: &Arc<Self>, ticket: u64) {
+        let mut table = self.table.lock();
+        table.acknowledged(ticket);
+        self.tell_granted(&mut table);
+    }
+
     /// A client does not want a lock: it goes to the next who waits.
     pub(super) fn refused(self: &Arc<Self>, ticket: u64) {
         let mut table = self.table.lock();

@@ -239,7 +239,7 @@ impl LockContext<'_> {
             self.service.table.lock().client_of(ticket).is_some_and(|client| client.address == self.from);
         match status {
             _ if !mine => {}
-            Status::Granted => self.service.table.lock().acknowledged(ticket),
+            Status::Granted => self.service.acknowledged(ticket),
             Status::DeniedGracePeriod | Status::Blocked => {}
             _ => self.service.refused(ticket),
         }

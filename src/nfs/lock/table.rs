@@ -291,6 +291,9 @@ impl Table {
         let gone =
             |client: &Arc<Client>, state: u32| (except == 0 || state != except) && clients.contains(client);
         self.pending.retain(|_, pending| !gone(&pending.request.owner.client, pending.request.state));
+        for pending in self.pending.values_mut() {
+            pending.before.retain(|held| !gone(&held.owner.client, held.state));
+        }
         let mut files: Vec<FileKey> = self.files.keys().cloned().collect();
         files.sort_unstable();
         for file in &files {

@@ -415,6 +415,23 @@ fn a_lock_that_is_not_wanted_any_more_goes_to_the_next() {
 }
 
 #[test]
+fn what_a_client_gives_for_a_lock_goes_to_the_next_once_it_knows() {
+    let world = World::new();
+    let (a, b) = (world.host("127.0.0.2", b"web1"), world.host("127.0.0.3", b"web2"));
+    let behind = Wanted { offset: 10, svid: 3, ..WRITE };
+    assert_eq!(world.status(&a, Procedure::Lock, &WRITE), Status::Granted);
+    assert_eq!(world.status(&b, Procedure::Lock, &behind), Status::Granted);
+    // All of it for reading; and what it has for writing is waited for.
+    let all = Wanted { length: 20, exclusive: false, ..BLOCK };
+    assert_eq!(world.status(&a, Procedure::Lock, &all), Status::Blocked);
+    let reader = Wanted { svid: 4, exclusive: false, ..BLOCK };
+    assert_eq!(world.status(&b, Procedure::Lock, &reader), Status::Blocked);
+    assert_eq!(world.status(&b, Procedure::Unlock, &behind), Status::Granted);
+    assert_eq!(next(&a).procedure, Procedure::Granted as u32);
+    assert_eq!(next(&b).procedure, Procedure::Granted as u32);
+}
+
+#[test]
 fn messages_are_answered_by_calls() {
     let world = World::new();
     let (a, b) = (world.host("127.0.0.2", b"web1"), world.host("127.0.0.3", b"web2"));

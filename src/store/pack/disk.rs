@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A directory of packs.
 pub(crate) trait Disk: Send + Sync {
@@ -42,6 +43,12 @@ pub(crate) trait PackFile: Send + Sync {
     fn drop_cached(&self) {}
 }
 
+/// A lock is waited for: a process that was killed lets go of its own at its very end, and whoever is about to run a program
+/// holds all of its parent's until it does.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// A real directory, locked against a second process.
 pub(crate) struct RealDisk {
     directory: PathBuf,
@@ -63,8 +70,13 @@ impl RealDisk {
             .write(true)
             .open(&path)
             .map_err(failed("create its lock file"))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| PackError::InUse { path: path.display().to_string() })?;
+        let deadline = Instant::now() + PATIENCE;
+        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if Instant::now() > deadline {
+                return Err(PackError::InUse { path: path.display().to_string() });
+            }
+            std::thread::park_timeout(LOOK);
+        }
         Ok(RealDisk { directory: directory.to_owned(), _lock: lock })
     }
 }
