@@ -1,6 +1,6 @@
 //! Byte for byte, whatever happens on the way.
 
-use super::super::lane::PATCH;
+use super::super::lane::{PATCH, PATCHES};
 use super::*;
 use ehpc_tools::database::MySql56;
 
@@ -139,11 +139,11 @@ fn a_range_is_fetched_anew() {
         runtime.block_on(source.shared.refetch(1, 1, from, to)).unwrap();
         assert!(end.contents.lock().patch == file.bytes[from as usize..to as usize], "{from}..{to}");
     }
-    assert_eq!(
-        end.contents.lock().patch_ahead,
-        PATCH,
-        "no more of a repair is in the way of an acknowledgement"
-    );
+    let (pieces, bytes) = end.contents.lock().patch_ahead;
+    // A sign of life may be behind them; one more piece would be two messages.
+    let bounded = pieces == PATCHES || pieces == PATCHES + 1;
+    assert!(bounded, "{pieces} are in the way of an acknowledgement, {PATCHES} should be");
+    assert!(bytes <= PATCHES * PATCH, "{bytes}");
     end.contents.lock().patch.clear();
     let error = runtime.block_on(source.shared.refetch(1, 1, events[1], last + 1)).unwrap_err();
     assert!(error.contains(&format!("ends at {last}")), "{error}");
