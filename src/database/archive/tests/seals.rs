@@ -373,7 +373,15 @@ fn the_last_file_of_an_old_lineage_is_not_forgotten() {
     disk.lose("0001/bin.000003");
     // A connection that looks at the disk after a fault sees it, too.
     life.appender.append(piece(&files[1], 5, 1)).unwrap_err();
-    life.appender.begin().unwrap();
+    // But not while a file is written anew.
+    let mending = life.archive.shared.mending.lock();
+    std::thread::scope(|scope| {
+        let begins = scope.spawn(|| life.appender.begin().map(drop));
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+        assert!(!begins.is_finished());
+        drop(mending);
+        begins.join().unwrap().unwrap();
+    });
     assert!(told(&life).contains("0001/bin.000003: it is gone"), "{}", told(&life));
     let life = again(&disk, life);
     assert!(told(&life).contains("0001/bin.000003: it is gone"), "{}", told(&life));

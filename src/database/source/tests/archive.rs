@@ -116,6 +116,15 @@ fn the_archive_is_equal_after_kills_of_everybody() {
     std::fs::write(&files[1], &half).unwrap();
     assert_eq!(differs(&files, &to.archive()), None);
     assert_eq!(to.archive().status().error, None);
+    // What is lost at the end is asked for again, also when it is everything.
+    for lost in [1, 2, files.len()] {
+        let archived = to.archive().files().into_iter().rev().take(lost);
+        archived.for_each(|file| std::fs::remove_file(to.archive().path(1, file.ordinal).unwrap()).unwrap());
+        to.restart();
+        wait("equal files", || differs(&files, &to.archive()).is_none());
+        wait("nothing is told", || to.archive().status().error.is_none());
+        assert_eq!(to.archive().lineages().len(), 1);
+    }
     runtime.block_on(source.stop());
 }
 
