@@ -207,14 +207,14 @@ impl Appender {
         Ok(())
     }
 
-    /// A lineage that has lost all of its files begins again with its first one.
+    /// A lineage of which no file is there any more begins again with its first one.
     fn begin_again(&self, lineage: &Lineage, name: &str, ordinal: u32) -> Result<(), Fault> {
         let mut lineages = self.shared.lineages.write();
         let Some(newest) = lineages.last_mut().filter(|newest| newest.record.lineage == *lineage) else {
             return Ok(());
         };
         let is_first = ordinal == 1 && newest.files.first().is_some_and(|first| first.name == name);
-        if !is_first || newest.files.iter().any(|file| !file.lost) {
+        if !is_first || newest.files.iter().any(|file| file.there) {
             return Ok(());
         }
         while let Some(file) = newest.files.last() {

@@ -329,12 +329,17 @@ fn a_sound_file_is_not_replaced_by_what_has_rotted_on_the_server() {
 
 #[test]
 fn what_is_lost_at_the_end_is_told_and_comes_again() {
-    for kept in 0..3 {
+    for (kept, pruned) in [(0, false), (0, true), (1, false), (2, false)] {
         let (disk, life, files) = filled(14);
+        if pruned {
+            let (place, far) =
+                (Place { lineage: 1, file: 3, offset: 0 }, Timestamp { seconds: 9999, nanos: 0 });
+            assert_eq!(life.archive.prune(place, far, false).unwrap().files.len(), 2);
+        }
         drop(life);
         files[kept..].iter().for_each(|file| disk.lose(&format!("0001/{}", file.name)));
         let mut life = live(&disk).unwrap();
-        for file in &files[kept..] {
+        for file in &files[if pruned { 2 } else { kept }..] {
             assert!(told(&life).contains(&format!("0001/{}: it is gone", file.name)), "{}", told(&life));
         }
         let end = life.appender.begin().unwrap();
