@@ -73,6 +73,8 @@ pub struct ArchiveReport {
     pub differences: Vec<FileDifference>,
     /// What was not compared.
     pub unchecked: Vec<FileUnchecked>,
+    /// Why nothing is said about the rest.
+    pub ended: Option<String>,
 }
 
 impl ArchiveReport {
@@ -138,17 +140,13 @@ pub enum ArchiveCheckError {
 }
 
 /// Checks the archive behind `ask`, and compares it with the files of the server at `dsn`.
-/// What the server wrote before the call must be durable already (a fence). With the error that ended it early comes what
-/// was found until then.
+/// What the server wrote before the call must be durable already (a fence). What was found is told also when it ends
+/// early.
 ///
 /// # Errors
 ///
 /// It could not begin.
-pub async fn check(
-    dsn: &Dsn,
-    ask: &Ask,
-    stop: &Arc<AtomicBool>,
-) -> Result<(ArchiveReport, Option<ArchiveCheckError>), ArchiveCheckError> {
+pub async fn check(dsn: &Dsn, ask: &Ask, stop: &Arc<AtomicBool>) -> Result<ArchiveReport, ArchiveCheckError> {
     let mut sql = Sql::connect(dsn).await?;
     let base = sql.variable("log_bin_basename").await?.unwrap_or_default();
     let directory = Path::new(&base).parent().filter(|path| path.is_absolute() && dsn.server.is_local());
@@ -164,12 +162,13 @@ async fn check_at(
     directory: Option<PathBuf>,
     ask: &Ask,
     stop: &Arc<AtomicBool>,
-) -> Result<(ArchiveReport, Option<ArchiveCheckError>), ArchiveCheckError> {
+) -> Result<ArchiveReport, ArchiveCheckError> {
     let files = files(ask).await?;
     let listed = sql.rows("SHOW BINARY LOGS").await?;
     let mut report = ArchiveReport::default();
     let ended = report.check_files(files, &listed, (dsn, directory.as_deref()), ask, stop).await;
-    Ok((report, ended.err()))
+    report.ended = ended.err().map(|error| error.to_string());
+    Ok(report)
 }
 
 impl ArchiveReport {

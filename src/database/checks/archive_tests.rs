@@ -90,7 +90,7 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn check_with(server: &Maria, copies: &Copies) -> ArchiveReport {
-    run(async { check(&dsn(server), &copies.ask(), &Arc::default()).await.unwrap().0 })
+    run(async { check(&dsn(server), &copies.ask(), &Arc::default()).await.unwrap() })
 }
 
 /// As if the server's files were in `directory`, if they are on this host at all.
@@ -98,7 +98,7 @@ fn check_from(server: &Maria, directory: Option<PathBuf>, copies: &Copies) -> Ar
     run(async {
         let dsn = dsn(server);
         let mut sql = Sql::connect(&dsn).await.unwrap();
-        check_at(&mut sql, &dsn, directory, &copies.ask(), &Arc::default()).await.unwrap().0
+        check_at(&mut sql, &dsn, directory, &copies.ask(), &Arc::default()).await.unwrap()
     })
 }
 
@@ -249,6 +249,17 @@ fn differences_are_found_where_they_are() {
     assert_eq!((report.archive.differences.len(), report.equal), (2, false), "{report}");
     assert!(report.failed[0].contains("the connection was lost"), "{report}");
     assert!(report.failed[1].contains("no standby there"), "{report}");
+    // Nor does a repair, behind which nobody could look: what was different may be so still.
+    copies.damage.clear();
+    copies.broken = Some(1);
+    let second = whole(&server, &copies);
+    assert!(second.archive.is_equal());
+    let told = report.clone().after_repair(Ok(second.clone()));
+    assert_eq!((told.equal, told.archive.differences.len(), told.repaired.len()), (false, 2, 2));
+    assert!(told.failed.last().unwrap().contains("before the repair; then: the backup: the conn"), "{told}");
+    let mut whole = second;
+    (whole.archive.ended, whole.equal) = (None, true);
+    assert!(report.after_repair(Ok(whole)).equal);
 }
 
 #[test]
