@@ -40,19 +40,11 @@ pub(super) async fn verify(
     if let (true, Ok(first)) = (repair, &outcome)
         && (drill || !first.archive.is_equal())
     {
-        let (mut first, notes) = (first.clone(), mend(&database, first).await);
-        first.repaired = first.archive.differences.clone();
-        outcome = Ok(match run(&database, (deep, drill), &steps, &stopping).await {
-            Ok(second) => DatabaseReport { repaired: first.repaired, ..second },
-            Err(why) => {
-                first.failed.push(format!("what is written here was found before the repair; then: {why}"));
-                first
-            }
-        })
-        .map(|mut report| {
-            report.notes.extend(notes);
-            report
-        });
+        let (first, notes) = (first.clone(), mend(&database, first).await);
+        let second = run(&database, (deep, drill), &steps, &stopping).await;
+        let mut report = first.after_repair(second);
+        report.notes.extend(notes);
+        outcome = Ok(report);
     }
     let mut verified = database.verified.lock();
     verified.running = false;

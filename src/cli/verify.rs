@@ -9,6 +9,7 @@ use crate::verify::{Progress, Report, Verdict as Finding};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
@@ -93,21 +94,23 @@ impl Verify {
                 Err(why) => failed = vec![why],
             }
         }
+        let ending = Ending::of(good, &failed);
         if self.json {
-            whole["verdict"] = json!(word(good, &failed));
+            whole["verdict"] = json!(ending);
             whole["failed"] = json!(failed);
             say(&serde_json::to_string(&whole)?)?;
         }
-        if failed.is_empty() {
-            return Ok(if good { Verdict::Good } else { Verdict::Bad });
-        }
         let why = format!("the database could not be verified as a whole: {}", failed.join("; "));
-        if good {
-            bail!(why);
+        match ending {
+            Ending::Equal => Ok(Verdict::Good),
+            Ending::Failed => bail!(why),
+            Ending::Different => {
+                if !failed.is_empty() {
+                    say_aside(&format!("ehpc-store: {why}"));
+                }
+                Ok(Verdict::Bad)
+            }
         }
-        // A difference is one, whatever else there may be.
-        say_aside(&format!("ehpc-store: {why}"));
-        Ok(Verdict::Bad)
     }
 
     /// Its report, also as it came; `Ok(None)`: there is no database. The error says why it could not be verified at all.
@@ -136,12 +139,23 @@ impl Verify {
     }
 }
 
-/// The verdict of both, as the exit status has it.
-fn word(good: bool, failed: &[String]) -> &'static str {
-    match (good, failed.is_empty()) {
-        (false, _) => "different",
-        (true, true) => "equal",
-        (true, false) => "failed",
+/// What is said of both together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Ending {
+    Equal,
+    /// A difference is one, whatever else could not be verified.
+    Different,
+    Failed,
+}
+
+impl Ending {
+    fn of(nothing_differs: bool, failed: &[String]) -> Ending {
+        match (nothing_differs, failed) {
+            (false, _) => Ending::Different,
+            (true, []) => Ending::Equal,
+            (true, _) => Ending::Failed,
+        }
     }
 }
 
@@ -197,5 +211,21 @@ impl Bar {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_one_whatever_else_could_not_be_verified() {
+        let failed = ["the server is down".to_owned()];
+        assert_eq!(Ending::of(false, &failed), Ending::Different);
+        assert_eq!(Ending::of(false, &[]), Ending::Different);
+        assert_eq!(Ending::of(true, &failed), Ending::Failed);
+        assert_eq!(Ending::of(true, &[]), Ending::Equal);
+        assert_eq!(json!(Ending::Different), json!(Finding::Different));
+        assert_eq!(json!(Ending::Equal), json!(Finding::Equal));
     }
 }

@@ -2,7 +2,6 @@
 //! then published.
 
 use super::catalog::{FileEntry, LineageEntry};
-use super::check::DamagedFile;
 use super::disk::{ArchiveDisk, folder};
 use super::error::{Fault, shown};
 use super::lineage::{self, LineageRecord, list_name};
@@ -106,14 +105,19 @@ impl Appender {
             }
             _ => Fault::Broken { reason: error.to_string() },
         };
+        // What a file that is written anew or pruned right now is on the disk would not be what it is behind that.
+        let shared = self.shared.clone();
+        let _alone = shared.mending.lock();
         let mut lineages = recover::load(&*self.disk, &mut recovered).map_err(broken)?;
         let settled = recover::settle(&*self.disk, &mut lineages, Some(durable), &mut recovered);
         self.tail = settled.map_err(broken)?;
         *self.shared.lineages.write() = lineages;
-        let is_lost = |file: &DamagedFile| {
-            self.shared.listed(file.lineage, file.ordinal).is_some_and(|listed| listed.len == 0)
-        };
-        recovered.damage.into_iter().filter(is_lost).for_each(|file| self.shared.damages.add(file));
+        for file in recovered.damage {
+            match self.shared.file(file.lineage, file.ordinal) {
+                Some(_) => self.shared.damages.keep(file),
+                None => self.shared.damages.add(file),
+            }
+        }
         self.broken = false;
         self.publish();
         Ok(())
@@ -166,6 +170,7 @@ impl Appender {
         joined: Option<Joined>,
     ) -> Result<(), Fault> {
         let number = lineage.number;
+        self.begin_again(&lineage, &name, ordinal)?;
         let new = self.may_open(&lineage, &name, ordinal)?;
         self.sync()?;
         let before = match &self.tail {
@@ -189,6 +194,8 @@ impl Appender {
             }
             lineages.push(LineageEntry { record, files: Vec::new() });
         }
+        // Of one that was lost, and comes again.
+        self.shared.damages.forget(number, ordinal);
         list(&*self.disk, number, &name).map_err(|error| Fault::io("write", &list_name(number), &error))?;
         self.tail = Some(Tail::create(&*self.disk, (number, ordinal), &name, before)?);
         if let Some(newest) = self.shared.lineages.write().last_mut() {
@@ -196,6 +203,24 @@ impl Appender {
                 last.closed = true;
             }
             newest.files.push(FileEntry { name, len: 0, closed: false, there: true, lost: false });
+        }
+        Ok(())
+    }
+
+    /// A lineage of which no file is there any more begins again with its first one.
+    fn begin_again(&self, lineage: &Lineage, name: &str, ordinal: u32) -> Result<(), Fault> {
+        let mut lineages = self.shared.lineages.write();
+        let Some(newest) = lineages.last_mut().filter(|newest| newest.record.lineage == *lineage) else {
+            return Ok(());
+        };
+        let is_first = ordinal == 1 && newest.files.first().is_some_and(|first| first.name == name);
+        if !is_first || newest.files.iter().any(|file| file.there) {
+            return Ok(());
+        }
+        while let Some(file) = newest.files.last() {
+            recover::take_back(&*self.disk, lineage.number, &file.name)
+                .map_err(|error| Fault::io("take back", &file.name, &error))?;
+            newest.files.pop();
         }
         Ok(())
     }

@@ -9,19 +9,26 @@ use super::seal;
 use super::tail::{file_name, read_head};
 use ehpc_proto::binlog::Checksum;
 use ehpc_proto::replication::database::ArchivedFile;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Most files that are named in `status`.
 const NAMED_MAX: usize = 3;
 /// Longest reason that is kept over a restart, characters.
 const REASON_MAX: usize = 500;
+/// Who waits to read a file looks so often whether that is still wanted.
+const STOPS_WITHIN: Duration = Duration::from_millis(100);
 /// What a file has that nobody pruned.
 pub(super) const GONE: &str = "it is gone, and was not pruned";
+
+/// What a file has that should have bytes.
+pub(super) const EMPTY: &str = "it is empty, and was not";
 
 /// What a mark says; that it is there is enough.
 pub(super) fn marked(text: &[u8]) -> Damage {
@@ -86,7 +93,7 @@ pub(super) struct Damages {
 }
 
 impl Damages {
-    /// What a start has found: it would find that again.
+    /// What a start has found.
     pub(super) fn of(disk: Arc<dyn ArchiveDisk>, found: &[DamagedFile]) -> Damages {
         let files = found.iter().map(|file| ((file.lineage, file.ordinal), file.clone())).collect();
         Damages { disk, files: Mutex::new(files), marking: Mutex::new(()) }
@@ -97,6 +104,13 @@ impl Damages {
         let shown = file.to_string();
         if let Err(error) = self.mark(file) {
             tracing::warn!("the next start will not know of the damage of {shown}: {error}");
+        }
+    }
+
+    /// As [`Damages::add`], of a file that may have its mark.
+    pub(super) fn keep(&self, file: DamagedFile) {
+        if self.disk.open(&mark_name(&file_name(file.lineage, &file.name))).is_err() {
+            self.add(file);
         }
     }
 
@@ -180,31 +194,57 @@ impl Archive {
     ) -> Result<Vec<Damage>, ArchiveError> {
         let listed =
             || self.shared.listed(lineage, ordinal).ok_or(ArchiveError::NoFile { lineage, file: ordinal });
-        let file = listed()?;
-        let path = file_name(lineage, &file.name);
-        let mut damage = Vec::new();
-        match self.disk.open(&path) {
-            Ok(opened) => {
-                let read = seal::read(&*opened, file.len, stop, &mut |_| Ok(Ok(())));
-                let read = read.map_err(self.io("read", &path))?;
-                let differs = || seal::contradiction(&*self.disk, &path, &read).filter(|_| file.closed);
-                if let Some((at, reason)) = &read.fault {
-                    damage.push(Damage { at: Some(*at), reason: reason.clone() });
-                } else if let Some(reason) = differs() {
-                    damage.push(Damage::somewhere(reason));
+        loop {
+            let replaced = self.alone(stop)?.1;
+            let file = listed()?;
+            let damage = self.look_at(&file, stop)?;
+            // What was read while it was written anew says nothing.
+            let (_alone, now) = self.alone(stop)?;
+            if now != replaced {
+                continue;
+            }
+            match &damage {
+                Some(damage) => {
+                    // Pruned meanwhile?
+                    listed()?;
+                    self.shared.damages.add(damaged(file, damage.clone()));
                 }
+                None => self.shared.damages.forget(lineage, ordinal),
             }
-            Err(error) => damage.push(Damage::somewhere(unopened(&error))),
+            return Ok(damage.into_iter().collect());
         }
-        match damage.first() {
-            Some(first) => {
-                // Pruned meanwhile?
-                listed()?;
-                self.shared.damages.add(damaged(file, first.clone()));
+    }
+
+    /// Waits until nobody writes into complete files, and gives how many were written anew until now.
+    fn alone(&self, stop: &dyn Fn() -> bool) -> Result<(MutexGuard<'_, ()>, u64), ArchiveError> {
+        loop {
+            if let Some(alone) = self.shared.mending.try_lock_for(STOPS_WITHIN) {
+                return Ok((alone, self.shared.replaced.load(Ordering::Relaxed)));
             }
-            None => self.shared.damages.forget(lineage, ordinal),
+            if stop() {
+                return Err(self.io("read", "")(io::ErrorKind::Interrupted.into()));
+            }
         }
-        Ok(damage)
+    }
+
+    /// What is wrong with the file.
+    fn look_at(&self, file: &ArchivedFile, stop: &dyn Fn() -> bool) -> Result<Option<Damage>, ArchiveError> {
+        let path = file_name(file.lineage, &file.name);
+        if file.len == 0 {
+            let known = self.known_damage(file.lineage, file.ordinal);
+            return Ok(Some(known.unwrap_or_else(|| Damage::somewhere(GONE))));
+        }
+        let opened = match self.disk.open(&path) {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Some(Damage::somewhere(unopened(&error)))),
+        };
+        let read = seal::read(&*opened, file.len, stop, &mut |_| Ok(Ok(())));
+        let read = read.map_err(self.io("read", &path))?;
+        let differs = || seal::contradiction(&*self.disk, &path, &read).filter(|_| file.closed);
+        Ok(match &read.fault {
+            Some((at, reason)) => Some(Damage { at: Some(*at), reason: reason.clone() }),
+            None => differs().map(Damage::somewhere),
+        })
     }
 
     /// What is known to be wrong with a file, without reading it.
@@ -244,11 +284,7 @@ impl Archive {
             }
             match self.seal(file, &path, stop) {
                 Ok(None) => {}
-                Ok(Some(damage)) => {
-                    let file = damaged(file.clone(), damage);
-                    self.shared.damages.add(file.clone());
-                    found.push(file);
-                }
+                Ok(Some(damaged)) => found.push(damaged),
                 Err(error) if stop() => return Err(error),
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -257,13 +293,13 @@ impl Archive {
         failed.map_or(looked, Err).map(|()| found)
     }
 
-    /// What is wrong with the file, if it cannot be sealed.
+    /// That the file is damaged, if it cannot be sealed.
     fn seal(
         &self,
         file: &ArchivedFile,
         path: &str,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Option<Damage>, ArchiveError> {
+    ) -> Result<Option<DamagedFile>, ArchiveError> {
         let _alone = self.shared.mending.lock();
         if self.shared.file(file.lineage, file.ordinal).is_none() {
             return Ok(None); // pruned meanwhile
@@ -271,7 +307,11 @@ impl Archive {
         let clock = self.clock_before(file);
         let read = match mending::mend(&*self.disk, (path, file.len), clock, Source::Archive, stop) {
             Ok(Ok(read)) => read,
-            Ok(Err(damage)) => return Ok(Some(damage)),
+            Ok(Err(damage)) => {
+                let file = damaged(file.clone(), damage);
+                self.shared.damages.add(file.clone());
+                return Ok(Some(file));
+            }
             Err(error) => return Err(self.io("seal", path)(error)),
         };
         seal::write(&*self.disk, path, &read).map_err(self.io("seal", path))?;

@@ -110,7 +110,9 @@ impl Archive {
         match (lost, first) {
             (Some(file), _) => Err(ArchiveError::Damaged {
                 name: file_name(file.lineage, &file.name),
-                reason: GONE.to_owned(),
+                reason: self
+                    .known_damage(file.lineage, file.ordinal)
+                    .map_or(GONE.to_owned(), |d| d.to_string()),
             }),
             (None, Some(first)) => Err(ArchiveError::BeforeStart { first: rfc3339(first) }),
             (None, None) => Err(ArchiveError::Empty),

@@ -114,6 +114,8 @@ struct Shared {
     connected: AtomicU64,
     /// Held by whoever writes into a complete file or its index, or removes them.
     mending: Mutex<()>,
+    /// Ranges that were written anew. Changed by whoever holds `mending`.
+    replaced: AtomicU64,
 }
 
 impl Shared {
@@ -184,7 +186,11 @@ impl Archive {
             damages: Damages::of(disk.clone(), &recovered.damage),
             connected: AtomicU64::new(0),
             mending: Mutex::new(()),
+            replaced: AtomicU64::new(0),
         });
+        // One that is lost is seen again by the next start; what is damaged may not be.
+        let is_there = |file: &&DamagedFile| shared.file(file.lineage, file.ordinal).is_some();
+        recovered.damage.iter().filter(is_there).for_each(|file| shared.damages.keep(file.clone()));
         let appender = Appender::new(disk.clone(), shared.clone(), tail);
         let refetches = Refetches::new(disk.clone(), shared.clone());
         let writer = Writer {

@@ -2,10 +2,11 @@
 //!
 //! A file's name is in `files` before the file is made, so that a name without a file at the list's end, and a file
 //! without one whole event, were never acknowledged: both are taken back. A lineage without files is none. Any other file
-//! that is not there and was not pruned is lost, and one that is shorter than it was is damaged.
+//! that is not there, or is empty, and was not pruned is lost, and one that is shorter than it was is damaged. Where those
+//! that are lost are a lineage's end, the server is asked for them again: the archive ends before them.
 
 use super::catalog::{FileEntry, LineageEntry};
-use super::check::{Damage, DamagedFile, GONE, mark_name, marked, unopened};
+use super::check::{Damage, DamagedFile, EMPTY, GONE, mark_name, marked, unopened};
 use super::disk::{ArchiveDisk, folder, lineage_of};
 use super::error::ArchiveError;
 use super::index::{self, IndexFault};
@@ -69,13 +70,17 @@ pub(super) fn load(
     for entry in lineages.iter_mut().rev().skip(1) {
         entry.files.iter_mut().for_each(|file| file.closed = true);
     }
+    let newest = lineages.last().map(|entry| (entry.record.lineage.number, entry.files.len() as u32));
     for entry in &mut lineages {
-        let numbered = entry.files.iter_mut().zip(1..);
-        for (file, ordinal) in numbered.filter(|(file, _)| !file.there) {
+        for (file, ordinal) in entry.files.iter_mut().zip(1..) {
             let key = (entry.record.lineage.number, ordinal);
-            file.lost = Some(key) > pruned;
+            // What the newest is worth is seen when it is opened.
+            let is_empty = file.there && file.len == 0 && Some(key) != newest;
+            file.there &= !is_empty;
+            file.lost = !file.there && Some(key) > pruned;
             if file.lost {
-                recovered.damaged(key, &file.name, Damage::somewhere(GONE));
+                let reason = if is_empty { EMPTY } else { GONE };
+                recovered.damaged(key, &file.name, Damage::somewhere(reason));
             }
         }
     }
@@ -100,13 +105,13 @@ fn load_lineage(
     let there: BTreeSet<&str> = all.iter().copied().filter(|name| name_is_valid(name)).collect();
     let (mut names, used) = lineage::names(disk, number).map_err(failed(disk, "read", &list))?;
     let mut keep = used;
-    while let Some(name) = names.last().filter(|name| last && !there.contains(name.as_str())) {
-        // All of them were not left unfinished.
-        if there.is_empty() && names.len() > 1 {
-            break;
-        }
+    // One at most; a group is in an index only when the file that has it is on the disk.
+    let is_indexed = |name: &str| {
+        let index = disk.open(&format!("{}.index", file_name(number, name)));
+        index.and_then(|index| index.len()).is_ok_and(|len| len > 0)
+    };
+    if let Some(name) = names.pop_if(|name| last && !there.contains(name.as_str()) && !is_indexed(name)) {
         keep -= name.len() as u64 + 1;
-        names.pop();
     }
     if let Some(name) = there.iter().find(|name| !names.iter().any(|listed| listed == *name)) {
         let reason = format!("{} does not name {name}, which lies beside it; add it in its order", list);
@@ -275,8 +280,16 @@ pub(super) fn settle(
         let Some(newest) = lineages.last() else { return Ok(None) };
         let number = newest.record.lineage.number;
         let ordinal = newest.files.len() as u32;
-        let Some(file) = newest.files.last().filter(|file| file.there).cloned() else { return Ok(None) };
+        let Some(file) = newest.files.last().cloned() else { return Ok(None) };
         let path = file_name(number, &file.name);
+        if !file.there {
+            if !file.lost || newest.files.iter().all(|file| !file.there) {
+                return Ok(None);
+            }
+            take_back(disk, number, &file.name).map_err(failed(disk, "take back", &path))?;
+            lineages.last_mut().map(|newest| newest.files.pop());
+            continue;
+        }
         let clock = clock_before(disk, lineages, (number, ordinal));
         let limit = limit.map(|limit| match (limit.lineage, limit.file).cmp(&(number, ordinal)) {
             std::cmp::Ordering::Less => 0,
@@ -342,10 +355,12 @@ fn before_last(
     Ok(before)
 }
 
-/// Removes a file that was never acknowledged, and its name from the list.
-fn take_back(disk: &dyn ArchiveDisk, number: u32, name: &str) -> io::Result<()> {
+/// Removes what there is of a file that was never acknowledged, or is lost, and its name from the list.
+pub(super) fn take_back(disk: &dyn ArchiveDisk, number: u32, name: &str) -> io::Result<()> {
     let path = file_name(number, name);
-    remove(disk, &format!("{path}.index"))?;
+    for derived in [format!("{path}.index"), mark_name(&path), prune::mark_name(&path)] {
+        remove(disk, &derived)?;
+    }
     remove(disk, &path)?;
     disk.sync_folder(&folder(number))?;
     let (names, used) = lineage::names(disk, number)?;

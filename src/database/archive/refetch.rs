@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const READ: usize = 1024 * 1024;
 /// What the name of such a copy ends with.
@@ -161,8 +162,15 @@ impl Replacement {
         let failed = |error: io::Error| format!("{}: {error}", open.path);
         check(&**disk, open)?;
         let _alone = shared.mending.lock();
+        shared.replaced.fetch_add(1, Ordering::Relaxed);
         let listed = shared.listed(lineage, ordinal);
         let file = listed.ok_or_else(|| format!("{} was pruned meanwhile", open.path))?;
+        if open.whole && is_as_sealed(&**disk, open, file.len).map_err(failed)? {
+            return Err(format!(
+                "{} is as it was when it was sealed, and what the server sends is not: the server's own file has changed",
+                open.path
+            ));
+        }
         let len = if open.whole { to } else { file.len };
         let broken = Damage::somewhere("it was being fetched from the server again when that broke off");
         shared.damages.mark(damaged(file.clone(), broken)).map_err(failed)?;
@@ -217,6 +225,22 @@ fn check(disk: &dyn ArchiveDisk, open: &Open) -> Result<(), String> {
         return Err(format!("the range ends at {to}, where no event ends"));
     }
     Ok(())
+}
+
+/// The archive's file is sound and what it was when it was sealed, and the copy is not.
+fn is_as_sealed(disk: &dyn ArchiveDisk, open: &Open, len: u64) -> io::Result<bool> {
+    let Some(seal) = seal::load(disk, &open.path) else { return Ok(false) };
+    let mut copied = blake3::Hasher::new();
+    each(&*open.copy, open.wanted.to, |_, bytes| {
+        copied.update(bytes);
+        Ok(())
+    })?;
+    if copied.finalize().to_hex().as_str() == seal.blake3 {
+        return Ok(false);
+    }
+    let Ok(file) = disk.open(&open.path) else { return Ok(false) };
+    let read = seal::read(&*file, len, &|| false, &mut |_| Ok(Ok(())))?;
+    Ok(read.fault.is_none() && seal::contradiction(disk, &open.path, &read).is_none())
 }
 
 fn replace(disk: &dyn ArchiveDisk, open: &Open) -> io::Result<()> {

@@ -6,7 +6,7 @@
 
 use super::remote::Ask;
 use super::{fetched, local};
-use crate::database::sql::{Dsn, Sql, SqlError};
+use crate::database::sql::{Dsn, Row, Sql, SqlError};
 use ehpc_proto::replication::Hash;
 use ehpc_proto::replication::database::{ArchivedFile, DbAnswer, DbQuery};
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,8 @@ pub struct ArchiveReport {
     pub differences: Vec<FileDifference>,
     /// What was not compared.
     pub unchecked: Vec<FileUnchecked>,
+    /// Why nothing is said about the rest.
+    pub ended: Option<String>,
 }
 
 impl ArchiveReport {
@@ -138,7 +140,12 @@ pub enum ArchiveCheckError {
 }
 
 /// Checks the archive behind `ask`, and compares it with the files of the server at `dsn`.
-/// What the server wrote before the call must be durable already (a fence).
+/// What the server wrote before the call must be durable already (a fence). What was found is told also when it ends
+/// early.
+///
+/// # Errors
+///
+/// It could not begin.
 pub async fn check(dsn: &Dsn, ask: &Ask, stop: &Arc<AtomicBool>) -> Result<ArchiveReport, ArchiveCheckError> {
     let mut sql = Sql::connect(dsn).await?;
     let base = sql.variable("log_bin_basename").await?.unwrap_or_default();
@@ -156,28 +163,43 @@ async fn check_at(
     ask: &Ask,
     stop: &Arc<AtomicBool>,
 ) -> Result<ArchiveReport, ArchiveCheckError> {
-    let mut report = ArchiveReport::default();
     let files = files(ask).await?;
-    let newest = files.last().map(|file| file.lineage);
     let listed = sql.rows("SHOW BINARY LOGS").await?;
-    for file in files {
-        if stop.load(Ordering::Relaxed) {
-            return Err(ArchiveCheckError::Stopped);
-        }
-        let on_server = listed.iter().find(|row| row.string(0) == file.name);
-        let on_server = on_server.filter(|_| Some(file.lineage) == newest);
-        let on_server = on_server.map(|row| (dsn, row.number(1).unwrap_or(0), directory.as_deref()));
-        match check_file(&Archived { ask, file: &file, stop }, on_server).await {
-            Ok(checked) => report.add(&file, checked),
-            // The others are looked at all the same. One that was pruned meanwhile is nothing any more.
-            Err(ArchiveCheckError::Refused(reason)) if is_listed(ask, &file).await? => {
-                report.unchecked.push(FileUnchecked { name: file.name, reason });
-            }
-            Err(ArchiveCheckError::Refused(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let mut report = ArchiveReport::default();
+    let ended = report.check_files(files, &listed, (dsn, directory.as_deref()), ask, stop).await;
+    report.ended = ended.err().map(|error| error.to_string());
     Ok(report)
+}
+
+impl ArchiveReport {
+    async fn check_files(
+        &mut self,
+        files: Vec<ArchivedFile>,
+        listed: &[Row],
+        (dsn, directory): (&Dsn, Option<&Path>),
+        ask: &Ask,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<(), ArchiveCheckError> {
+        let newest = files.last().map(|file| file.lineage);
+        for file in files {
+            if stop.load(Ordering::Relaxed) {
+                return Err(ArchiveCheckError::Stopped);
+            }
+            let on_server = listed.iter().find(|row| row.string(0) == file.name);
+            let on_server = on_server.filter(|_| Some(file.lineage) == newest);
+            let on_server = on_server.map(|row| (dsn, row.number(1).unwrap_or(0), directory));
+            match check_file(&Archived { ask, file: &file, stop }, on_server).await {
+                Ok(checked) => self.add(&file, checked),
+                // The others are looked at all the same. One that was pruned meanwhile is nothing any more.
+                Err(ArchiveCheckError::Refused(reason)) if is_listed(ask, &file).await? => {
+                    self.unchecked.push(FileUnchecked { name: file.name, reason });
+                }
+                Err(ArchiveCheckError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What checking one file has come to.

@@ -14,6 +14,8 @@ struct Copies {
     damage: Vec<ArchiveDamage>,
     /// Files that the backup has no answer about, by their ordinals: one that is listed, and one that is pruned meanwhile.
     refused: [Option<u32>; 2],
+    /// The connection to the backup is lost when this file's turn comes.
+    broken: Option<u32>,
     /// What becomes of a drill.
     drill: Option<DrillState>,
 }
@@ -29,7 +31,7 @@ impl Copies {
             ArchivedFile { lineage: 1, ordinal, name, len: bytes.len() as u64, closed }
         });
         let files = files.collect();
-        Copies { dir, files, damage: Vec::new(), refused: [None; 2], drill: None }
+        Copies { dir, files, damage: Vec::new(), refused: [None; 2], broken: None, drill: None }
     }
 
     fn path(&self, at: usize) -> PathBuf {
@@ -39,9 +41,12 @@ impl Copies {
     fn ask(&self) -> Ask {
         let (dir, files, damage) = (self.dir.path().to_owned(), self.files.clone(), self.damage.clone());
         let (refused, pruned) = (self.refused, AtomicBool::new(false));
-        let drill = self.drill.clone();
+        let (broken, drill) = (self.broken, self.drill.clone());
         Arc::new(move |query| {
             let answer = match query {
+                DbQuery::Check { ordinal, .. } if broken == Some(ordinal) => {
+                    return Box::pin(async { Err("the connection was lost".to_owned()) });
+                }
                 DbQuery::Check { ordinal, .. } if refused.contains(&Some(ordinal)) => {
                     pruned.fetch_or(refused[1] == Some(ordinal), Ordering::Relaxed);
                     DbAnswer::Failed { reason: "no such luck".to_owned() }
@@ -237,6 +242,24 @@ fn differences_are_found_where_they_are() {
     assert!(numbers[1] - numbers[0] <= NARROW, "{what}");
     assert!(found[2].0 == "bin.000003" && found[2].1.contains("which has closed the file"), "{report}");
     assert!(found[3].0 == "bin.000005" && found[3].1.contains("has lost what it sent"), "{report}");
+    // What ends it early takes none of that away, nor the rest of verify.
+    copies.broken = Some(3);
+    copies.drill = Some(DrillState::Failed("unused".to_owned()));
+    let report = whole(&server, &copies);
+    assert_eq!((report.archive.differences.len(), report.equal), (2, false), "{report}");
+    assert!(report.failed[0].contains("the connection was lost"), "{report}");
+    assert!(report.failed[1].contains("no standby there"), "{report}");
+    // Nor does a repair, behind which nobody could look: what was different may be so still.
+    copies.damage.clear();
+    copies.broken = Some(1);
+    let second = whole(&server, &copies);
+    assert!(second.archive.is_equal());
+    let told = report.clone().after_repair(Ok(second.clone()));
+    assert_eq!((told.equal, told.archive.differences.len(), told.repaired.len()), (false, 2, 2));
+    assert!(told.failed.last().unwrap().contains("before the repair; then: the backup: the conn"), "{told}");
+    let mut whole = second;
+    (whole.archive.ended, whole.equal) = (None, true);
+    assert!(report.after_repair(Ok(whole)).equal);
 }
 
 #[test]

@@ -366,7 +366,11 @@ impl Replica {
             if applied != last {
                 (last, moved) = (applied, Instant::now());
             } else if moved.elapsed() > NO_PROGRESS {
-                let link = status.text(row, "Last_IO_Error").unwrap_or_default();
+                // One that tries again has no error.
+                let said = ["Last_IO_Error", "Slave_IO_State", "Replica_IO_State"]
+                    .iter()
+                    .find_map(|column| status.text(row, column).filter(|text| !text.is_empty()));
+                let link = said.unwrap_or_default();
                 return Err(CheckError::Stuck { at: last.to_string(), wanted: at.to_string(), link });
             }
             pause(stop).await?;

@@ -38,6 +38,19 @@ impl DatabaseReport {
         self.tables.iter().chain(self.drill.iter().filter_map(|drill| drill.comparison.as_ref()))
     }
 
+    /// What is told when files were fetched again after this one; `second` was found behind that. Where that ended early,
+    /// this one counts: what was different may still be.
+    pub fn after_repair(mut self, second: Result<DatabaseReport, String>) -> DatabaseReport {
+        self.repaired = self.archive.differences.clone();
+        let why = match second {
+            Err(why) => why,
+            Ok(DatabaseReport { archive: ArchiveReport { ended: Some(why), .. }, .. }) => why,
+            Ok(second) => return DatabaseReport { repaired: self.repaired, ..second },
+        };
+        self.failed.push(format!("what is written here was found before the repair; then: {why}"));
+        self
+    }
+
     /// One line for `status`.
     pub fn summary(&self) -> String {
         let tables = self.comparisons().map(|comparison| comparison.tables).max().unwrap_or(0);
@@ -167,18 +180,19 @@ impl Whole<'_> {
     pub async fn run(&self) -> Result<DatabaseReport, String> {
         let archive =
             archive::check(self.primary, &self.ask, &self.stop).await.map_err(|error| error.to_string())?;
+        let failed = archive.ended.iter().map(|why| format!("the rest of the archive: {why}")).collect();
         let mut report = DatabaseReport {
             equal: false,
             archive,
             tables: None,
             drill: None,
             unsound: None,
-            failed: Vec::new(),
+            failed,
             repaired: Vec::new(),
             notes: Vec::new(),
         };
         let archive = &report.archive;
-        if archive.files > 0 && archive.compared == 0 && archive.is_equal() {
+        if archive.ended.is_none() && archive.files > 0 && archive.compared == 0 && archive.is_equal() {
             report.failed.push(nothing_compared(archive));
         }
         if self.standby {

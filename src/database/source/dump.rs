@@ -29,6 +29,8 @@ pub struct Dump {
     to: Option<u64>,
     ready: VecDeque<Ship>,
     over: bool,
+    /// The server went on to another file.
+    rotated: bool,
     /// What ended the stream, behind what is `ready`.
     failed: Option<SourceFault>,
 }
@@ -39,6 +41,10 @@ pub(super) async fn end(dsn: &Dsn, file: &str) -> Result<u64, SourceFault> {
     loop {
         match dump.next().await {
             Ok(Some(_)) => {}
+            // A server that shuts down, or kills this thread, ends in order, too.
+            Ok(None) if !dump.rotated => {
+                return Err(dump.blame.lost(format!("it ended the stream at {} of {file}", dump.from)));
+            }
             Ok(None) | Err(SourceFault::Torn { .. }) => return Ok(dump.from),
             Err(fault) => return Err(fault),
         }
@@ -78,6 +84,7 @@ impl Dump {
             to,
             ready: VecDeque::new(),
             over: false,
+            rotated: false,
             failed: None,
         })
     }
@@ -102,7 +109,7 @@ impl Dump {
                         return Ok(Some((offset, bytes)));
                     }
                     Ship::Rotated { .. } => {
-                        self.over = true;
+                        (self.over, self.rotated) = (true, true);
                         self.ready.clear();
                     }
                     _ => {}

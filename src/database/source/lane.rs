@@ -3,7 +3,7 @@
 //! Two tasks a connection: one sends what it is given and keeps the connection alive, one receives. When either ends,
 //! the connection has fallen.
 
-use crate::database::link::{Dial, WireIn, WireOut};
+use crate::database::link::{BoxFuture, Dial, WireIn, WireOut};
 use crate::database::source::fault::SourceFault;
 use bytes::Bytes;
 use ehpc_proto::replication::database::{
@@ -11,7 +11,7 @@ use ehpc_proto::replication::database::{
 };
 use ehpc_proto::replication::wire::{decode_to_source, encode_to_archive};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -28,11 +28,20 @@ const SILENT: Duration = Duration::from_secs(20);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Messages that wait to be sent.
 const QUEUE: usize = 16;
-/// Bytes of a repair that are under way at a time: what an event of the stream, and so an acknowledgement, may have to
-/// wait for.
+/// Longest piece of a repair, bytes.
 pub(super) const PATCH: usize = 64 * 1024;
+/// Pieces of a repair that are under way at a time: what an event of the stream, and so an acknowledgement, may have to wait
+/// for.
+pub(super) const PATCHES: usize = 4;
 /// Most parts of an answer.
 const MAX_PARTS: usize = 4096;
+
+/// Asks for nothing: its answer says that what was sent before has arrived.
+const BEHIND: DbQuery = DbQuery::Files { from: (u32::MAX, u32::MAX) };
+
+/// Pieces of a repair that were sent, oldest first: each resolves when it has arrived.
+#[derive(Default)]
+pub(super) struct UnderWay(VecDeque<BoxFuture<'static, Result<Vec<DbAnswer>, String>>>);
 
 /// Where the archive ends.
 #[derive(Clone, Default, Debug)]
@@ -107,7 +116,7 @@ impl Exchange {
 
     /// Waits until the archive has taken what was sent before: it is asked for nothing, behind that.
     async fn passed(&self) -> Result<(), String> {
-        self.ask(DbQuery::Files { from: (u32::MAX, u32::MAX) }).await.map(drop)
+        self.ask(BEHIND).await.map(drop)
     }
 
     /// Asks the archive.
@@ -146,15 +155,26 @@ impl Exchange {
         Ok((id, async move { answered.await.unwrap_or_else(|_| Err(lost.to_owned())) }))
     }
 
-    /// Sends bytes for a range that is written anew, and waits until they have arrived: never more than [`PATCH`] are in
-    /// the way of what the stream sends.
+    /// Sends bytes for a range that is written anew: never more than [`PATCHES`] pieces that have not arrived are in the way
+    /// of what the stream sends. Those of this range are in `under_way`.
     ///
     /// # Errors
     ///
     /// The lane is down.
-    pub async fn patch(&self, id: u64, mut offset: u64, mut bytes: Bytes) -> Result<(), String> {
+    pub(super) async fn patch(
+        &self,
+        id: u64,
+        mut offset: u64,
+        mut bytes: Bytes,
+        under_way: &mut UnderWay,
+    ) -> Result<(), String> {
         let lost = |_| "the connection to the backup was lost".to_owned();
         while !bytes.is_empty() {
+            if under_way.0.len() == PATCHES
+                && let Some(oldest) = under_way.0.pop_front()
+            {
+                oldest.await?;
+            }
             let piece = bytes.split_to(bytes.len().min(PATCH));
             let len = piece.len();
             let way = self.way()?;
@@ -163,7 +183,8 @@ impl Exchange {
             let patch = ToArchive::Patch { id, offset, bytes: piece };
             way.out.send(patch).await.map_err(|error| lost(error.to_string()))?;
             permit.forget();
-            self.passed().await?;
+            let (_, arrived) = self.question(BEHIND).await?;
+            under_way.0.push_back(Box::pin(arrived));
             offset += len as u64;
         }
         Ok(())

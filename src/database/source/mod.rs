@@ -158,19 +158,10 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// As [`Source::refetch`].
+    /// For a person: the server is not the one of that lineage any more, or has the file no more; it or the archive
+    /// refuses, or a connection was lost.
     pub async fn refetch_file(&self, lineage: u32, ordinal: u32) -> Result<(), String> {
         self.shared.refetch_file(lineage, ordinal).await
-    }
-
-    /// A damaged range of a complete file of the archive is fetched from the server again, which must still be the one of
-    /// that lineage and have the file. `from` and `to` are borders of events, or 0.
-    ///
-    /// # Errors
-    ///
-    /// For a person: the server or the archive refuses, or a connection was lost.
-    pub async fn refetch(&self, lineage: u32, ordinal: u32, from: u64, to: u64) -> Result<(), String> {
-        self.shared.refetch(lineage, ordinal, from, to).await
     }
 
     /// Ends it in order. What the server sent and the archive's connection has not taken is asked for again at the next

@@ -3,7 +3,7 @@
 use super::SourceOptions;
 use super::dump::{self, Dump};
 use super::fault::SourceFault;
-use super::lane::Exchange;
+use super::lane::{Exchange, UnderWay};
 use super::semisync::SemiSyncWatch;
 use crate::database::dsn::Dsn;
 use crate::database::sql::{Sql, SqlError};
@@ -315,8 +315,9 @@ impl Shared {
         let query = DbQuery::Refetch { lineage, ordinal, from, to };
         let (id, answer) = self.exchange.question(query).await?;
         let patches = async {
+            let mut under_way = UnderWay::default();
             while let Some((offset, bytes)) = dump.next().await.map_err(|fault| fault.to_string())? {
-                self.exchange.patch(id, offset, bytes).await?;
+                self.exchange.patch(id, offset, bytes, &mut under_way).await?;
             }
             Ok::<(), String>(())
         };

@@ -206,20 +206,25 @@ fn is_whole_after_a_check(disk: &SimulatedDisk, life: &Life, files: &[MadeFile])
 
 #[test]
 fn a_file_that_nobody_pruned_is_lost_and_comes_back() {
-    for name in ["bin.000001", "bin.000002"] {
+    for (name, what) in
+        [("bin.000001", "gone"), ("bin.000002", "gone"), ("bin.000001", "empty"), ("bin.000002", "empty")]
+    {
         let (disk, life, files) = filled(4);
         life.archive.maintain(NEVER).unwrap();
         let path = format!("0001/{name}");
-        disk.lose(&path);
+        match what {
+            "gone" => disk.lose(&path),
+            _ => disk.open(&path).unwrap().truncate(0).unwrap(),
+        }
         // Seen at once by whoever looks, and by a start.
         let ordinal = name[4..].parse().unwrap();
         assert_eq!(life.archive.check(1, ordinal, NEVER).unwrap().len(), 1);
         let life = again(&disk, life);
-        assert!(told(&life).contains(&format!("{name}: it is gone")), "{}", told(&life));
+        assert!(told(&life).contains(&format!("{name}: it is {what}")), "{}", told(&life));
         let listed: Vec<_> = life.archive.listed().into_iter().filter(|file| file.len == 0).collect();
         assert_eq!((listed.len(), listed[0].ordinal, listed[0].closed), (1, ordinal, true));
         assert!(life.archive.files().iter().all(|file| file.ordinal != ordinal));
-        assert!(life.archive.check(1, ordinal, NEVER).unwrap()[0].reason.contains("gone"));
+        assert!(life.archive.check(1, ordinal, NEVER).unwrap()[0].reason.contains(what));
         // A moment in it is not the end of the file before it.
         let file = &files[ordinal as usize - 1];
         let at = |seconds| life.archive.find(&Target::Time(Timestamp { seconds, nanos: 0 }));
@@ -256,6 +261,108 @@ fn a_file_that_nobody_pruned_is_lost_and_comes_back() {
 }
 
 #[test]
+fn a_lost_file_is_not_whole_while_it_comes_back() {
+    let (disk, life, _) = filled(10);
+    disk.lose("0001/bin.000001");
+    let life = again(&disk, life);
+    // Half of it is written, and it was never sealed.
+    disk.create("0001/bin.000001").unwrap().write_at([MAGIC.as_slice(), &[]], 0).unwrap();
+    assert_eq!(life.archive.check(1, 1, NEVER).unwrap().len(), 1);
+    assert!(told(&life).contains("bin.000001: it is gone"), "{}", told(&life));
+}
+
+#[test]
+fn what_was_read_while_it_was_written_anew_says_nothing() {
+    let disk = SimulatedDisk::new(11);
+    let mut life = live(&disk).unwrap();
+    let mut rng = StdRng::seed_from_u64(11);
+    let files = [made("bin.000001", 0, &[1_500_000], &mut rng), made("bin.000002", 1, &[10], &mut rng)];
+    fill(&mut life.appender, &files);
+    disk.flip("0001/bin.000001", 1000, 1);
+    let calls = std::cell::Cell::new(0);
+    let stop = || {
+        calls.set(calls.get() + 1);
+        // Its first part was read.
+        if calls.get() == 2 {
+            refetch(&disk, &life, &files[0], (0, files[0].bytes.len() as u64)).unwrap();
+        }
+        false
+    };
+    assert_eq!(life.archive.check(1, 1, &stop).unwrap(), []);
+    is_whole(&disk, &life, &files);
+}
+
+#[test]
+fn what_a_start_has_found_is_known_to_the_next() {
+    let (disk, life, files) = filled(12);
+    assert_eq!(life.archive.maintain(NEVER).unwrap(), []);
+    disk.flip("0001/bin.000002", files[1].groups[1].start + 100, 1);
+    // The index is put right on the way: only the mark tells.
+    disk.flip("0001/bin.000002.index", 72 + 20, 1);
+    let mut life = again(&disk, life);
+    for _ in 0..2 {
+        assert!(told(&life).contains("bin.000002: its bytes are not those"), "{}", told(&life));
+        life = again(&disk, life);
+    }
+    disk.flip("0001/bin.000002", files[1].groups[1].start + 100, 1);
+    assert_eq!(life.archive.check(1, 2, NEVER).unwrap(), []);
+    is_whole(&disk, &again(&disk, life), &files);
+}
+
+#[test]
+fn a_sound_file_is_not_replaced_by_what_has_rotted_on_the_server() {
+    let (disk, life, files) = filled(13);
+    assert_eq!(life.archive.maintain(NEVER).unwrap(), []);
+    let mut rotten = files[0].clone();
+    let (len, at) = (rotten.bytes.len() as u64, rotten.groups[1].start as usize + 100);
+    let mut bytes = rotten.bytes.to_vec();
+    bytes[at] ^= 1;
+    rotten.bytes = bytes.into();
+    let refused = refetch(&disk, &life, &rotten, (0, len)).unwrap_err();
+    assert!(refused.contains("the server's own file has changed"), "{refused}");
+    is_whole(&disk, &life, &files);
+    // Where both have rotted, the server's is believed.
+    disk.flip("0001/bin.000001", at as u64 + 5, 1);
+    refetch(&disk, &life, &rotten, (0, len)).unwrap();
+    is_whole(&disk, &again(&disk, life), &[vec![rotten], files[1..].to_vec()].concat());
+}
+
+#[test]
+fn what_is_lost_at_the_end_is_told_and_comes_again() {
+    for (kept, pruned) in [(0, false), (0, true), (1, false), (2, false)] {
+        let (disk, life, files) = filled(14);
+        if pruned {
+            let (place, far) =
+                (Place { lineage: 1, file: 3, offset: 0 }, Timestamp { seconds: 9999, nanos: 0 });
+            assert_eq!(life.archive.prune(place, far, false).unwrap().files.len(), 2);
+        }
+        drop(life);
+        files[kept..].iter().for_each(|file| disk.lose(&format!("0001/{}", file.name)));
+        let mut life = live(&disk).unwrap();
+        for file in &files[if pruned { 2 } else { kept }..] {
+            assert!(told(&life).contains(&format!("0001/{}: it is gone", file.name)), "{}", told(&life));
+        }
+        let end = life.appender.begin().unwrap();
+        assert_eq!(
+            end.file.map(|file| (file.ordinal as usize, file.closed)),
+            (kept > 0).then_some((kept, false))
+        );
+        assert_eq!(end.lineage, Some(lineage(1)));
+        for (at, file) in files.iter().enumerate().skip(kept) {
+            if at > 0 {
+                let (name, len) = (files[at - 1].name.clone(), files[at - 1].bytes.len() as u64);
+                life.appender.append(Append::Closed { name, len }).unwrap();
+            }
+            life.appender.append(open(file, at as u32 + 1)).unwrap();
+            life.appender.append(piece(file, 0, usize::MAX / 2)).unwrap();
+        }
+        life.appender.sync().unwrap();
+        is_whole(&disk, &life, &files);
+        is_whole(&disk, &again(&disk, life), &files);
+    }
+}
+
+#[test]
 fn the_last_file_of_an_old_lineage_is_not_forgotten() {
     let (disk, mut life, files) = filled(7);
     life.appender.begin().unwrap();
@@ -266,7 +373,15 @@ fn the_last_file_of_an_old_lineage_is_not_forgotten() {
     disk.lose("0001/bin.000003");
     // A connection that looks at the disk after a fault sees it, too.
     life.appender.append(piece(&files[1], 5, 1)).unwrap_err();
-    life.appender.begin().unwrap();
+    // But not while a file is written anew.
+    let mending = life.archive.shared.mending.lock();
+    std::thread::scope(|scope| {
+        let begins = scope.spawn(|| life.appender.begin().map(drop));
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+        assert!(!begins.is_finished());
+        drop(mending);
+        begins.join().unwrap().unwrap();
+    });
     assert!(told(&life).contains("0001/bin.000003: it is gone"), "{}", told(&life));
     let life = again(&disk, life);
     assert!(told(&life).contains("0001/bin.000003: it is gone"), "{}", told(&life));

@@ -4,6 +4,7 @@ use super::far_end::connection;
 use super::*;
 use crate::database::archive::{Archive, ArchiveDesk};
 use crate::database::link::{BoxFuture, Dial, Wire};
+use crate::database::source::dump;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -96,10 +97,14 @@ fn the_archive_is_equal_after_kills_of_everybody() {
     bytes[len / 2] ^= 0x40;
     std::fs::write(&path, &bytes).unwrap();
     assert!(differs(&files, &to.archive()).is_some());
-    runtime.block_on(source.refetch(1, 1, 0, len as u64)).unwrap();
+    runtime.block_on(source.shared.refetch(1, 1, 0, len as u64)).unwrap();
     assert_eq!(differs(&files, &to.archive()), None);
-    let error = runtime.block_on(source.refetch(1, files.len() as u32, 0, 4)).unwrap_err();
+    let error = runtime.block_on(source.shared.refetch(1, files.len() as u32, 0, 4)).unwrap_err();
     assert!(error.contains("only closed files"), "{error}");
+    // Where a server's answer ends without another file behind it, nothing is known of the file's end.
+    let newest = files.last().unwrap().file_name().unwrap().to_str().unwrap();
+    let error = runtime.block_on(dump::end(&root(&server.socket()), newest)).unwrap_err();
+    assert!(error.to_string().contains("it ended the stream"), "{error}");
     // A file is gone, and comes back; the server has half an event more in it, which is not part of the log.
     let mut half = std::fs::read(&files[1]).unwrap();
     half.extend_from_within(4..60);
@@ -111,6 +116,15 @@ fn the_archive_is_equal_after_kills_of_everybody() {
     std::fs::write(&files[1], &half).unwrap();
     assert_eq!(differs(&files, &to.archive()), None);
     assert_eq!(to.archive().status().error, None);
+    // What is lost at the end is asked for again, also when it is everything.
+    for lost in [1, 2, files.len()] {
+        let archived = to.archive().files().into_iter().rev().take(lost);
+        archived.for_each(|file| std::fs::remove_file(to.archive().path(1, file.ordinal).unwrap()).unwrap());
+        to.restart();
+        wait("equal files", || differs(&files, &to.archive()).is_none());
+        wait("nothing is told", || to.archive().status().error.is_none());
+        assert_eq!(to.archive().lineages().len(), 1);
+    }
     runtime.block_on(source.stop());
 }
 

@@ -1,6 +1,7 @@
 //! An archive in memory at the far end of a lane, as strict as the real one: bytes at its end only, whole events when a
 //! connection falls.
 
+use super::super::lane::PATCHES;
 use crate::database::link::{BoxFuture, Dial, Wire, WireIn, WireOut};
 use bytes::Bytes;
 use ehpc_proto::binlog::{FileScan, Flavor, FormatDescription, Grouper, GtidState};
@@ -11,6 +12,7 @@ use ehpc_proto::replication::database::{
 use ehpc_proto::replication::wire::{Payload, decode_to_archive, encode_to_source};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// A file of the archive.
@@ -33,8 +35,8 @@ pub(super) struct Contents {
     pub(super) live: u64,
     /// Bytes for a range that is written anew.
     pub(super) patch: Vec<u8>,
-    /// Most of them that came before an answer went out.
-    pub(super) patch_ahead: usize,
+    /// Most of them, in pieces and bytes, that came although nothing was answered for a moment.
+    pub(super) patch_ahead: (usize, usize),
     /// Connections that ended in order.
     pub(super) finished: u32,
     /// Its disk is full: it takes nothing.
@@ -266,7 +268,9 @@ impl Dial for FarEnd {
 
 async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::Sender<Bytes>) {
     let (mut hold, mut cut) = (end.hold.subscribe(), end.cut.subscribe());
-    let (mut told, mut patched, mut ahead) = (None, (0, 0), 0);
+    let (mut told, mut patched, mut ahead) = (None, (0, 0), Vec::new());
+    // Questions about what has arrived of a repair.
+    let mut held = Vec::new();
     let mut number = 0;
     loop {
         let message = tokio::select! {
@@ -293,8 +297,21 @@ async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::
                 say.push(contents.recover());
             }
             ToArchive::Ping(n) => say.push(ToSource::Pong(n)),
+            ToArchive::Ask { id, query: DbQuery::Files { from: (u32::MAX, u32::MAX) } } => {
+                held.push(id);
+                let missing = patched.0 + (end.contents.lock().patch.len() as u64) < patched.1;
+                if !missing || held.len() == PATCHES {
+                    // What more comes now is not bounded.
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    let mut contents = end.contents.lock();
+                    let now = (ahead.len() + received.len(), ahead.drain(..).sum());
+                    contents.patch_ahead = contents.patch_ahead.max(now);
+                    let nothing =
+                        |id| ToSource::Answer { id, more: false, answer: DbAnswer::Files(Vec::new()) };
+                    say.extend(held.drain(..).map(nothing));
+                }
+            }
             ToArchive::Ask { id, query: DbQuery::Files { from } } => {
-                ahead = 0;
                 let files = end.files();
                 let from = files.iter().filter(|file| (file.lineage, file.ordinal) >= from);
                 let mut answers: Vec<_> = from.map(|file| DbAnswer::Files(vec![entry(file)])).collect();
@@ -303,14 +320,16 @@ async fn serve(end: FarEnd, mut received: mpsc::Receiver<Bytes>, answers: mpsc::
                 let parts = answers.into_iter().enumerate();
                 say.extend(parts.map(|(n, answer)| ToSource::Answer { id, more: n < last, answer }));
             }
-            ToArchive::Ask { query: DbQuery::Refetch { from, to, .. }, .. } => patched = (from, to),
+            ToArchive::Ask { query: DbQuery::Refetch { from, to, .. }, .. } => {
+                patched = (from, to);
+                (ahead, held) = (Vec::new(), Vec::new());
+            }
             ToArchive::Ask { .. } => {}
             ToArchive::Patch { id, offset, bytes } => {
                 let mut contents = end.contents.lock();
                 assert_eq!(offset, patched.0 + contents.patch.len() as u64);
                 contents.patch.extend_from_slice(&bytes);
-                ahead += bytes.len();
-                contents.patch_ahead = contents.patch_ahead.max(ahead);
+                ahead.push(bytes.len());
                 say.push(ToSource::Credit { bytes: bytes.len() as u64 });
                 if patched.0 + contents.patch.len() as u64 == patched.1 {
                     say.push(ToSource::Answer { id, more: false, answer: DbAnswer::Refetched });
