@@ -159,6 +159,15 @@ impl Damages {
         self.files.lock().get(&(lineage, ordinal)).map(|file| file.damage.clone())
     }
 
+    /// The first damaged file of a lineage behind that one.
+    pub(super) fn behind(&self, lineage: u32, ordinal: u32) -> Option<DamagedFile> {
+        let files = self.files.lock();
+        files
+            .range((lineage, ordinal.saturating_add(1))..=(lineage, u32::MAX))
+            .next()
+            .map(|(_, file)| file.clone())
+    }
+
     pub(super) fn knows(&self, file: &ArchivedFile) -> bool {
         self.files.lock().contains_key(&(file.lineage, file.ordinal))
     }

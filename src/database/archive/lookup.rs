@@ -1,7 +1,7 @@
 //! Where in the history a moment, a position or a transaction is. Everything is answered from the indexes.
 
 use super::catalog::LineageEntry;
-use super::check::GONE;
+use super::check::{DamagedFile, GONE};
 use super::disk::ArchiveDisk;
 use super::error::ArchiveError;
 use super::index::{self, Entry, IndexFault, IndexedKind};
@@ -101,7 +101,17 @@ impl Archive {
             match found {
                 // It may be in the one that is lost.
                 Some(Ok((_, true))) if lost.is_some() => break,
-                Some(Ok((entry, true))) if first.is_none() => return self.end_behind(file, &entry, &files),
+                Some(Ok((entry, true))) if first.is_none() => {
+                    let last = files.last().unwrap_or(file);
+                    return match self.shared.damages.behind(last.lineage, last.ordinal) {
+                        // It may be in one that the archive does not list until the server has sent it again.
+                        Some(DamagedFile { lineage, name, damage, .. }) => Err(ArchiveError::Damaged {
+                            name: file_name(lineage, &name),
+                            reason: format!("{damage}; --position and --gtid reach what comes before it"),
+                        }),
+                        None => self.end_behind(file, &entry, &files),
+                    };
+                }
                 Some(Ok((entry, _))) => return self.behind(file, &entry),
                 Some(Err(later)) => first = Some(later),
                 None => {}

@@ -358,7 +358,9 @@ fn before_last(
 /// Removes what there is of a file that was never acknowledged, or is lost, and its name from the list.
 pub(super) fn take_back(disk: &dyn ArchiveDisk, number: u32, name: &str) -> io::Result<()> {
     let path = file_name(number, name);
-    for derived in [format!("{path}.index"), mark_name(&path), prune::mark_name(&path)] {
+    for derived in
+        [format!("{path}.index"), seal::seal_name(&path), mark_name(&path), prune::mark_name(&path)]
+    {
         remove(disk, &derived)?;
     }
     remove(disk, &path)?;

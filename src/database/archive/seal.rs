@@ -23,7 +23,7 @@ pub(super) struct Seal {
     pub(super) index: u64,
 }
 
-fn seal_name(path: &str) -> String {
+pub(super) fn seal_name(path: &str) -> String {
     format!("{path}.sealed")
 }
 

@@ -35,7 +35,8 @@ impl Feed for Archive {
     }
 
     fn files(&self) -> io::Result<Vec<FeedFile>> {
-        Ok(Archive::files(self).into_iter().map(feed_file).collect())
+        // Also those that are lost: a replica waits for them, and does not take them for pruned.
+        Ok(self.listed().into_iter().map(feed_file).collect())
     }
 
     fn length(&self, lineage: u32, file: u32) -> io::Result<u64> {

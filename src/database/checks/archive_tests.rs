@@ -257,9 +257,15 @@ fn differences_are_found_where_they_are() {
     let told = report.clone().after_repair(Ok(second.clone()));
     assert_eq!((told.equal, told.archive.differences.len(), told.repaired.len()), (false, 2, 2));
     assert!(told.failed.last().unwrap().contains("before the repair; then: the backup: the conn"), "{told}");
+    let unsound = DatabaseReport { unsound: Some("no base".to_owned()), ..second.clone() };
+    assert_eq!(report.clone().after_repair(Ok(unsound)).unsound.as_deref(), Some("no base"));
     let mut whole = second;
     (whole.archive.ended, whole.equal) = (None, true);
-    assert!(report.after_repair(Ok(whole)).equal);
+    assert!(report.clone().after_repair(Ok(whole.clone())).equal);
+    let name = report.archive.differences[0].name.clone();
+    whole.archive.unchecked.push(FileUnchecked { name, reason: "no answer".to_owned() });
+    let told = report.after_repair(Ok(whole));
+    assert_eq!((told.equal, told.archive.differences.len()), (false, 1), "{told}");
 }
 
 #[test]

@@ -38,17 +38,46 @@ impl DatabaseReport {
         self.tables.iter().chain(self.drill.iter().filter_map(|drill| drill.comparison.as_ref()))
     }
 
-    /// What is told when files were fetched again after this one; `second` was found behind that. Where that ended early,
-    /// this one counts: what was different may still be.
+    /// What is told when files were fetched again after this one; `second` was found behind that. What nobody looked at again
+    /// counts as it was: what was different may still be.
     pub fn after_repair(mut self, second: Result<DatabaseReport, String>) -> DatabaseReport {
         self.repaired = self.archive.differences.clone();
-        let why = match second {
-            Err(why) => why,
-            Ok(DatabaseReport { archive: ArchiveReport { ended: Some(why), .. }, .. }) => why,
-            Ok(second) => return DatabaseReport { repaired: self.repaired, ..second },
+        let mut told = match second {
+            Ok(second) => second,
+            Err(why) => {
+                self.failed.push(format!("what is written here was found before the repair; then: {why}"));
+                return self;
+            }
         };
-        self.failed.push(format!("what is written here was found before the repair; then: {why}"));
-        self
+        told.repaired = self.repaired;
+        if let Some(why) = &told.archive.ended {
+            let why = format!("what is not known otherwise was found before the repair; then: {why}");
+            told.failed.push(why);
+        }
+        for before in self.archive.differences {
+            let found = &told.archive;
+            let is_told = found
+                .differences
+                .iter()
+                .any(|now| (now.lineage, now.ordinal) == (before.lineage, before.ordinal));
+            let is_open =
+                found.ended.is_some() || found.unchecked.iter().any(|file| file.name == before.name);
+            if is_open && !is_told {
+                told.archive.differences.push(before);
+            }
+        }
+        told.tables = told.tables.or(self.tables);
+        told.drill = told.drill.or(self.drill);
+        told.unsound = told.unsound.or(self.unsound.filter(|_| told.drill.is_none()));
+        told.equal = told.is_equal();
+        told
+    }
+
+    fn is_equal(&self) -> bool {
+        self.unsound.is_none()
+            && self.archive.is_equal()
+            && self.tables.as_ref().is_none_or(Comparison::is_equal)
+            && self.drill.as_ref().is_none_or(DrillReport::is_equal)
     }
 
     /// One line for `status`.
@@ -218,10 +247,7 @@ impl Whole<'_> {
         } else if self.drill {
             report.notes.push("the drill was left out: the archive that it restores is not sound".to_owned());
         }
-        report.equal = report.unsound.is_none()
-            && report.archive.is_equal()
-            && report.tables.as_ref().is_none_or(Comparison::is_equal)
-            && report.drill.as_ref().is_none_or(DrillReport::is_equal);
+        report.equal = report.is_equal();
         Ok(report)
     }
 

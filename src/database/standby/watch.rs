@@ -25,6 +25,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const HALTED: Duration = Duration::from_secs(60);
 /// What failed is tried again so often: some errors pass.
 const RETRY: Duration = Duration::from_secs(30);
+/// Also what should not: an archive that has lost its end has it again when its server is there.
+const RETRY_FINAL: Duration = Duration::from_secs(300);
 
 /// The task's own.
 pub(super) struct Keeper {
@@ -299,17 +301,23 @@ impl Keeper {
             return Ok(false);
         }
         let is_first = self.started_at.as_ref() == Some(&at);
-        let was_alone = self.trial.take().is_some();
+        let was_alone = self.trial.is_some();
         let (archive, number) = (Arc::clone(&self.parts.archive), said.applier_errno);
         let look = move || match was_alone {
             true => crash::known(&archive, number, &at, is_first),
             false => Ok(crash::after(&archive, &at)?.map(Known::Next)),
         };
         let known = tokio::task::spawn_blocking(look).await.map_err(|_| StandbyError::Stopped)?;
-        let known = known.unwrap_or_else(|error| {
-            tracing::warn!(%error, "what the standby fails at cannot be looked up in the archive");
-            None
-        });
+        let known = match known {
+            Ok(known) => known,
+            // Looked into once it can be.
+            Err(fault) => {
+                let why = format!("{}; why cannot be looked up in the archive: {fault}", said.applier_error);
+                self.explained = Some((said.applier_error.clone(), why));
+                return Ok(false);
+            }
+        };
+        self.trial = None;
         let error = &said.applier_error;
         let next = match known {
             Some(Known::Next(next)) => return self.try_alone(next).await.map(|()| true),
@@ -400,7 +408,9 @@ impl Keeper {
     async fn judge(&mut self, said: &Said, gtid: String, lag_ms: u64) -> Result<(), StandbyError> {
         let health = said.health();
         let has = GtidState::parse(Flavor::MariaDb, &gtid).ok();
-        let is_tried = self.trial.as_ref().zip(has).is_some_and(|(trial, has)| has.contains_all(trial));
+        let tried = self.trial.as_ref().zip(has).filter(|(trial, has)| has.contains_all(trial));
+        let (is_tried, is_passed) =
+            tried.map_or((false, false), |(trial, has)| (true, !trial.contains_all(&has)));
         let (state, well, error) = match &health {
             Health::Running => ("running", true, None),
             Health::Connecting(error) => ("connecting", false, Some(error.clone())),
@@ -432,10 +442,11 @@ impl Keeper {
         }
         let now = Instant::now();
         let since = |place: &mut Option<Instant>, now| now - *place.get_or_insert(now);
+        let retry = if said.is_final() { RETRY_FINAL } else { RETRY };
         match health {
             Health::Running | Health::Connecting(_) => {
                 (self.halted, self.failed, self.pause) = (None, None, PAUSE.0);
-                if is_tried {
+                if is_passed {
                     // Somebody else has started it, without an end.
                     self.trial = None;
                 }
@@ -445,8 +456,7 @@ impl Keeper {
             Health::Halted if since(&mut self.halted, now) < HALTED => Ok(()),
             Health::Halted => self.follow().await,
             Health::Failed(_) if self.look_into(said).await? => Ok(()),
-            Health::Refused(_) if said.is_final() => Ok(()),
-            Health::Failed(_) | Health::Refused(_) if since(&mut self.failed, now) < RETRY => Ok(()),
+            Health::Failed(_) | Health::Refused(_) if since(&mut self.failed, now) < retry => Ok(()),
             Health::Failed(_) | Health::Refused(_) => {
                 self.failed = None;
                 Ok(self.connected().await?.run("START SLAVE").await?)

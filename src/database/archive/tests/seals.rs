@@ -110,6 +110,7 @@ fn a_file_that_was_cut_meanwhile_is_damaged_however_often_it_is_started() {
         assert!(least.is_err());
         refetch(&disk, &life, &files[0], (0, whole)).unwrap();
         is_whole(&disk, &life, &files);
+        life.archive.find(&Target::Latest).unwrap();
         is_whole(&disk, &again(&disk, life), &files);
     }
 }
@@ -224,6 +225,9 @@ fn a_file_that_nobody_pruned_is_lost_and_comes_back() {
         let listed: Vec<_> = life.archive.listed().into_iter().filter(|file| file.len == 0).collect();
         assert_eq!((listed.len(), listed[0].ordinal, listed[0].closed), (1, ordinal, true));
         assert!(life.archive.files().iter().all(|file| file.ordinal != ordinal));
+        // A replica is told that it cannot be read, and does not take it for pruned.
+        assert_eq!(Feed::files(&*life.archive).unwrap().len(), files.len());
+        assert!(Feed::open(&*life.archive, 1, ordinal).is_err());
         assert!(life.archive.check(1, ordinal, NEVER).unwrap()[0].reason.contains(what));
         // A moment in it is not the end of the file before it.
         let file = &files[ordinal as usize - 1];
@@ -341,6 +345,10 @@ fn what_is_lost_at_the_end_is_told_and_comes_again() {
         let mut life = live(&disk).unwrap();
         for file in &files[if pruned { 2 } else { kept }..] {
             assert!(told(&life).contains(&format!("0001/{}: it is gone", file.name)), "{}", told(&life));
+        }
+        if kept > 0 {
+            let error = life.archive.find(&Target::Latest).unwrap_err().to_string();
+            assert!(error.contains("it is gone") && error.contains("--position"), "{error}");
         }
         let end = life.appender.begin().unwrap();
         assert_eq!(
