@@ -10,6 +10,10 @@ pub(super) const GATHER: Duration = Duration::from_millis(8);
 const READS: u32 = 12;
 /// A gathered read of fewer bytes (a small commit) shows that it is busy no more.
 const FEW: usize = 600;
+/// One of so many shows a stream that a pause would hold back: a server that sends what is older, or large commits.
+const MUCH: usize = 64 * 1024;
+/// Such a stream is not held back again for so long.
+const FLOW: Duration = Duration::from_secs(1);
 
 /// Looks at the reads of one connection.
 #[derive(Debug)]
@@ -17,19 +21,24 @@ pub(super) struct Pace {
     began: Instant,
     reads: u32,
     busy: bool,
+    /// Until then it flows.
+    flows: Instant,
 }
 
 impl Pace {
     /// Of a connection that begins.
     pub(super) fn new(now: Instant) -> Pace {
-        Pace { began: now, reads: 0, busy: false }
+        Pace { began: now, reads: 0, busy: false, flows: now }
     }
 
     /// All that had come was read, `bytes`: wait for [`GATHER`] before the next look?
     pub(super) fn gathers(&mut self, now: Instant, bytes: usize) -> bool {
         if self.busy {
-            self.busy = bytes >= FEW;
-        } else if now.duration_since(self.began) > GATHER {
+            self.busy = (FEW..MUCH).contains(&bytes);
+            if bytes >= MUCH {
+                self.flows = now + FLOW;
+            }
+        } else if now < self.flows || now.duration_since(self.began) > GATHER {
             (self.began, self.reads) = (now, 1);
         } else {
             self.reads += 1;
@@ -68,5 +77,22 @@ mod tests {
         assert!(pace.gathers(now + GATHER, 5000));
         assert!(!pace.gathers(now + 2 * GATHER, 450), "a single commit");
         assert!(!pace.gathers(now + 4 * GATHER, 450), "and the next");
+    }
+
+    #[test]
+    fn a_stream_that_flows_is_held_back_once_in_a_while_at_most() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let mut pauses = 0;
+        // Read faster than it is sent, for two seconds.
+        for _ in 0..50_000 {
+            let gathers = pace.gathers(now, 16 * 1024);
+            pauses += u32::from(gathers);
+            now += if gathers { GATHER } else { Duration::from_micros(40) };
+            if gathers && !pace.gathers(now, 200 * 1024) {
+                now += Duration::from_micros(40);
+            }
+        }
+        assert!((1..=3).contains(&pauses), "{pauses}");
     }
 }
