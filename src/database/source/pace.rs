@@ -1,6 +1,6 @@
 //! When to read again: to follow every commit of a busy server costs a wake-up, a message and a sync of the backup each,
 //! and all of them take processor and disk from others. So what comes in quick succession is gathered for a moment. A
-//! commit now and then is never held back, nor is a stream that is never read to its end.
+//! commit now and then is never held back, nor is a stream that flows (a server that sends what is older).
 
 use std::time::{Duration, Instant};
 
